@@ -1,0 +1,146 @@
+//! Samples and inventory on their way to the server: kept until it says that they are written.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::backoff;
+use crate::collect::inventory::digest;
+use crate::collect::sampler::Sampler;
+use crate::state::files::write_atomic;
+use bus::{Bus, BusState};
+use contract::agent::{Inventory, Noted, Sample, SampleAnswer, SampleBatch};
+use contract::subject::{Up, up};
+use contract::{Problem, ProblemKind};
+use domain::{MachineId, OrgId, Timestamp};
+
+/// How long the server may take.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The way up.
+#[derive(Clone, Debug)]
+pub struct Uplink {
+    /// The bus.
+    pub bus: Bus,
+    /// The machine's organisation.
+    pub org: OrgId,
+    /// The machine.
+    pub machine: MachineId,
+}
+
+/// Whether the same message would be refused again.
+fn is_final(problem: &Problem) -> bool {
+    matches!(problem.kind, ProblemKind::Invalid | ProblemKind::TooLarge)
+}
+
+impl Uplink {
+    /// Sends samples for ever: at once while the server answers, what was missed when it answers again.
+    pub async fn samples(self, sampler: Sampler) {
+        let mut state = self.bus.state();
+        let mut tries = 0;
+        loop {
+            if state
+                .wait_for(|state| matches!(state, BusState::Connected(_)))
+                .await
+                .is_err()
+            {
+                return;
+            }
+            let samples = sampler.batch().await;
+            if samples.is_empty() {
+                sampler.news().await;
+                continue;
+            }
+            match self.send(&samples).await {
+                Ok(through) => {
+                    tries = 0;
+                    sampler.acknowledge(through);
+                }
+                Err(problem) => {
+                    tracing::debug!(%problem, samples = samples.len(), "samples are not written yet");
+                    // A new connection is worth a new try at once.
+                    tokio::select! {
+                        () = tokio::time::sleep(backoff::pause(tries)) => {}
+                        changed = state.changed() => if changed.is_err() { return },
+                    }
+                    tries += 1;
+                }
+            }
+        }
+    }
+
+    async fn send(&self, samples: &[Sample]) -> Result<Timestamp, Problem> {
+        let subject = || up(self.org, self.machine, Up::Metrics);
+        let whole = SampleBatch {
+            samples: samples.to_vec(),
+        };
+        let answer = match self
+            .bus
+            .agent_request::<_, SampleAnswer>(subject(), self.org, &whole, TIMEOUT)
+            .await
+        {
+            Err(problem) if is_final(&problem) => {
+                // One of them cannot be taken: the oldest alone shows whether it is that one.
+                let Some(first) = samples.first() else {
+                    return Err(problem);
+                };
+                let one = SampleBatch {
+                    samples: vec![first.clone()],
+                };
+                match self
+                    .bus
+                    .agent_request::<_, SampleAnswer>(subject(), self.org, &one, TIMEOUT)
+                    .await
+                {
+                    Err(problem) if is_final(&problem) => {
+                        tracing::warn!(%problem, at = %first.at, "a sample is refused for good and dropped");
+                        return Ok(first.at);
+                    }
+                    answer => answer?,
+                }
+            }
+            answer => answer?,
+        };
+        if answer.refused > 0 {
+            tracing::warn!(refused = answer.refused, "samples were refused for good");
+        }
+        // Nothing is forgotten that was not sent, whatever the answer says.
+        samples
+            .last()
+            .map(|last| answer.through.min(last.at))
+            .ok_or_else(|| Problem::unavailable("no samples"))
+    }
+
+    /// Sends the inventory when it is not the one that the server last noted, which `file` remembers.
+    pub async fn inventory(self, inventory: Inventory, file: PathBuf) {
+        let digest = digest(&inventory);
+        if std::fs::read_to_string(&file).is_ok_and(|noted| noted.trim() == digest) {
+            return;
+        }
+        for tries in 0..u32::MAX {
+            if !self.bus.is_connected() {
+                return;
+            }
+            let subject = up(self.org, self.machine, Up::Inventory);
+            match self
+                .bus
+                .agent_request::<_, Noted>(subject, self.org, &inventory, TIMEOUT)
+                .await
+            {
+                Ok(_) => {
+                    if let Err(error) = write_atomic(&file, digest.as_bytes()) {
+                        tracing::warn!(%error, "the inventory will be sent again");
+                    }
+                    return;
+                }
+                Err(problem) if is_final(&problem) => {
+                    tracing::warn!(%problem, "the inventory is refused for good");
+                    return;
+                }
+                Err(problem) => {
+                    tracing::debug!(%problem, "the inventory is not noted yet");
+                    tokio::time::sleep(backoff::pause(tries)).await;
+                }
+            }
+        }
+    }
+}

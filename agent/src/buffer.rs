@@ -1,0 +1,278 @@
+//! The buffer of samples: on the disk, bounded, the oldest dropped first. A sample leaves it when the server has said
+//! that it is written. It is not synced: a crash of the machine may cost the last seconds, a restart of the agent
+//! costs nothing.
+//!
+//! Room: [`segment`] one file of it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use contract::agent::{SAMPLES_MAX, Sample};
+use domain::Timestamp;
+
+pub mod segment;
+
+use segment::{Line, Segment};
+
+/// How much is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// All files together.
+    pub total: u64,
+    /// One file.
+    pub segment: u64,
+    /// One batch, as JSON.
+    pub batch: usize,
+    /// Samples in memory when the disk takes none.
+    pub memory: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            total: 64 * 1024 * 1024,
+            segment: 1024 * 1024,
+            batch: 192 * 1024,
+            memory: SAMPLES_MAX,
+        }
+    }
+}
+
+/// The buffer.
+#[derive(Debug)]
+pub struct Buffer {
+    folder: PathBuf,
+    bounds: Bounds,
+    segments: VecDeque<Segment>,
+    /// Where the first sample that is not acknowledged begins, in the first segment.
+    offset: u64,
+    /// What the disk would not take.
+    memory: VecDeque<Sample>,
+    last: Option<Timestamp>,
+    dropped: u64,
+    next: u64,
+    disk_failed: bool,
+}
+
+impl Buffer {
+    /// Opens the buffer in this folder, with what an earlier life left there.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or read.
+    pub fn open(folder: &Path, bounds: Bounds) -> io::Result<Self> {
+        crate::platform::private_folder(folder)?;
+        let mut names: Vec<u64> = std::fs::read_dir(folder)?
+            .filter_map(|entry| segment::number_of(&entry.ok()?.file_name()))
+            .collect();
+        names.sort_unstable();
+        let mut this = Self {
+            folder: folder.to_owned(),
+            bounds,
+            segments: VecDeque::new(),
+            offset: 0,
+            memory: VecDeque::new(),
+            last: None,
+            dropped: 0,
+            next: names.last().map_or(1, |last| last + 1),
+            disk_failed: false,
+        };
+        let mut through = None;
+        for number in names {
+            let (segment, seen) = Segment::open(folder, number)?;
+            through = through.max(seen.through);
+            this.last = this.last.max(seen.last).max(seen.through);
+            this.segments.push_back(segment);
+        }
+        if let Some(through) = through {
+            this.skip_through(through)?;
+        }
+        Ok(this)
+    }
+
+    /// The time of the last sample, ever: the next one must be later.
+    #[must_use]
+    pub fn last(&self) -> Option<Timestamp> {
+        self.last
+    }
+
+    /// How many samples were dropped for want of room.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Bytes on the disk.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// Keeps a sample.
+    pub fn push(&mut self, sample: Sample) {
+        self.last = self.last.max(Some(sample.at));
+        match self.write(&Line::Sample(Box::new(sample.clone()))) {
+            Ok(()) => {
+                if std::mem::take(&mut self.disk_failed) {
+                    tracing::info!("samples can be written to the disk again");
+                }
+                return;
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.disk_failed, true) {
+                    tracing::warn!(%error, "samples cannot be written to the disk; a few are kept in memory");
+                }
+            }
+        }
+        self.memory.push_back(sample);
+        while self.memory.len() > self.bounds.memory {
+            self.memory.pop_front();
+            self.dropped += 1;
+        }
+    }
+
+    fn write(&mut self, line: &Line) -> io::Result<()> {
+        let text = line.encode()?;
+        let full = self.segments.back().is_none_or(|last| {
+            last.bytes + text.len() as u64 > self.bounds.segment && last.bytes > 0
+        });
+        if full {
+            self.segments
+                .push_back(Segment::create(&self.folder, self.next)?);
+            self.next += 1;
+        }
+        while self.segments.len() > 1 && self.bytes() + text.len() as u64 > self.bounds.total {
+            self.drop_first(true);
+        }
+        match self.segments.back_mut() {
+            Some(last) => last.append(&text, matches!(line, Line::Sample(_))),
+            None => Err(io::Error::other("there is no segment")),
+        }
+    }
+
+    /// Removes the oldest segment; `lost` when its samples are not acknowledged.
+    fn drop_first(&mut self, lost: bool) {
+        let Some(segment) = self.segments.pop_front() else {
+            return;
+        };
+        if lost {
+            // Those before the offset are acknowledged: they are not lost.
+            let acknowledged = segment.lines_before(self.offset).unwrap_or(0);
+            let samples = segment.samples.saturating_sub(acknowledged);
+            self.dropped += samples;
+            tracing::warn!(
+                samples,
+                "the buffer is full; the oldest samples are dropped"
+            );
+        }
+        self.offset = 0;
+        segment.remove();
+    }
+
+    /// The oldest samples that are not acknowledged: at most so many as one message takes.
+    ///
+    /// # Errors
+    /// When the files cannot be read.
+    pub fn batch(&mut self) -> io::Result<Vec<Sample>> {
+        let mut samples = Vec::new();
+        let mut bytes = 0;
+        let mut offset = self.offset;
+        for segment in &self.segments {
+            let mut full = false;
+            segment.read(offset, |line, range| {
+                if let Line::Sample(sample) = line {
+                    let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+                    full = samples.len() == SAMPLES_MAX
+                        || (bytes + length > self.bounds.batch && !samples.is_empty());
+                    if !full {
+                        bytes += length;
+                        samples.push(*sample);
+                    }
+                }
+                !full
+            })?;
+            if full {
+                return Ok(samples);
+            }
+            offset = 0;
+        }
+        // What is only in memory comes after what is on the disk, unless the disk recovered in between.
+        let after = samples.last().map(|sample| sample.at);
+        if self
+            .memory
+            .front()
+            .is_some_and(|first| after.is_none_or(|after| first.at > after))
+        {
+            let room = SAMPLES_MAX.saturating_sub(samples.len());
+            samples.extend(self.memory.iter().take(room).cloned());
+        } else if !self.memory.is_empty() {
+            samples.extend(self.memory.iter().cloned());
+            samples.sort_by_key(|sample| sample.at);
+            samples.truncate(SAMPLES_MAX);
+        }
+        Ok(samples)
+    }
+
+    /// Everything up to this time is written by the server, or refused for good.
+    ///
+    /// # Errors
+    /// When the files cannot be read or written.
+    pub fn acknowledge(&mut self, through: Timestamp) -> io::Result<()> {
+        self.memory.retain(|sample| sample.at > through);
+        self.skip_through(through)?;
+        if self.segments.is_empty() {
+            return Ok(());
+        }
+        self.write(&Line::Through(through))?;
+        // Nothing is waiting: the file begins anew before it grows.
+        if self.segments.len() == 1 && self.is_drained()? && self.bytes() > self.bounds.segment / 4
+        {
+            self.segments
+                .push_back(Segment::create(&self.folder, self.next)?);
+            self.next += 1;
+            self.drop_first(false);
+            self.write(&Line::Through(through))?;
+        }
+        Ok(())
+    }
+
+    fn is_drained(&self) -> io::Result<bool> {
+        let mut waiting = false;
+        if let Some(first) = self.segments.front() {
+            first.read(self.offset, |line, _| {
+                waiting = matches!(line, Line::Sample(_));
+                !waiting
+            })?;
+        }
+        Ok(!waiting)
+    }
+
+    /// Moves to the first sample after a time, and removes the files before it.
+    fn skip_through(&mut self, through: Timestamp) -> io::Result<()> {
+        loop {
+            let Some(first) = self.segments.front() else {
+                return Ok(());
+            };
+            let mut next = None;
+            let mut end = self.offset;
+            first.read(self.offset, |line, range| {
+                match line {
+                    Line::Sample(sample) if sample.at > through => next = Some(range.start),
+                    _ => end = range.end,
+                }
+                next.is_none()
+            })?;
+            match next {
+                Some(next) => {
+                    self.offset = next;
+                    return Ok(());
+                }
+                None if self.segments.len() > 1 => self.drop_first(false),
+                None => {
+                    self.offset = end;
+                    return Ok(());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The thread that samples: it alone looks at the machine and touches the buffer's files, so that neither a hanging
+//! look nor a slow disk holds up an action.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use contract::agent::Sample;
+use domain::Timestamp;
+use tokio::sync::{Notify, oneshot};
+
+use crate::backoff;
+use crate::buffer::{Bounds, Buffer};
+use crate::clock::{Clock, Increasing};
+use crate::collect::Collector;
+use crate::error::AgentError;
+
+/// The first sample comes so soon: a share of processor time needs a while to be measured.
+const FIRST: Duration = Duration::from_millis(300);
+/// The thread's stack.
+const STACK_BYTES: usize = 512 * 1024;
+
+enum Command {
+    Batch(oneshot::Sender<Vec<Sample>>),
+    Acknowledge(Timestamp),
+}
+
+/// How the buffer stands, for the metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BufferState {
+    /// Bytes on the disk.
+    pub bytes: u64,
+    /// Samples that were dropped.
+    pub dropped: u64,
+}
+
+/// The sampling thread, as its users hold it.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    commands: Sender<Command>,
+    news: Arc<Notify>,
+    state: Arc<std::sync::Mutex<BufferState>>,
+}
+
+impl Sampler {
+    /// Begins to sample about every `period` into the buffer in `folder`.
+    ///
+    /// # Errors
+    /// [`AgentError`] when the buffer cannot be opened or the machine cannot be looked at.
+    pub fn begin(folder: PathBuf, period: Duration, clock: Arc<Clock>) -> Result<Self, AgentError> {
+        let buffer = Buffer::open(&folder, Bounds::default())
+            .map_err(|error| AgentError::state(&folder, error))?;
+        let (commands, receiver) = channel();
+        let this = Self {
+            commands,
+            news: Arc::new(Notify::new()),
+            state: Arc::default(),
+        };
+        let (news, state) = (Arc::clone(&this.news), Arc::clone(&this.state));
+        std::thread::Builder::new()
+            .name("sampler".into())
+            .stack_size(STACK_BYTES)
+            .spawn(move || {
+                let collector = match Collector::new() {
+                    Ok(collector) => collector,
+                    Err(error) => {
+                        tracing::error!(
+                            error,
+                            "the machine cannot be looked at: no samples are taken"
+                        );
+                        return;
+                    }
+                };
+                let times = Increasing::after(buffer.last());
+                Thread {
+                    buffer,
+                    collector,
+                    times,
+                    period,
+                    clock,
+                    news,
+                    state,
+                }
+                .run(&receiver);
+            })
+            .map_err(|error| AgentError::Internal(format!("the sampling thread: {error}")))?;
+        Ok(this)
+    }
+
+    /// The oldest samples that the server does not have.
+    pub async fn batch(&self) -> Vec<Sample> {
+        let (answer, batch) = oneshot::channel();
+        if self.commands.send(Command::Batch(answer)).is_err() {
+            return Vec::new();
+        }
+        batch.await.unwrap_or_default()
+    }
+
+    /// The server has everything up to this time.
+    pub fn acknowledge(&self, through: Timestamp) {
+        if self.commands.send(Command::Acknowledge(through)).is_err() {
+            tracing::debug!("the sampling thread has ended");
+        }
+    }
+
+    /// Waits for a sample that has not been waited for.
+    pub async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    /// How the buffer stands.
+    #[must_use]
+    pub fn state(&self) -> BufferState {
+        *self
+            .state
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+struct Thread {
+    buffer: Buffer,
+    collector: Collector,
+    times: Increasing,
+    period: Duration,
+    clock: Arc<Clock>,
+    news: Arc<Notify>,
+    state: Arc<std::sync::Mutex<BufferState>>,
+}
+
+impl Thread {
+    fn run(mut self, commands: &Receiver<Command>) {
+        let mut due = Instant::now() + FIRST.min(self.period);
+        loop {
+            match commands.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(Command::Batch(answer)) => {
+                    let batch = self.buffer.batch().unwrap_or_else(|error| {
+                        tracing::warn!(%error, "the buffer of samples cannot be read");
+                        Vec::new()
+                    });
+                    if answer.send(batch).is_err() {
+                        tracing::trace!("nobody waits for the batch any more");
+                    }
+                }
+                Ok(Command::Acknowledge(through)) => {
+                    if let Err(error) = self.buffer.acknowledge(through) {
+                        tracing::warn!(%error, "the buffer of samples cannot be trimmed");
+                    }
+                    self.note();
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let at = self.times.next(self.clock.now());
+                    let sample = self.collector.sample(at);
+                    self.buffer.push(sample);
+                    self.note();
+                    self.news.notify_one();
+                    // A fleet that started together does not report together.
+                    due = Instant::now() + backoff::jittered(self.period);
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn note(&self) {
+        let state = BufferState {
+            bytes: self.buffer.bytes(),
+            dropped: self.buffer.dropped(),
+        };
+        *self
+            .state
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = state;
+    }
+}

@@ -1,0 +1,235 @@
+//! `enroll`: this machine becomes a member of a fleet. The key is made here and stays here; the server gets a proof
+//! that this machine has it.
+
+use std::time::Duration;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use contract::identity::{Challenged, Enroll, Enrolled, enrollment_message};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::collect::inventory;
+use crate::config::{AgentConfig, EnrollOptions, parse_labels};
+use crate::error::AgentError;
+use crate::state::StateFolder;
+use crate::state::enrolment::{Enrolment, MachineKey};
+use crate::state::seal::Seal;
+
+/// How long the server may take for one answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// How often to try while the server cannot be reached.
+const TRIES: u32 = 5;
+/// The longest pause between two tries.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// Enrols this machine, or finds that it is enrolled already. A repetition after a crash uses the same key, and the
+/// server answers the same.
+///
+/// # Errors
+/// [`AgentError`], with the server's words when it refuses.
+pub async fn enroll(
+    config: &AgentConfig,
+    options: &EnrollOptions,
+) -> Result<Enrolment, AgentError> {
+    let labels = parse_labels(&options.labels)?;
+    let url = options.url.trim_end_matches('/').to_owned();
+    let server = Server::new(&url)?;
+    let folder = StateFolder::take(options.state.as_deref().unwrap_or(&config.state), true)?;
+    Seal::of_this_machine(config.machine_id.as_deref())
+        .await?
+        .apply(&folder)?;
+    if let Some(enrolment) = Enrolment::read(&folder)? {
+        return if enrolment.url == url {
+            Ok(enrolment)
+        } else {
+            Err(AgentError::EnrolledElsewhere(enrolment.url))
+        };
+    }
+    let key = MachineKey::read_or_make(&folder)?;
+    let mut tries = 1;
+    let enrolled = loop {
+        match prove(&server, &key, &options.token, &labels).await {
+            Ok(enrolled) => break enrolled,
+            Err(Failure::Final(error)) => return Err(error),
+            Err(Failure::Passing(reason, _)) if tries == TRIES => {
+                return Err(AgentError::Unreachable(reason));
+            }
+            Err(Failure::Passing(reason, pause)) => {
+                let pause = pause
+                    .unwrap_or(Duration::from_secs(1 << tries.min(4)))
+                    .min(PAUSE_MAX);
+                tracing::warn!(
+                    reason,
+                    pause_ms = pause.as_millis(),
+                    "the server cannot be reached; trying again"
+                );
+                tokio::time::sleep(pause).await;
+                tries += 1;
+            }
+        }
+    };
+    let enrolment = Enrolment {
+        url,
+        public_key: key.pair.public_key(),
+        enrolled,
+    };
+    enrolment.write(&folder)?;
+    Ok(enrolment)
+}
+
+/// Asks for a challenge and answers it.
+async fn prove(
+    server: &Server,
+    key: &MachineKey,
+    token: &str,
+    labels: &domain::labels::Labels,
+) -> Result<Enrolled, Failure> {
+    let Challenged { challenge, .. } = server.post("challenge", &serde_json::json!({})).await?;
+    let public_key = key.pair.public_key();
+    let signature = key
+        .pair
+        .sign(&enrollment_message(&challenge, token, &public_key))
+        .map_err(|error| {
+            Failure::Final(AgentError::Internal(format!(
+                "the key does not sign: {error}"
+            )))
+        })?;
+    let request = Enroll {
+        token: token.to_owned(),
+        challenge,
+        public_key,
+        signature: STANDARD.encode(signature),
+        hostname: inventory::hostname(),
+        inventory: inventory::inventory(),
+        labels: labels.clone(),
+    };
+    server.post("", &request).await
+}
+
+/// Why an answer is none.
+enum Failure {
+    /// It would be the same again.
+    Final(AgentError),
+    /// It may be another one later, and when the server says to ask again.
+    Passing(String, Option<Duration>),
+}
+
+struct Server {
+    url: String,
+    client: reqwest::Client,
+}
+
+/// The parts of an RFC 9457 problem that a person wants to read.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Problem {
+    title: String,
+    detail: String,
+    errors: Vec<ProblemError>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ProblemError {
+    path: String,
+    message: String,
+}
+
+impl Server {
+    fn new(url: &str) -> Result<Self, AgentError> {
+        let wrong = |reason: String| AgentError::Config(format!("--url {url}: {reason}"));
+        let parsed = reqwest::Url::parse(url).map_err(|error| wrong(error.to_string()))?;
+        if !matches!(parsed.scheme(), "http" | "https") {
+            return Err(wrong("is neither http:// nor https://".into()));
+        }
+        // A second call in one process changes nothing, and that is what it says.
+        if rustls::crypto::ring::default_provider()
+            .install_default()
+            .is_err()
+        {
+            tracing::trace!("the TLS provider was there already");
+        }
+        let mut builder = reqwest::Client::builder()
+            .timeout(TIMEOUT)
+            .user_agent(concat!("dashfleet-agent/", env!("CARGO_PKG_VERSION")))
+            // The token goes to the server that was named and to no other.
+            .redirect(reqwest::redirect::Policy::none());
+        if parsed.scheme() == "http" {
+            // A machine without certificates of authorities can still use an unencrypted server on its own network.
+            builder = builder.tls_certs_only([]);
+        }
+        let client = builder.build().map_err(|error| wrong(error.to_string()))?;
+        Ok(Self {
+            url: url.to_owned(),
+            client,
+        })
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        step: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let path = format!("{}/api/v1/agents/enroll/{step}", self.url);
+        let sent = self
+            .client
+            .post(path.trim_end_matches('/'))
+            .json(body)
+            .send()
+            .await;
+        let response = sent.map_err(|error| Failure::Passing(words(&error), None))?;
+        let status = response.status();
+        let pause = response
+            .headers()
+            .get(reqwest::header::RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .map(Duration::from_secs);
+        let text = response
+            .text()
+            .await
+            .map_err(|error| Failure::Passing(words(&error), None))?;
+        if status.is_success() {
+            return serde_json::from_str(&text).map_err(|error| {
+                Failure::Final(AgentError::EnrolmentRefused(format!(
+                    "its answer is not understood: {error}"
+                )))
+            });
+        }
+        let said = said(status, &text);
+        if status.is_server_error() || matches!(status.as_u16(), 408 | 429) {
+            return Err(Failure::Passing(said, pause));
+        }
+        Err(Failure::Final(AgentError::EnrolmentRefused(said)))
+    }
+}
+
+/// What a refusal says, in one line.
+fn said(status: reqwest::StatusCode, text: &str) -> String {
+    let problem: Problem = serde_json::from_str(text).unwrap_or_default();
+    let mut said = if problem.detail.is_empty() {
+        problem.title
+    } else {
+        problem.detail
+    };
+    for error in problem.errors {
+        if !said.contains(&error.message) {
+            said = format!("{said}; {}: {}", error.path, error.message);
+        }
+    }
+    if said.is_empty() {
+        format!("HTTP status {status}")
+    } else {
+        format!("{said} (HTTP status {})", status.as_u16())
+    }
+}
+
+/// An error with its causes: "connection refused" is at the bottom.
+fn words(error: &reqwest::Error) -> String {
+    let mut said = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        said = format!("{said}: {error}");
+        cause = error.source();
+    }
+    said
+}

@@ -1,0 +1,138 @@
+//! What differs between operating systems. Linux is the one that runs in production; the others keep to the same
+//! signatures.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::policy::Policy;
+
+pub mod helper;
+#[cfg(target_os = "linux")]
+pub mod linux;
+#[cfg(any(target_os = "macos", test))]
+#[cfg_attr(not(target_os = "macos"), allow(dead_code))]
+mod macos;
+#[cfg(unix)]
+mod unix;
+#[cfg(any(windows, test))]
+#[cfg_attr(not(windows), allow(dead_code))]
+mod windows;
+
+#[cfg(target_os = "linux")]
+use linux as os;
+#[cfg(target_os = "macos")]
+use macos as os;
+#[cfg(windows)]
+use windows as os;
+
+#[cfg(unix)]
+pub use unix::{check_trusted, private_folder, restart_in_place};
+#[cfg(windows)]
+pub use windows::{check_trusted, private_folder, restart_in_place};
+
+/// A text to be shown to whoever uses the machine, already free of control characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The line above the text.
+    pub title: String,
+    /// The text.
+    pub text: String,
+}
+
+/// Where a notice was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShownOn {
+    /// In graphical sessions.
+    Desktop,
+    /// On terminals.
+    Terminal,
+    /// Nobody could see it.
+    None,
+}
+
+impl ShownOn {
+    /// The name as it is reported: `DESKTOP`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Desktop => "DESKTOP",
+            Self::Terminal => "TERMINAL",
+            Self::None => "NONE",
+        }
+    }
+}
+
+/// Where a notice was seen, and by how many sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Where.
+    pub on: ShownOn,
+    /// In how many sessions.
+    pub sessions: usize,
+}
+
+impl Shown {
+    /// Nobody could see it.
+    pub const NOBODY: Self = Self {
+        on: ShownOn::None,
+        sessions: 0,
+    };
+}
+
+/// Time since boot, suspension included.
+#[must_use]
+pub fn boot_time() -> Duration {
+    os::boot_time()
+}
+
+/// A text that is another one after each boot.
+#[must_use]
+pub fn boot_id() -> String {
+    os::boot_id()
+}
+
+/// The identity of this installation of the operating system.
+///
+/// # Errors
+/// Why it cannot be read.
+pub async fn machine_id(file: Option<&Path>) -> Result<String, String> {
+    let (id, source) = match file {
+        Some(path) => (
+            std::fs::read_to_string(path)
+                .map_err(|error| format!("{}: {error}", path.display()))?,
+            path.display().to_string(),
+        ),
+        None => os::machine_id().await?,
+    };
+    let id = id.trim().to_owned();
+    if id.is_empty() {
+        Err(format!("{source} is empty"))
+    } else {
+        Ok(id)
+    }
+}
+
+/// The identity that the hardware (or the virtual machine) has; `None` where it cannot be read.
+#[must_use]
+pub fn hardware_id() -> Option<String> {
+    os::hardware_id()
+}
+
+/// How many processes there are; `None` where counting is dear.
+#[must_use]
+pub fn process_count() -> Option<u32> {
+    os::process_count()
+}
+
+/// Shows a notice to whoever uses the machine.
+pub async fn show(notice: &Notice, policy: &Policy) -> Shown {
+    os::show(notice, policy).await
+}
+
+/// Restarts the machine now.
+///
+/// # Errors
+/// Why it could not be asked for.
+pub async fn reboot() -> Result<(), String> {
+    os::reboot().await
+}

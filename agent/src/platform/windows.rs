@@ -1,0 +1,98 @@
+//! Windows: `msg`, `reg`, `shutdown`.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use super::helper;
+use super::{Notice, Shown, ShownOn};
+use crate::policy::Policy;
+
+/// Where Windows keeps its own programs.
+const SYSTEM_PATH: &str = r"C:\Windows\System32";
+
+pub(super) fn boot_time() -> Duration {
+    static START: OnceLock<(Instant, u64)> = OnceLock::new();
+    let (start, uptime) =
+        START.get_or_init(|| (Instant::now(), sysinfo::System::uptime().unwrap_or(0)));
+    Duration::from_secs(*uptime) + start.elapsed()
+}
+
+pub(super) fn boot_id() -> String {
+    sysinfo::System::boot_time()
+        .map(|seconds| format!("boot-{seconds}"))
+        .unwrap_or_default()
+}
+
+pub(super) async fn machine_id() -> Result<(String, String), String> {
+    let key = r"HKLM\SOFTWARE\Microsoft\Cryptography";
+    let mut reg = helper::command("reg.exe", SYSTEM_PATH);
+    reg.args(["query", key, "/v", "MachineGuid"]);
+    let text = helper::run(reg, None).await?;
+    let id = text
+        .split_whitespace()
+        .last()
+        .unwrap_or_default()
+        .to_owned();
+    Ok((id, format!(r"{key}\MachineGuid")))
+}
+
+pub(super) fn hardware_id() -> Option<String> {
+    None
+}
+
+pub(super) fn process_count() -> Option<u32> {
+    None
+}
+
+pub(super) async fn show(notice: &Notice, policy: &Policy) -> Shown {
+    if policy.restricts_users() {
+        return Shown::NOBODY;
+    }
+    let mut msg = helper::command("msg.exe", SYSTEM_PATH);
+    // The text goes in by standard input, never on the command line.
+    msg.args(["*", "/TIME:60"]);
+    let text = format!("{}\r\n\r\n{}", notice.title, notice.text);
+    match helper::run(msg, Some(&text)).await {
+        Ok(_) => Shown {
+            on: ShownOn::Desktop,
+            sessions: 1,
+        },
+        Err(error) => {
+            tracing::warn!(error, "the notice could not be shown");
+            Shown::NOBODY
+        }
+    }
+}
+
+pub(super) async fn reboot() -> Result<(), String> {
+    let mut shutdown = helper::command("shutdown.exe", SYSTEM_PATH);
+    shutdown.args(["/r", "/t", "0"]);
+    helper::run(shutdown, None).await.map(|_| ())
+}
+
+/// Whether a file says what the owner of the machine wants. The folder's access list decides that on Windows.
+///
+/// # Errors
+/// Never.
+pub fn check_trusted(_file: &File) -> Result<(), String> {
+    Ok(())
+}
+
+/// Makes a folder. Its access list comes from the folder above it.
+///
+/// # Errors
+/// Why it cannot be made.
+pub fn private_folder(path: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(path)
+}
+
+/// Starts the same program anew and ends this process. Returns only when it could not.
+pub fn restart_in_place(program: &Path, arguments: &[std::ffi::OsString]) -> io::Error {
+    match std::process::Command::new(program).args(arguments).spawn() {
+        Ok(_) => std::process::exit(0),
+        Err(error) => error,
+    }
+}

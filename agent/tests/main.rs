@@ -1,0 +1,28 @@
+//! Tests of the agent. Those that need a bus have a real nats-server.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods
+)]
+
+mod main {
+    pub mod buffer;
+    pub mod clock;
+    pub mod engine;
+    pub mod enrolment;
+    pub mod journal;
+    pub mod message;
+    pub mod model;
+    pub mod orders;
+    pub mod outbox;
+    pub mod policy;
+    pub mod program;
+    pub mod sequence;
+    pub mod state;
+    pub mod task;
+    pub mod world;
+}

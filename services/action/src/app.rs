@@ -1,0 +1,79 @@
+//! Decisions: [`create`], [`cancel`], [`read`] for users; [`report`], [`sync`] for agents; [`ring`] the doorbell,
+//! [`signer`] what agents obey, [`mirror`] machines as others know them, [`deadline`] what time does,
+//! [`quarantine`] telling identity.
+
+use bus::Bus;
+use contract::event::Event;
+use contract::live::Live;
+use database::{GroupCommit, OutboxRow, Pools, Relay};
+use domain::action::ActionStatus;
+
+use crate::metrics::Metrics;
+use crate::store::report::Reports;
+use crate::store::row::ActionRow;
+
+pub mod cancel;
+pub mod create;
+pub mod deadline;
+pub mod mirror;
+pub mod quarantine;
+pub mod read;
+pub mod report;
+pub mod ring;
+pub mod signer;
+pub mod sync;
+
+/// Everything that decisions need.
+pub struct App {
+    /// The bus.
+    pub bus: Bus,
+    /// The database.
+    pub pools: Pools,
+    /// Signs orders.
+    pub signer: signer::Signer,
+    /// The hot write path.
+    pub reports: GroupCommit<Reports>,
+    /// Woken after a commit that left an event.
+    pub relay: Relay,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Wakes those who follow identity's and metrics' feeds.
+    pub mirror: mirror::Doorbell,
+}
+
+impl App {
+    /// What is missing to work; `None` when nothing is.
+    pub async fn missing(&self) -> Option<String> {
+        if !self.bus.is_connected() {
+            return Some("the bus is away".into());
+        }
+        if !self.pools.answers().await {
+            return Some("the database is away".into());
+        }
+        if !self.signer.is_ready() {
+            return Some("identity has not taken the signing keys yet".into());
+        }
+        None
+    }
+
+    /// Tells those who look on what an action is now, and counts its end. After the commit; never fails.
+    pub(crate) async fn show(&self, row: &ActionRow) {
+        if row.status.parse().is_ok_and(ActionStatus::is_terminal) {
+            self.metrics.ended.with_label_values(&[&row.status]).inc();
+            self.relay.wake();
+        }
+        let org = row.org();
+        let id = domain::ActionId(row.id).token();
+        let Ok(action) = row.clone().view() else { return };
+        let Ok(data) = serde_json::to_value(&action) else { return };
+        if let Err(error) = self.bus.publish_live(org, "action", &id, &Live { noun: "action".into(), data }).await {
+            tracing::debug!(%error, "nobody looks on");
+        }
+    }
+}
+
+/// An outbox row as it is published.
+#[must_use]
+pub fn event(row: OutboxRow) -> Event {
+    Event { id: row.id, org: row.org, noun: row.noun, verb: row.verb, subject_id: row.subject_id, version: row.version, at: row.at, data: row.data }
+}

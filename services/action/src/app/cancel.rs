@@ -1,0 +1,50 @@
+//! Cancelling: before the offer the server ends an action; afterwards it asks the machine, whose journal decides.
+
+use std::sync::Arc;
+
+use contract::action::Action;
+use contract::grant::Grant;
+use contract::order::Verb;
+use contract::{Problem, ProblemKind};
+use domain::access::ACTIONS_WRITE;
+use domain::action::ActionStatus;
+use domain::{ActionId, Timestamp};
+
+use crate::app::App;
+use crate::error::ActionError;
+use crate::store::{action, deadline};
+
+impl App {
+    /// Cancels an action, or asks for it.
+    ///
+    /// # Errors
+    /// FORBIDDEN, NOT_FOUND, CONFLICT when it has ended otherwise, UNAVAILABLE.
+    pub async fn action_cancel(self: &Arc<Self>, grant: &Grant, id: ActionId) -> Result<Action, ActionError> {
+        grant.require(ACTIONS_WRITE)?;
+        let now = Timestamp::now().utc();
+        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let row = action::action_lock_in_tx(&mut tx, grant.org, id).await?.ok_or_else(|| Problem::not_found("action"))?;
+        let status: ActionStatus = row.status.parse().map_err(ActionError::Bug)?;
+        if status == ActionStatus::Cancelled {
+            return row.view();
+        }
+        if status.is_terminal() {
+            return Err(Problem::new(ProblemKind::Conflict, format!("the action has ended: {status}")).into());
+        }
+        if let Some(ended) = action::action_cancel_now_in_tx(&mut tx, grant.org, id, now).await? {
+            deadline::event_of(&ended).insert_in_tx("action", &mut tx).await?;
+            tx.commit().await?;
+            self.show(&ended).await;
+            return ended.view();
+        }
+        let asked = action::action_cancel_request_in_tx(&mut tx, grant.org, id, now).await?;
+        let fingerprint = action::fingerprint_in_tx(&mut tx, grant.org, row.machine()).await?;
+        tx.commit().await?;
+        let row = asked.unwrap_or(row);
+        if let Some(fingerprint) = fingerprint {
+            self.ring(&row, &fingerprint, Verb::Cancel).await;
+        }
+        self.show(&row).await;
+        row.view()
+    }
+}

@@ -1,0 +1,139 @@
+//! What agents say of their actions: handed to the group commit, answered after it.
+
+use bus::AgentSender;
+use chrono::{DateTime, Utc};
+use contract::agent::{ReportAnswer, ResultReport, Step, Verdict};
+use contract::order::Verb;
+use database::DatabaseError;
+use domain::Timestamp;
+use domain::action::Outcome;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::error::ActionError;
+use crate::store::action;
+use crate::store::report::Report;
+
+/// The longest result that is kept, in bytes of its JSON text.
+const RESULT_MAX_BYTES: usize = 64 * 1024;
+
+impl App {
+    /// An action is in the machine's journal.
+    ///
+    /// # Errors
+    /// UNAVAILABLE: the agent says it again.
+    pub async fn report_accepted(&self, from: AgentSender, step: Step) -> Result<ReportAnswer, ActionError> {
+        let at = Some(bounded(step.at));
+        self.report(Report { delivered_at: at, ..empty(from, step.action, step.attempt, "DELIVERED") }).await
+    }
+
+    /// An action began.
+    ///
+    /// # Errors
+    /// UNAVAILABLE: the agent says it again.
+    pub async fn report_started(&self, from: AgentSender, step: Step) -> Result<ReportAnswer, ActionError> {
+        let at = Some(bounded(step.at));
+        self.report(Report { started_at: at, ..empty(from, step.action, step.attempt, "RUNNING") }).await
+    }
+
+    /// An action ended.
+    ///
+    /// # Errors
+    /// UNAVAILABLE: the agent says it again.
+    pub async fn report_result(&self, from: AgentSender, report: ResultReport) -> Result<ReportAnswer, ActionError> {
+        let error = report.error.map(serde_json::to_value).transpose().map_err(|error| ActionError::Bug(error.to_string()))?;
+        self.report(Report {
+            delivered_at: report.accepted_at.map(bounded),
+            started_at: report.started_at.map(bounded),
+            finished_at: Some(bounded(report.finished_at)),
+            result: report.result.map(storable),
+            error: error.map(storable),
+            ..empty(from, report.action, report.attempt, outcome(report.outcome))
+        })
+        .await
+    }
+
+    async fn report(&self, report: Report) -> Result<ReportAnswer, ActionError> {
+        let reported = match self.reports.submit(report).await {
+            Ok(reported) => reported,
+            // A value that no column takes will not be taken the next time either.
+            Err(DatabaseError::Data(reason)) => {
+                tracing::warn!(reason, "a report that cannot be stored is fenced");
+                return Ok(ReportAnswer { verdict: Verdict::Fenced });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let verdict = match reported.verdict {
+            Verdict::Applied => "applied",
+            Verdict::Duplicate => "duplicate",
+            Verdict::Fenced | Verdict::Retry => "fenced",
+        };
+        self.metrics.reports.with_label_values(&[verdict]).inc();
+        if let Some(row) = &reported.action {
+            if let Some(finished) = row.finished_at {
+                let took = Timestamp::now().since(row.created_at.into()).num_milliseconds();
+                self.metrics.duration.observe(took as f64 / 1_000.0);
+                tracing::debug!(action = %row.id, status = row.status, %finished, "an action ended");
+            }
+            self.show(row).await;
+            if reported.again {
+                self.ring_again(row).await;
+            }
+        }
+        Ok(ReportAnswer { verdict: reported.verdict })
+    }
+
+    async fn ring_again(&self, row: &crate::store::row::ActionRow) {
+        let fingerprint = async {
+            let mut tx = self.pools.tenant_tx(row.org()).await?;
+            action::fingerprint_in_tx(&mut tx, row.org(), row.machine()).await
+        };
+        if let Ok(Some(fingerprint)) = fingerprint.await {
+            self.ring(row, &fingerprint, Verb::New).await;
+        }
+    }
+}
+
+fn empty(from: AgentSender, action: domain::ActionId, attempt: i32, status: &'static str) -> Report {
+    Report {
+        org: from.org,
+        machine: from.machine,
+        action,
+        attempt,
+        status,
+        delivered_at: None,
+        started_at: None,
+        finished_at: None,
+        result: None,
+        error: None,
+        event_id: Uuid::now_v7(),
+    }
+}
+
+fn outcome(outcome: Outcome) -> &'static str {
+    outcome.status().as_str()
+}
+
+/// A machine's clock may say anything; the column takes what a calendar has.
+fn bounded(time: Timestamp) -> DateTime<Utc> {
+    let earliest = Timestamp::from_millis(0).unwrap_or(time);
+    time.clamp(earliest, Timestamp::now().plus(chrono::Duration::days(1))).utc()
+}
+
+/// What a `jsonb` column takes: no U+0000, and not more than it should.
+fn storable(value: Value) -> Value {
+    if value.to_string().len() > RESULT_MAX_BYTES {
+        return serde_json::json!({ "truncated": true, "reason": format!("larger than {RESULT_MAX_BYTES} bytes") });
+    }
+    without_nul(value)
+}
+
+fn without_nul(value: Value) -> Value {
+    match value {
+        Value::String(text) if text.contains('\0') => Value::String(text.replace('\0', "\u{fffd}")),
+        Value::Array(items) => Value::Array(items.into_iter().map(without_nul).collect()),
+        Value::Object(fields) => Value::Object(fields.into_iter().map(|(key, value)| (key.replace('\0', "\u{fffd}"), without_nul(value))).collect()),
+        other => other,
+    }
+}

@@ -1,0 +1,73 @@
+//! The doorbell: a signed order, pushed. Losing it changes nothing but time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::order::Verb;
+use contract::subject;
+use domain::{MachineId, OrgId, Timestamp};
+
+use crate::app::App;
+use crate::error::ActionError;
+use crate::store::deadline;
+use crate::store::row::ActionRow;
+
+/// How often the list of due rings is read.
+const TICK: Duration = Duration::from_millis(250);
+/// The most rings of one tick.
+const LIMIT: i64 = 500;
+
+impl App {
+    /// Rings for an action. A failure is logged: it rings again.
+    pub async fn ring(&self, row: &ActionRow, fingerprint: &str, verb: Verb) {
+        let rung = match row.task() {
+            Ok(task) => self.order(row.org(), row.machine(), fingerprint, verb, Some(task)).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = rung {
+            tracing::warn!(%error, action = %row.id, "the doorbell did not ring");
+        }
+    }
+
+    /// Asks a machine to sync.
+    pub async fn ring_for_sync(&self, org: OrgId, machine: MachineId, fingerprint: &str) {
+        if let Err(error) = self.order(org, machine, fingerprint, Verb::Time, None).await {
+            tracing::debug!(%error, %machine, "the machine was not asked to sync");
+        }
+    }
+
+    async fn order(&self, org: OrgId, machine: MachineId, fingerprint: &str, verb: Verb, task: Option<contract::order::Task>) -> Result<(), ActionError> {
+        let order = self.signer.order(org, machine, fingerprint, verb, task)?;
+        self.bus.publish(subject::act(org, machine, verb), order).await?;
+        self.metrics.rings.with_label_values(&[verb.as_str()]).inc();
+        Ok(())
+    }
+}
+
+/// Rings again what was not accepted, for ever.
+pub async fn tick(app: Arc<App>) {
+    loop {
+        tokio::time::sleep(TICK).await;
+        if !app.bus.is_connected() {
+            continue;
+        }
+        if let Err(error) = ring_due(&app).await {
+            tracing::debug!(%error, "nothing rings for now");
+        }
+    }
+}
+
+async fn ring_due(app: &App) -> Result<(), ActionError> {
+    let mut tx = app.pools.system_tx().await?;
+    let due = deadline::actions_ring_in_tx(&mut tx, Timestamp::now().utc(), LIMIT).await?;
+    tx.commit().await?;
+    for due in due {
+        if due.action.status == "QUEUED" {
+            app.ring(&due.action, &due.fingerprint, Verb::New).await;
+        }
+        if due.action.cancel_requested_at.is_some() {
+            app.ring(&due.action, &due.fingerprint, Verb::Cancel).await;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! Signing what agents obey. Two keys: the current one, and the next, which agents know from their enrolment on.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use contract::identity::ActionKeysPut;
+use contract::order::{ORDER_PREFIX, Order, PAGE_PREFIX, Signed, SyncPage, Task, Verb};
+use domain::{DeploymentId, MachineId, OrgId, Timestamp};
+use nkeys::KeyPair;
+use runtime::ConfigError;
+use serde::Serialize;
+
+use crate::app::App;
+use crate::error::ActionError;
+
+/// How long identity may take to answer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often identity is asked until it takes the keys.
+const RETRY: Duration = Duration::from_millis(500);
+/// How often it is told again: an identity restored from a backup learns them anew.
+const REPEAT: Duration = Duration::from_secs(60);
+
+/// The signing keys, and the installation that orders are given for.
+pub struct Signer {
+    current: KeyPair,
+    public: Vec<String>,
+    deployment: OnceLock<DeploymentId>,
+}
+
+impl Signer {
+    /// Reads `signing.nk` and `signing-next.nk`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the file.
+    pub fn read(folder: &Path) -> Result<Self, ConfigError> {
+        let key = |name: &str| {
+            let seed = runtime::keys::read_seed(folder, name)?;
+            KeyPair::from_seed(&seed).map_err(|error| ConfigError { variable: "DASHFLEET_KEYS".into(), reason: format!("{name}: {error}") })
+        };
+        let (current, next) = (key("signing.nk")?, key("signing-next.nk")?);
+        let public = vec![current.public_key(), next.public_key()];
+        Ok(Self { current, public, deployment: OnceLock::new() })
+    }
+
+    /// Whether the installation is known, so that orders can be signed.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.deployment.get().is_some()
+    }
+
+    /// The installation.
+    ///
+    /// # Errors
+    /// UNAVAILABLE until identity has said it.
+    pub fn deployment(&self) -> Result<DeploymentId, ActionError> {
+        self.deployment.get().copied().ok_or_else(|| contract::Problem::unavailable("identity has not taken the signing keys yet").into())
+    }
+
+    /// An order to one machine.
+    ///
+    /// # Errors
+    /// UNAVAILABLE before identity has said which installation this is.
+    pub fn order(&self, org: OrgId, machine: MachineId, fingerprint: &str, verb: Verb, task: Option<Task>) -> Result<Vec<u8>, ActionError> {
+        let order = Order { deployment: self.deployment()?, org, machine, fingerprint: fingerprint.to_owned(), verb, issued_at: Timestamp::now(), task, keys: None };
+        encode(&self.sign(ORDER_PREFIX, &order)?)
+    }
+
+    /// A page that answers `sync`.
+    ///
+    /// # Errors
+    /// [`ActionError::Bug`] when it cannot be encoded.
+    pub fn page(&self, page: &SyncPage) -> Result<Signed, ActionError> {
+        self.sign(PAGE_PREFIX, page)
+    }
+
+    fn sign<T: Serialize>(&self, prefix: &[u8], body: &T) -> Result<Signed, ActionError> {
+        Signed::sign(prefix, encode(body)?, &self.current).map_err(|error| ActionError::Bug(error.to_string()))
+    }
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, ActionError> {
+    serde_json::to_vec(value).map_err(|error| ActionError::Bug(error.to_string()))
+}
+
+/// Tells identity the public keys, which it gives to agents at enrolment, and learns the installation's id.
+pub async fn announce(app: Arc<App>) {
+    loop {
+        let request = ActionKeysPut { keys: app.signer.public.clone() };
+        match app.bus.service_call(&request, None, CALL_TIMEOUT).await {
+            Ok(reply) => {
+                let known = *app.signer.deployment.get_or_init(|| reply.deployment_id);
+                if known != reply.deployment_id {
+                    tracing::error!(%known, said = %reply.deployment_id, "identity speaks for another installation; orders stay with the first");
+                }
+                tokio::time::sleep(REPEAT).await;
+            }
+            Err(problem) => {
+                tracing::debug!(%problem, "identity does not take the keys yet");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}

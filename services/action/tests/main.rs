@@ -1,0 +1,11 @@
+//! The action service on a real bus and a real database. Identity and metrics are small services of the test's own.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
+
+mod main {
+    pub mod cancel;
+    pub mod create;
+    pub mod report;
+    pub mod sync;
+    pub mod world;
+}

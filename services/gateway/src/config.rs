@@ -1,0 +1,131 @@
+//! What the gateway reads from its environment, with the defaults.
+
+use std::time::Duration;
+
+use runtime::config::ServiceConfig;
+use runtime::{ConfigError, Reader};
+
+use crate::address::Network;
+
+/// Admin port of the gateway.
+const ADMIN_PORT: u16 = 9100;
+/// Where people and programs reach the API.
+const HTTP_ADDR: &str = "0.0.0.0:8080";
+/// Failed authentications that one address may make in a minute.
+const FAILED_AUTHENTICATIONS_PER_MINUTE: u32 = 2_000;
+/// Requests that one credential may make in a second, at each replica.
+const REQUESTS_PER_SECOND: u32 = 1_000;
+
+/// The gateway's configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Bus, keys, admin endpoint, logs.
+    pub service: ServiceConfig,
+    /// `DASHFLEET_HTTP_ADDR`
+    pub http_addr: String,
+    /// `DASHFLEET_TRUSTED_PROXIES`: networks whose `X-Forwarded-For` is believed; none by default.
+    pub trusted_proxies: Vec<Network>,
+    /// `DASHFLEET_FAILED_AUTHENTICATIONS_PER_MINUTE`, for each address.
+    pub failed_authentications_per_minute: u32,
+    /// `DASHFLEET_REQUESTS_PER_SECOND`, for each credential.
+    pub requests_per_second: u32,
+    /// How long it waits for what. Not from the environment: tests hold shorter ones.
+    pub patience: Patience,
+}
+
+/// How long the gateway waits for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For an owner's answer to a question.
+    pub read: Duration,
+    /// For an owner's answer to a change.
+    pub write: Duration,
+    /// For each part's answer to `/api/status`.
+    pub status: Duration,
+    /// For the first request of a new connection.
+    pub first_request: Duration,
+    /// For the next request of a connection, all of its head. Longer than a proxy in front keeps idle connections, so
+    /// that it is the proxy that lets go.
+    pub next_request: Duration,
+    /// For the whole body of a request.
+    pub body: Duration,
+    /// For a client to take any byte of a response.
+    pub stalled_write: Duration,
+    /// Between "not ready" and the end of accepting, so that those who look at readiness can turn away.
+    pub linger: Duration,
+    /// How long identity's word about a credential is used.
+    pub grant_fresh: Duration,
+    /// When it is asked for again in the background, so that nobody has to wait for it.
+    pub grant_renew: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            read: Duration::from_secs(3),
+            write: Duration::from_secs(5),
+            status: Duration::from_millis(500),
+            first_request: Duration::from_secs(10),
+            next_request: Duration::from_secs(75),
+            body: Duration::from_secs(30),
+            stalled_write: Duration::from_secs(30),
+            linger: Duration::from_millis(250),
+            grant_fresh: Duration::from_secs(60),
+            grant_renew: Duration::from_secs(45),
+        }
+    }
+}
+
+impl Config {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the variable.
+    pub fn read(reader: &mut Reader) -> Result<Self, ConfigError> {
+        Ok(Self {
+            service: ServiceConfig::read(reader, ADMIN_PORT)?,
+            http_addr: reader.or("DASHFLEET_HTTP_ADDR", HTTP_ADDR.to_owned())?,
+            trusted_proxies: networks(reader, "DASHFLEET_TRUSTED_PROXIES")?,
+            failed_authentications_per_minute: reader
+                .or("DASHFLEET_FAILED_AUTHENTICATIONS_PER_MINUTE", FAILED_AUTHENTICATIONS_PER_MINUTE)?,
+            requests_per_second: reader.or("DASHFLEET_REQUESTS_PER_SECOND", REQUESTS_PER_SECOND)?,
+            patience: Patience::default(),
+        })
+    }
+}
+
+fn networks(reader: &mut Reader, name: &str) -> Result<Vec<Network>, ConfigError> {
+    let text = reader.optional(name).unwrap_or_default();
+    text.split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .map(|part| part.parse().map_err(|reason| ConfigError { variable: name.into(), reason }))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&'static str, &str)]) -> Result<Config, ConfigError> {
+        let base = [("DASHFLEET_NATS_URLS", "nats://127.0.0.1:4222"), ("DASHFLEET_KEYS", "/keys")];
+        let pairs = base.iter().chain(pairs).map(|(name, value)| (*name, (*value).to_owned()));
+        Config::read(&mut Reader::from_pairs(pairs))
+    }
+
+    #[test]
+    fn defaults_are_the_contracts() {
+        let config = read(&[]).expect("a configuration");
+        assert_eq!(config.http_addr, "0.0.0.0:8080");
+        assert_eq!(config.service.admin_addr, "0.0.0.0:9100");
+        assert_eq!((config.failed_authentications_per_minute, config.requests_per_second), (2_000, 1_000));
+        assert!(config.trusted_proxies.is_empty());
+    }
+
+    #[test]
+    fn a_wrong_network_names_its_variable() {
+        let error = read(&[("DASHFLEET_TRUSTED_PROXIES", "10.0.0.0/8, ten")]).expect_err("refused");
+        assert_eq!(error.variable, "DASHFLEET_TRUSTED_PROXIES");
+        assert!(read(&[("DASHFLEET_TRUSTED_PROXIES", "10.0.0.0/8,::1")]).is_ok());
+    }
+}

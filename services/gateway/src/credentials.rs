@@ -1,0 +1,326 @@
+//! From a credential to a grant. Identity is asked once for a credential and minute; a revocation that is pushed ends
+//! what is remembered at once. While identity is away, its last word holds until the grant expires.
+
+pub mod failures;
+pub mod pace;
+pub mod recent;
+pub mod revocations;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bus::Bus;
+use contract::identity::{Exchange, Exchanged};
+use contract::{Problem, ProblemKind};
+use domain::{CredentialId, OrgId, Timestamp};
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use sha2::{Digest, Sha256};
+use tracing::Instrument;
+
+use self::failures::Failures;
+use self::pace::Pace;
+use self::recent::Recent;
+use crate::config::Config;
+use crate::error::Refused;
+use crate::error::catalogue::Kind;
+use crate::metrics::{GrantOutcome, Metrics};
+
+/// How many credentials are remembered.
+const REMEMBERED: usize = 16_384;
+/// How long a refusal is remembered.
+const REFUSAL_FRESH: Duration = Duration::from_secs(1);
+/// After identity did not answer, its last word is used this long before it is asked again.
+const KEPT_FRESH: Duration = Duration::from_secs(1);
+/// How long it may take when its last word still holds: nobody should wait long for what is known.
+const RENEW_TIMEOUT: Duration = Duration::from_secs(1);
+/// The longest credential.
+const CREDENTIAL_MAX_BYTES: usize = 512;
+/// What credentials begin with: access tokens and API keys.
+const PREFIXES: [&str; 2] = ["dfa_", "dfk_"];
+
+type Hash = [u8; 32];
+type Answer = Result<Arc<Granted>, Problem>;
+type Asking = Shared<BoxFuture<'static, Answer>>;
+
+/// A grant and what goes with it. It is never logged.
+pub struct Granted {
+    /// The signed token.
+    pub token: String,
+    /// What it was exchanged for.
+    pub credential: CredentialId,
+    /// The organisation.
+    pub org: OrgId,
+    /// When it expires.
+    pub expires_at: Timestamp,
+    /// How fast its credential goes.
+    pub pace: Arc<Pace>,
+}
+
+impl fmt::Debug for Granted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Granted").field("credential", &self.credential).finish_non_exhaustive()
+    }
+}
+
+impl Granted {
+    fn holds(&self) -> bool {
+        Timestamp::now() < self.expires_at
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    granted: Arc<Granted>,
+    fresh_until: Instant,
+    renew_at: Instant,
+}
+
+struct Memory {
+    granted: Recent<Hash, Entry>,
+    refused: Recent<Hash, (Problem, Instant)>,
+    /// Revoked lately: an answer that was under way meanwhile must not bring it back.
+    revoked: Recent<CredentialId, ()>,
+    asking: HashMap<Hash, Asking>,
+    /// Grows with each doubt: an answer to an earlier question is good for one use.
+    doubts: u64,
+}
+
+/// Turns credentials into grants. Shared by all requests.
+pub struct Credentials {
+    bus: Bus,
+    metrics: Metrics,
+    failures: Failures,
+    timeout: Duration,
+    fresh: Duration,
+    renew: Duration,
+    requests_per_second: u32,
+    memory: Mutex<Memory>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").finish_non_exhaustive()
+    }
+}
+
+/// What is known about a credential without asking.
+enum Known {
+    Good { granted: Arc<Granted>, renew: bool },
+    Stale,
+    Bad(Problem),
+    Nothing,
+}
+
+impl Credentials {
+    /// An empty memory.
+    #[must_use]
+    pub fn new(bus: &Bus, config: &Config, metrics: &Metrics) -> Arc<Self> {
+        let memory = Memory {
+            granted: Recent::new(REMEMBERED),
+            refused: Recent::new(REMEMBERED),
+            revoked: Recent::new(REMEMBERED),
+            asking: HashMap::new(),
+            doubts: 0,
+        };
+        Arc::new(Self {
+            bus: bus.clone(),
+            metrics: metrics.clone(),
+            failures: Failures::new(config.failed_authentications_per_minute),
+            timeout: config.patience.read,
+            fresh: config.patience.grant_fresh,
+            renew: config.patience.grant_renew,
+            requests_per_second: config.requests_per_second,
+            memory: Mutex::new(memory),
+        })
+    }
+
+    /// The grant of a credential that came from this address.
+    ///
+    /// # Errors
+    /// 401 when it is not accepted, 429 when too many from that address were not, 503 when identity is away and
+    /// nothing is known.
+    pub async fn grant(self: &Arc<Self>, credential: &str, address: IpAddr) -> Result<Arc<Granted>, Refused> {
+        let well_formed = credential.len() <= CREDENTIAL_MAX_BYTES
+            && PREFIXES.iter().any(|prefix| credential.starts_with(prefix))
+            && credential.bytes().all(|byte| byte.is_ascii_graphic());
+        if !well_formed {
+            self.may_try(address)?;
+            self.failed(address);
+            return Err(Refused::new(Kind::Unauthenticated, "the credential is neither an access token nor an API key"));
+        }
+        let hash: Hash = Sha256::digest(credential.as_bytes()).into();
+        let patience = match self.known(&hash) {
+            Known::Good { granted, renew } => {
+                if renew {
+                    drop(self.ask(hash, credential, self.timeout));
+                }
+                self.metrics.grant(GrantOutcome::Cached);
+                return Ok(granted);
+            }
+            Known::Stale => self.timeout.min(RENEW_TIMEOUT),
+            Known::Bad(problem) => {
+                self.may_try(address)?;
+                self.failed(address);
+                return Err(problem.into());
+            }
+            Known::Nothing => {
+                self.may_try(address)?;
+                self.timeout
+            }
+        };
+        self.ask(hash, credential, patience).await.map_err(|problem| {
+            if problem.kind == ProblemKind::Unauthenticated {
+                self.failed(address);
+            }
+            problem.into()
+        })
+    }
+
+    /// Refuses an address from which too many authentications failed.
+    ///
+    /// # Errors
+    /// 429 with the time to wait.
+    pub fn may_try(&self, address: IpAddr) -> Result<(), Refused> {
+        match self.failures.wait(address) {
+            None => Ok(()),
+            Some(wait) => Err(Refused::rate_limited("too many failed authentications from this address", wait)),
+        }
+    }
+
+    /// Counts a failed authentication, here or at an owner.
+    pub fn failed(&self, address: IpAddr) {
+        self.metrics.failed_authentications.inc();
+        self.failures.count(address);
+    }
+
+    /// An owner's refusal of something secret from this address (a password, a token), counted.
+    pub fn counted(&self, address: IpAddr, problem: Problem) -> Problem {
+        if problem.kind == ProblemKind::Unauthenticated {
+            self.failed(address);
+        }
+        problem
+    }
+
+    /// Forgets a credential for good.
+    pub fn revoke(&self, credential: CredentialId) {
+        let mut memory = self.memory();
+        memory.revoked.insert(credential, ());
+        memory.granted.retain(|entry| entry.granted.credential != credential);
+    }
+
+    /// Asks identity again before the next use: of all credentials, or of one organisation's.
+    pub fn doubt(&self, org: Option<OrgId>) {
+        let now = Instant::now();
+        let mut memory = self.memory();
+        memory.doubts += 1;
+        memory.granted.retain(|entry| {
+            if org.is_none_or(|org| entry.granted.org == org) {
+                entry.fresh_until = now;
+            }
+            true
+        });
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        // Nothing panics while it is held; if something did, the data is still whole.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self, hash: &Hash) -> Known {
+        let now = Instant::now();
+        let mut memory = self.memory();
+        if let Some(entry) = memory.granted.get(hash) {
+            if !entry.granted.holds() {
+                memory.granted.remove(hash);
+                return Known::Nothing;
+            }
+            if now >= entry.fresh_until {
+                return Known::Stale;
+            }
+            let renew = now >= entry.renew_at;
+            if renew {
+                // Once is enough, whatever comes of it.
+                entry.renew_at = entry.fresh_until;
+            }
+            return Known::Good { granted: entry.granted.clone(), renew };
+        }
+        match memory.refused.get(hash) {
+            Some((problem, until)) if now < *until => Known::Bad(problem.clone()),
+            _ => Known::Nothing,
+        }
+    }
+
+    /// Asks identity, or joins those who are asking already. The question goes on when its asker goes away.
+    fn ask(self: &Arc<Self>, hash: Hash, credential: &str, timeout: Duration) -> Asking {
+        let mut memory = self.memory();
+        if let Some(asking) = memory.asking.get(&hash) {
+            return asking.clone();
+        }
+        let (this, exchange) = (self.clone(), Exchange { credential: credential.to_owned() });
+        let doubts = memory.doubts;
+        let question = async move {
+            let answer = this.bus.gateway_call(&exchange, None, timeout).await;
+            this.settle(hash, doubts, answer)
+        };
+        let asking = tokio::spawn(question.in_current_span())
+            .map(|ended| ended.unwrap_or_else(|_| Err(Problem::new(ProblemKind::Internal, "the exchange failed"))))
+            .boxed()
+            .shared();
+        memory.asking.insert(hash, asking.clone());
+        asking
+    }
+
+    fn settle(&self, hash: Hash, doubts: u64, answer: Result<Exchanged, Problem>) -> Answer {
+        let now = Instant::now();
+        let mut memory = self.memory();
+        memory.asking.remove(&hash);
+        let problem = match answer {
+            Ok(exchanged) if memory.revoked.get(&exchanged.credential).is_some() => {
+                Problem::new(ProblemKind::Unauthenticated, "the credential was revoked")
+            }
+            Ok(exchanged) => {
+                let pace = match memory.granted.get(&hash) {
+                    Some(entry) => entry.granted.pace.clone(),
+                    None => Arc::new(Pace::new(self.requests_per_second)),
+                };
+                let granted = Arc::new(Granted {
+                    token: exchanged.grant,
+                    credential: exchanged.credential,
+                    org: exchanged.org,
+                    expires_at: exchanged.expires_at,
+                    pace,
+                });
+                let fresh = if memory.doubts == doubts { self.fresh } else { Duration::ZERO };
+                let renew = self.renew.min(fresh);
+                memory.granted.insert(
+                    hash,
+                    Entry { granted: granted.clone(), fresh_until: now + fresh, renew_at: now + renew },
+                );
+                self.metrics.grant(GrantOutcome::Exchanged);
+                return Ok(granted);
+            }
+            Err(problem) => problem,
+        };
+        if matches!(problem.kind, ProblemKind::Unauthenticated | ProblemKind::Forbidden) {
+            memory.granted.remove(&hash);
+            memory.refused.insert(hash, (problem.clone(), now + REFUSAL_FRESH));
+            self.metrics.grant(GrantOutcome::Refused);
+            return Err(problem);
+        }
+        match memory.granted.get(&hash) {
+            Some(entry) if entry.granted.holds() => {
+                entry.fresh_until = entry.fresh_until.max(now + KEPT_FRESH);
+                self.metrics.grant(GrantOutcome::Kept);
+                Ok(entry.granted.clone())
+            }
+            _ => {
+                self.metrics.grant(GrantOutcome::Unavailable);
+                Err(problem)
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Machines, as the document shows them.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use contract::metrics as message;
+use poem_openapi::{Enum, Object};
+use uuid::Uuid;
+
+use super::sample::Sample;
+use crate::json::Documented;
+
+/// Whether a machine can be reached, and whether it is trusted.
+#[derive(Enum)]
+#[oai(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum MachineStatus {
+    /// It holds a connection.
+    Online,
+    /// It holds none.
+    Offline,
+    /// Perhaps a copy of another machine: nothing is offered to it until an operator decides.
+    Quarantined,
+    /// Its key is no longer accepted, for ever.
+    Revoked,
+}
+
+/// How a machine reaches us.
+#[derive(Enum)]
+#[oai(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Transport {
+    /// The bus.
+    Nats,
+    /// HTTP.
+    Http,
+}
+
+/// How a machine is.
+#[derive(Enum)]
+#[oai(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum HealthStatus {
+    /// Score 80 and more.
+    Ok,
+    /// Score 60 to 79.
+    Warn,
+    /// Score below 60.
+    Critical,
+}
+
+/// How a list of machines is sorted.
+#[derive(Enum)]
+pub enum MachineSort {
+    /// By name.
+    #[oai(rename = "hostname")]
+    Hostname,
+    /// By name, Z first.
+    #[oai(rename = "-hostname")]
+    HostnameDesc,
+    /// By when it was last seen, oldest first.
+    #[oai(rename = "lastSeen")]
+    LastSeen,
+    /// By when it was last seen, newest first.
+    #[oai(rename = "-lastSeen")]
+    LastSeenDesc,
+    /// By health score, the worst first.
+    #[oai(rename = "health")]
+    Health,
+    /// By health score, the best first.
+    #[oai(rename = "-health")]
+    HealthDesc,
+}
+
+/// The parts of a score, each 0 (bad) to 1 (good).
+#[derive(Object)]
+pub struct HealthComponents {
+    /// From the use of all cores.
+    cpu: f64,
+    /// From the use of memory.
+    ram: f64,
+    /// From the use of the fullest disk.
+    disk: f64,
+}
+
+/// A machine's health at one sample.
+#[derive(Object)]
+pub struct Health {
+    /// 0 to 100.
+    score: u8,
+    status: HealthStatus,
+    components: HealthComponents,
+}
+
+/// What a machine is.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+pub struct Inventory {
+    /// Operating system, such as `Debian GNU/Linux`.
+    os: Option<String>,
+    /// Its version.
+    os_version: Option<String>,
+    /// Kernel version.
+    kernel: Option<String>,
+    /// Processor architecture, such as `x86_64`.
+    architecture: Option<String>,
+    /// Processor model.
+    cpu_model: Option<String>,
+    /// Logical cores.
+    cpu_cores: Option<u32>,
+    /// Memory, in bytes.
+    memory_total: Option<u64>,
+    /// Version of the agent.
+    agent_version: Option<String>,
+}
+
+/// A machine.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+pub struct Machine {
+    /// Its id.
+    id: Uuid,
+    /// Its name.
+    hostname: String,
+    status: MachineStatus,
+    /// Why, for a person.
+    status_reason: Option<String>,
+    transport: Transport,
+    /// Its labels.
+    labels: HashMap<String, String>,
+    inventory: Inventory,
+    health: Option<Health>,
+    latest_sample: Option<Sample>,
+    /// When it was last heard.
+    last_seen_at: Option<DateTime<Utc>>,
+    /// When it enrolled.
+    enrolled_at: DateTime<Utc>,
+}
+
+/// A page of machines.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+pub struct MachinePage {
+    /// The machines.
+    items: Vec<Machine>,
+    /// Where the next page begins; absent at the end.
+    next_cursor: Option<String>,
+}
+
+impl Documented for message::Machine {
+    type Schema = Machine;
+}
+
+impl Documented for message::MachinePage {
+    type Schema = MachinePage;
+}
+
+impl Documented for domain::machine::MachineStatus {
+    type Schema = MachineStatus;
+}
+
+impl Documented for domain::health::HealthStatus {
+    type Schema = HealthStatus;
+}

@@ -1,0 +1,212 @@
+//! The outermost endpoint: what every request meets, whatever it asks. A span, a line in the log, counts; refusals as
+//! problem documents, also for a panic; and what is left of a body read away.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::FutureExt;
+use poem::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use poem::{Addr, Endpoint, PathPattern, Request, Response};
+use poem_openapi::__private::UrlQuery;
+use prometheus::IntGauge;
+use tracing::{Instrument, Span, field};
+
+use crate::address::{self, Network};
+use crate::body::{self, Bodies};
+use crate::error::Refused;
+use crate::error::catalogue::Kind;
+use crate::metrics::Metrics;
+use crate::routes::{Known, Routes, UNMATCHED};
+use crate::visit::Visit;
+
+/// The longest user agent in a span.
+const USER_AGENT_MAX_CHARS: usize = 200;
+
+/// The outermost endpoint.
+pub struct Edge<E> {
+    inner: E,
+    routes: Routes,
+    bodies: Arc<Bodies>,
+    trusted: Vec<Network>,
+    metrics: Metrics,
+}
+
+/// What is said about a request once it is answered.
+struct Facts {
+    method: Method,
+    path: String,
+    address: IpAddr,
+    began: Instant,
+}
+
+/// Counts a request as under way until it is answered, or until its client goes away and it is dropped.
+struct UnderWay(IntGauge);
+
+impl UnderWay {
+    fn begin(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl<E> Edge<E> {
+    /// The edge around `inner`.
+    pub fn new(inner: E, routes: Routes, bodies: Bodies, trusted: Vec<Network>, metrics: Metrics) -> Self {
+        Self { inner, routes, bodies: Arc::new(bodies), trusted, metrics }
+    }
+
+    fn known<'a>(&'a self, pattern: Option<&PathPattern>) -> Option<&'a Known> {
+        self.routes.get(&pattern?.0)
+    }
+
+    fn finish(&self, facts: &Facts, visit: &Visit, known: Option<&Known>, mut response: Response, trace_id: &str) -> Response {
+        let status = response.status();
+        let took = facts.began.elapsed();
+        let route = known.map_or(UNMATCHED, |known| &*known.template);
+        self.metrics.request(route, &facts.method, status, took);
+        describe(&Span::current(), facts, known, status);
+        let org = visit.caller.get().map(|granted| field::display(granted.org));
+        tracing::info!(
+            target: "dashfleet_gateway::access",
+            method = %facts.method,
+            path = facts.path,
+            route,
+            status = status.as_u16(),
+            duration_ms = took.as_secs_f64() * 1_000.0,
+            client = %facts.address,
+            org,
+            trace_id,
+            "request"
+        );
+        decorate(response.headers_mut(), visit);
+        response
+    }
+}
+
+impl<E: Endpoint<Output = Response>> Endpoint for Edge<E> {
+    type Output = Response;
+
+    async fn call(&self, mut request: Request) -> poem::Result<Response> {
+        let peer = match &request.remote_addr().0 {
+            Addr::SocketAddr(address) => address.ip(),
+            _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        };
+        let facts = Facts {
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            address: address::client(peer, request.headers(), &self.trusted),
+            began: Instant::now(),
+        };
+        let span = span(&request, &facts);
+        bus::trace::set_parent(&span, text(request.headers(), contract::envelope::TRACE_HEADER));
+        async move {
+            let _under_way = UnderWay::begin(&self.metrics.in_flight);
+            let body = request.take_body();
+            let visit = Arc::new(Visit::new(
+                facts.address,
+                text(request.headers(), header::CONTENT_LENGTH.as_str()).and_then(|length| length.parse().ok()),
+                request.headers().contains_key(header::EXPECT),
+                self.bodies.clone(),
+                (!body.is_empty()).then_some(body),
+            ));
+            request.set_data(visit.clone());
+            let query: Vec<(String, String)> = request.params().unwrap_or_default();
+            request.set_data(UrlQuery(query));
+            let trace_id =
+                bus::trace::current_id().unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string());
+            let result = AssertUnwindSafe(self.inner.call(request)).catch_unwind().await;
+            let (known, response) = match result {
+                Ok(Ok(response)) => (self.known(response.data::<PathPattern>()), response),
+                Ok(Err(error)) => {
+                    let known = self.known(error.data::<PathPattern>());
+                    let mut refused = Refused::from_poem(&error);
+                    if refused.kind == Kind::MethodNotAllowed {
+                        refused.allow = known.and_then(|known| known.allow.clone());
+                    }
+                    (known, refused.response(&facts.path, &trace_id))
+                }
+                Err(panic) => {
+                    tracing::error!(trace_id, panic = said(&*panic), "a handler panicked");
+                    (None, Refused::internal().response(&facts.path, &trace_id))
+                }
+            };
+            body::discard(&visit).await;
+            Ok(self.finish(&facts, &visit, known, response, &trace_id))
+        }
+        .instrument(span)
+        .await
+    }
+}
+
+/// A server span by OpenTelemetry's conventions for HTTP. Queries stay out: they may say what is nobody's business.
+fn span(request: &Request, facts: &Facts) -> Span {
+    let agent = text(request.headers(), header::USER_AGENT.as_str()).unwrap_or_default();
+    let agent: String = agent.chars().take(USER_AGENT_MAX_CHARS).collect();
+    let version = match request.version() {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        _ => "1.1",
+    };
+    tracing::info_span!(
+        "request",
+        otel.name = %facts.method,
+        otel.kind = "server",
+        http.request.method = %facts.method,
+        url.path = facts.path,
+        url.scheme = "http",
+        network.protocol.version = version,
+        client.address = %facts.address,
+        user_agent.original = agent,
+        http.route = field::Empty,
+        http.response.status_code = field::Empty,
+        "error.type" = field::Empty,
+        otel.status_code = field::Empty,
+    )
+}
+
+fn describe(span: &Span, facts: &Facts, known: Option<&Known>, status: StatusCode) {
+    if let Some(known) = known {
+        span.record("otel.name", format!("{} {}", facts.method, known.template).as_str());
+        span.record("http.route", &*known.template);
+    }
+    span.record("http.response.status_code", status.as_u16());
+    if status.is_server_error() {
+        span.record("error.type", status.as_str());
+        span.record("otel.status_code", "ERROR");
+    }
+}
+
+fn decorate(headers: &mut HeaderMap, visit: &Visit) {
+    const RATE: [HeaderName; 3] = [
+        HeaderName::from_static("ratelimit-limit"),
+        HeaderName::from_static("ratelimit-remaining"),
+        HeaderName::from_static("ratelimit-reset"),
+    ];
+    if let Some(rate) = visit.rate.get() {
+        for (name, value) in RATE.into_iter().zip([rate.limit, rate.remaining, rate.reset_seconds]) {
+            headers.insert(name, HeaderValue::from(value));
+        }
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn said(panic: &(dyn std::any::Any + Send)) -> &str {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => text,
+        (_, Some(text)) => text,
+        _ => "(no words)",
+    }
+}

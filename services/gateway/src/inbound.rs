@@ -1,0 +1,31 @@
+//! The operations, by noun: decode, ask the owner, encode. The pages that are no part of the API are in [`pages`].
+
+pub mod action;
+pub mod auth;
+pub mod enrollment;
+pub mod idempotency;
+pub mod machine;
+pub mod pages;
+pub mod parameter;
+pub mod status;
+
+use std::sync::Arc;
+
+use crate::credentials::Credentials;
+use crate::owners::Owners;
+
+/// All operations.
+pub type Api =
+    (auth::Auth, enrollment::Enrollments, machine::Machines, action::Actions, status::Installation);
+
+/// All operations, ready to answer.
+#[must_use]
+pub fn api(owners: &Owners, credentials: &Arc<Credentials>, status: status::Installation) -> Api {
+    (
+        auth::Auth::new(owners.clone(), credentials.clone()),
+        enrollment::Enrollments::new(owners.clone(), credentials.clone()),
+        machine::Machines::new(owners.clone()),
+        action::Actions::new(owners.clone()),
+        status,
+    )
+}

@@ -1,0 +1,130 @@
+//! This crate is the HTTP edge: it turns a credential into a grant and HTTP into requests on the bus. It has no database
+//! and no signing key, and decides nothing that an owner decides.
+//!
+//! Rooms: [`server`] accepts, [`edge`] is what every request meets, [`routes`] what the router knows, [`caller`] and
+//! [`credentials`] who calls, [`inbound`] the operations, [`json`] bodies in and out, checked by [`shape`] against the
+//! [`document`]; [`body`] how large and slow bodies may be, [`address`] whose request it is on the network, [`visit`] what
+//! one request carries along, [`owners`] the way to those who decide, [`refusal`] and [`error`] how they refuse;
+//! [`config`], [`metrics`].
+
+pub mod address;
+pub mod body;
+pub mod caller;
+pub mod config;
+pub mod credentials;
+pub mod document;
+pub mod edge;
+pub mod error;
+pub mod inbound;
+pub mod json;
+pub mod metrics;
+pub mod owners;
+pub mod refusal;
+pub mod routes;
+pub mod server;
+pub mod shape;
+pub mod visit;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::{Bus, BusConfig};
+use poem::EndpointExt;
+use runtime::admin::{self, Readiness};
+use runtime::{Shutdown, keys, telemetry};
+use tokio::net::TcpListener;
+
+pub use crate::config::{Config, Patience};
+use crate::credentials::{Credentials, revocations};
+use crate::edge::Edge;
+pub use crate::error::GatewayError;
+use crate::inbound::status::Installation;
+use crate::metrics::Metrics;
+use crate::owners::Owners;
+
+/// The name on the bus, and of the telemetry.
+pub const SERVICE: &str = "gateway";
+/// What the process gets beyond the time that requests have to end.
+const SHUTDOWN_MARGIN: Duration = Duration::from_secs(1);
+
+/// A gateway that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens; the port that the system chose when the configuration said 0.
+    pub http_addr: SocketAddr,
+    bus: Bus,
+    shutdown: Shutdown,
+    limit: Duration,
+}
+
+impl Running {
+    /// Waits until the shutdown begins and what is under way has ended.
+    ///
+    /// # Errors
+    /// [`GatewayError::Unfinished`] when it did not end in time.
+    pub async fn finished(self) -> Result<(), GatewayError> {
+        self.shutdown.begun().await;
+        let ended = self.shutdown.finish(self.limit).await;
+        self.bus.drain().await;
+        telemetry::end().await;
+        if ended { Ok(()) } else { Err(GatewayError::Unfinished) }
+    }
+}
+
+/// Runs the gateway until the shutdown.
+///
+/// # Errors
+/// [`GatewayError`] when it cannot start or does not end in time.
+pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), GatewayError> {
+    start(config, shutdown).await?.finished().await
+}
+
+/// Starts the gateway: it listens when this returns. The bus may come later.
+///
+/// # Errors
+/// [`GatewayError`] when the configuration cannot be used or an address cannot be listened on.
+pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, GatewayError> {
+    telemetry::begin(SERVICE, &config.service.telemetry)?;
+    let seed = keys::read_seed(&config.service.keys, "nats.nk")?;
+    let urls = config.service.nats_urls.clone();
+    let bus = Bus::connect(BusConfig::service(urls, config.service.nats_ca.clone(), seed, SERVICE)).await?;
+    let metrics = Metrics::new()?;
+    let listen = |address: &str| {
+        let address = address.to_owned();
+        move |source| GatewayError::Listen { address, source }
+    };
+    let listener = TcpListener::bind(&config.http_addr).await.map_err(listen(&config.http_addr))?;
+    let http_addr = listener.local_addr().map_err(listen(&config.http_addr))?;
+
+    let credentials = Credentials::new(&bus, &config, &metrics);
+    revocations::listen(&bus, &credentials, &shutdown);
+    let owners = Owners::new(&bus, &config.patience);
+    let installation = Installation::new(owners.clone(), &config.patience);
+    let (router, routes) =
+        routes::build(inbound::api(&owners, &credentials, installation), inbound::pages::all());
+    let bodies = body::Bodies::new(config.patience.body);
+    let app = Edge::new(router.data(credentials), routes, bodies, config.trusted_proxies.clone(), metrics.clone());
+
+    let admin_addr = &config.service.admin_addr;
+    let registry = metrics.registry.clone();
+    admin::serve(admin_addr, registry, readiness(&bus), &shutdown).await.map_err(listen(admin_addr))?;
+    let limit = config.service.shutdown;
+    shutdown.spawn(server::serve(
+        listener,
+        app,
+        config.patience,
+        metrics.connections.clone(),
+        shutdown.clone(),
+        limit,
+    ));
+    tracing::info!(%http_addr, "the gateway listens");
+    let limit = limit + config.patience.linger + SHUTDOWN_MARGIN;
+    Ok(Running { http_addr, bus, shutdown, limit })
+}
+
+/// Ready means connected: the owners may be away, and then say so themselves.
+fn readiness(bus: &Bus) -> Readiness {
+    let bus = bus.clone();
+    Arc::new(move || (!bus.is_connected()).then(|| "not connected to the bus".to_owned()))
+}

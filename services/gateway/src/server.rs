@@ -1,0 +1,174 @@
+//! Accepting connections. poem's own server has no limit on how long a client may take for the head of a request, so
+//! this one drives hyper itself: slow clients are cut off, what is under way at the end is finished, for so long.
+
+pub mod stream;
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use poem::http::uri::Scheme;
+use poem::web::{LocalAddr, RemoteAddr};
+use poem::{Endpoint, Response};
+use prometheus::IntGauge;
+use runtime::Shutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::stream::Stream;
+use crate::config::Patience;
+
+/// How many connections are served at once; more wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 16_384;
+/// How many requests one HTTP/2 connection may have under way.
+const STREAMS_MAX: u32 = 250;
+/// How often a silent HTTP/2 connection is asked whether it lives, and how long it may take to say so.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// After an accept fails (no file descriptors, most likely) trying at once would only spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What all connections share.
+struct Shared<E> {
+    app: E,
+    builder: Builder<TokioExecutor>,
+    patience: Patience,
+    open: IntGauge,
+    local: SocketAddr,
+    /// No new requests.
+    stop: CancellationToken,
+    /// No more patience with those under way.
+    abort: CancellationToken,
+}
+
+/// Serves until the shutdown begins, then finishes what is under way, for at most `limit`.
+pub async fn serve<E>(listener: TcpListener, app: E, patience: Patience, open: IntGauge, shutdown: Shutdown, limit: Duration)
+where
+    E: Endpoint<Output = Response> + 'static,
+{
+    let local = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+    let shared = Arc::new(Shared {
+        app,
+        builder: builder(&patience),
+        patience,
+        open,
+        local,
+        stop: CancellationToken::new(),
+        abort: CancellationToken::new(),
+    });
+    let connections = TaskTracker::new();
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let linger = async {
+        shutdown.begun().await;
+        tokio::time::sleep(patience.linger).await;
+    };
+    tokio::pin!(linger);
+    loop {
+        let accepted = async {
+            let slot = slots.clone().acquire_owned().await;
+            (slot, listener.accept().await)
+        };
+        let (slot, accepted) = tokio::select! {
+            biased;
+            () = &mut linger => break,
+            accepted = accepted => accepted,
+        };
+        match accepted {
+            Ok((socket, peer)) => {
+                let shared = shared.clone();
+                connections.spawn(async move {
+                    connection(&shared, socket, peer).await;
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    shared.stop.cancel();
+    connections.close();
+    if tokio::time::timeout(limit, connections.wait()).await.is_err() {
+        tracing::warn!(open = connections.len(), "connections are cut off: their requests did not end in time");
+        shared.abort.cancel();
+        connections.wait().await;
+    }
+}
+
+fn builder(patience: &Patience) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(patience.next_request);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT);
+    builder
+}
+
+async fn connection<E>(shared: &Arc<Shared<E>>, socket: TcpStream, peer: SocketAddr)
+where
+    E: Endpoint<Output = Response> + 'static,
+{
+    // Answers are small and wanted at once: Nagle's algorithm would hold them back for an acknowledgement.
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY");
+    }
+    shared.open.inc();
+    let asked = Arc::new(AtomicBool::new(false));
+    let service = service_fn({
+        let (shared, asked) = (shared.clone(), asked.clone());
+        move |request: hyper::Request<Incoming>| {
+            asked.store(true, Ordering::Relaxed);
+            let shared = shared.clone();
+            async move {
+                let (local, remote) = (LocalAddr(shared.local.into()), RemoteAddr(peer.into()));
+                let request = (request, local, remote, Scheme::HTTP).into();
+                let mut response = shared.app.get_response(request).await;
+                if shared.stop.is_cancelled() && response.version() < poem::http::Version::HTTP_2 {
+                    response.headers_mut().insert(
+                        poem::http::header::CONNECTION,
+                        poem::http::HeaderValue::from_static("close"),
+                    );
+                }
+                Ok::<hyper::Response<_>, Infallible>(response.into())
+            }
+        }
+    });
+    let io = TokioIo::new(Stream::new(socket, shared.patience.stalled_write));
+    let served = shared.builder.serve_connection(io, service);
+    tokio::pin!(served);
+    let silent = async {
+        tokio::time::sleep(shared.patience.first_request).await;
+        if asked.load(Ordering::Relaxed) {
+            pending::<()>().await;
+        }
+    };
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = silent => Ok(()),
+        () = shared.stop.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = served.as_mut() => ended,
+                () = shared.abort.cancelled() => Ok(()),
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "a connection ended early");
+    }
+    shared.open.dec();
+}

@@ -1,0 +1,27 @@
+//! The gateway on a real bus. Its owners are small stand-ins that answer by the contract; the real ones are tested
+//! together with it elsewhere.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "main/connections.rs"]
+mod connections;
+#[path = "main/credentials.rs"]
+mod credentials;
+#[path = "main/document.rs"]
+mod document;
+#[path = "main/messages.rs"]
+mod messages;
+#[path = "main/operations.rs"]
+mod operations;
+#[path = "main/pages.rs"]
+mod pages;
+#[path = "main/process.rs"]
+mod process;
+#[path = "main/refusals.rs"]
+mod refusals;
+#[path = "main/standin.rs"]
+mod standin;
+#[path = "main/status.rs"]
+mod status;
+#[path = "main/world.rs"]
+mod world;

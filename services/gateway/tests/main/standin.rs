@@ -1,0 +1,324 @@
+//! Stand-in owners: they answer by the contract, on a real bus, as their own users.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use bus::{Bus, GrantVerifier, Service};
+use contract::action::{Action, ActionCancel, ActionCreate, ActionGet, ActionList, ActionPage};
+use contract::grant::{Grant, ISSUER, Jwk, Jwks, PrincipalKind};
+use contract::identity::{
+    Challenge, Challenged, Done, Enroll, Enrolled, Exchange, Exchanged, JwksGet, Login, Logout, MachineRelease,
+    MachineRevoke, Me, Principal, Refresh, Tokens,
+};
+use contract::metrics::{Machine, MachineGet, MachineList, MachinePage, SampleList, SamplePage};
+use contract::{Problem, ProblemKind};
+use domain::access::Role;
+use domain::action::{ActionKind, ActionStatus, Payload};
+use domain::{ActionId, CredentialId, MachineId, OrgId, Timestamp};
+use nkeys::KeyPair;
+use uuid::Uuid;
+
+use crate::messages;
+
+/// Machines by which a test chooses what the owner does.
+pub const ELSEWHERE: &str = "00000000-0000-7000-8000-000000000404";
+pub const SLOW: &str = "00000000-0000-7000-8000-000000000503";
+pub const BUSY: &str = "00000000-0000-7000-8000-000000000429";
+pub const HERE: &str = "00000000-0000-7000-8000-000000000200";
+/// Actions likewise.
+pub const DELIVERED: &str = "00000000-0000-7000-8000-000000000202";
+pub const ENDED: &str = "00000000-0000-7000-8000-000000000409";
+
+fn id(text: &str) -> Uuid {
+    text.parse().unwrap()
+}
+
+/// Identity's memory, and what a test turns.
+pub struct Identity {
+    key: KeyPair,
+    pub org: OrgId,
+    pub exchanges: AtomicUsize,
+    pub delay: Mutex<Duration>,
+    pub lifetime: Mutex<chrono::Duration>,
+    pub refused: Mutex<HashSet<String>>,
+    pub role: Mutex<Role>,
+    pub ids: Mutex<HashMap<String, CredentialId>>,
+    pub addresses: Mutex<Vec<String>>,
+}
+
+impl Identity {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            key: KeyPair::new_user(),
+            org: OrgId::new(),
+            exchanges: AtomicUsize::new(0),
+            delay: Mutex::default(),
+            lifetime: Mutex::new(chrono::Duration::seconds(300)),
+            refused: Mutex::default(),
+            role: Mutex::new(Role::Owner),
+            ids: Mutex::default(),
+            addresses: Mutex::default(),
+        })
+    }
+
+    pub fn exchanges(&self) -> usize {
+        self.exchanges.load(Ordering::SeqCst)
+    }
+
+    pub fn credential(&self, credential: &str) -> CredentialId {
+        *self.ids.lock().unwrap().entry(credential.to_owned()).or_insert_with(CredentialId::new)
+    }
+
+    pub fn jwks(&self) -> Jwks {
+        let (_, public) = nkeys::from_public_key(&self.key.public_key()).unwrap();
+        let text = |text: &str| text.to_owned();
+        Jwks {
+            keys: vec![Jwk {
+                kty: text("OKP"),
+                crv: text("Ed25519"),
+                x: URL_SAFE_NO_PAD.encode(public),
+                kid: text("test"),
+                alg: text("EdDSA"),
+                usage: text("sig"),
+            }],
+        }
+    }
+
+    fn exchange(&self, credential: &str) -> Result<Exchanged, Problem> {
+        self.exchanges.fetch_add(1, Ordering::SeqCst);
+        let good = credential.starts_with("dfa_good") || credential.starts_with("dfk_good");
+        if !good || self.refused.lock().unwrap().contains(credential) {
+            return Err(Problem::new(ProblemKind::Unauthenticated, "the credential is not accepted"));
+        }
+        let now = Timestamp::now();
+        let expires_at = now.plus(*self.lifetime.lock().unwrap());
+        let role = *self.role.lock().unwrap();
+        let id = self.credential(credential);
+        let grant = Grant {
+            iss: ISSUER.into(),
+            org: self.org,
+            sub: Uuid::now_v7(),
+            kind: PrincipalKind::ApiKey,
+            role,
+            scopes: role.scopes(),
+            aud: vec!["identity".into(), "action".into(), "metrics".into()],
+            credential: id,
+            iat: now.millis() / 1_000,
+            exp: expires_at.millis() / 1_000,
+        };
+        Ok(Exchanged { grant: self.sign(&grant), credential: id, org: self.org, expires_at })
+    }
+
+    fn sign(&self, grant: &Grant) -> String {
+        let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"EdDSA","typ":"JWT","kid":"test"}"#);
+        let claims = URL_SAFE_NO_PAD.encode(serde_json::to_vec(grant).unwrap());
+        let signed = format!("{header}.{claims}");
+        let signature = self.key.sign(signed.as_bytes()).unwrap();
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    pub async fn answer(self: &Arc<Self>, bus: &Bus) -> Service {
+        let verifier = GrantVerifier::fixed(&self.jwks(), "identity");
+        let service = Service::start(bus, "identity", Some(verifier)).await.unwrap();
+        let this = self.clone();
+        let exchange = move |_, request: Exchange| {
+            let this = this.clone();
+            async move {
+                let delay = *this.delay.lock().unwrap();
+                let answer = this.exchange(&request.credential);
+                tokio::time::sleep(delay).await;
+                answer
+            }
+        };
+        service.answer(exchange).await.unwrap();
+        let jwks = self.jwks();
+        service.answer(move |_, JwksGet {}| std::future::ready(Ok(jwks.clone()))).await.unwrap();
+        let this = self.clone();
+        let login = move |_, login: Login| {
+            this.addresses.lock().unwrap().push(login.address.clone());
+            std::future::ready(match login.password.as_str() {
+                "right" => Ok(messages::tokens()),
+                _ => Err(Problem::new(ProblemKind::Unauthenticated, "address or password is wrong")),
+            })
+        };
+        service.answer(login).await.unwrap();
+        let refresh = |_, refresh: Refresh| async move {
+            match refresh.refresh_token.as_str() {
+                "dfr_good" => Ok::<Tokens, _>(messages::tokens()),
+                _ => Err(Problem::new(ProblemKind::Unauthenticated, "the refresh token is not accepted")),
+            }
+        };
+        service.answer(refresh).await.unwrap();
+        let logout = |ctx: bus::Context, Logout {}| async move {
+            ctx.grant()?;
+            Ok(Done {})
+        };
+        service.answer(logout).await.unwrap();
+        let me = |ctx: bus::Context, Me {}| async move {
+            let grant = ctx.grant()?;
+            Ok(Principal { organization_id: grant.org, role: grant.role, ..messages::principal() })
+        };
+        service.answer(me).await.unwrap();
+        service.answer(|_, Challenge {}| async { Ok::<Challenged, _>(messages::challenged()) }).await.unwrap();
+        let enroll = |_, enroll: Enroll| async move {
+            match enroll.token.as_str() {
+                "dfe_good" => Ok::<Enrolled, _>(messages::enrolled()),
+                _ => Err(Problem::new(ProblemKind::Unauthenticated, "the enrolment token is used up")),
+            }
+        };
+        service.answer(enroll).await.unwrap();
+        let known = |machine: MachineId| {
+            if machine.0 == id(ELSEWHERE) { Err(Problem::not_found("machine")) } else { Ok(Done {}) }
+        };
+        let revoke = move |ctx: bus::Context, revoke: MachineRevoke| async move {
+            ctx.grant()?.require(domain::access::MACHINES_WRITE)?;
+            known(revoke.machine_id)
+        };
+        service.answer(revoke).await.unwrap();
+        let release = move |ctx: bus::Context, release: MachineRelease| async move {
+            ctx.grant()?.require(domain::access::MACHINES_WRITE)?;
+            known(release.machine_id)
+        };
+        service.answer(release).await.unwrap();
+        bus.flush().await.unwrap();
+        service
+    }
+}
+
+/// Action's memory.
+#[derive(Default)]
+pub struct Actions {
+    pub created: Mutex<Vec<ActionCreate>>,
+    pub listed: Mutex<Vec<ActionList>>,
+    pub organizations: Mutex<HashSet<OrgId>>,
+    by_key: Mutex<HashMap<String, (ActionCreate, Action)>>,
+}
+
+impl Actions {
+    fn create(&self, create: &ActionCreate) -> Result<Action, Problem> {
+        let kind: ActionKind = create.kind.parse().map_err(|error| Problem::invalid("kind", error))?;
+        Payload::parse(kind, &create.payload).map_err(|error| Problem::invalid(error.path, error.message))?;
+        match create.machine_id.0 {
+            machine if machine == id(ELSEWHERE) => return Err(Problem::not_found("machine")),
+            machine if machine == id(BUSY) => {
+                let problem = Problem::new(ProblemKind::RateLimited, "too many actions for this machine");
+                return Err(Problem { retry_after_ms: Some(6_500), ..problem });
+            }
+            _ => {}
+        }
+        let made = Action {
+            id: ActionId::new(),
+            machine_id: create.machine_id,
+            kind,
+            payload: create.payload.clone(),
+            ..messages::action_queued()
+        };
+        let Some(key) = &create.idempotency_key else { return Ok(made) };
+        let mut by_key = self.by_key.lock().unwrap();
+        let (first, action) = by_key.entry(key.clone()).or_insert_with(|| (create.clone(), made));
+        if first == create {
+            Ok(action.clone())
+        } else {
+            Err(Problem::new(ProblemKind::Conflict, "this idempotency key was used for another body"))
+        }
+    }
+
+    pub async fn answer(self: &Arc<Self>, bus: &Bus, jwks: &Jwks) -> Service {
+        let verifier = GrantVerifier::fixed(jwks, "action");
+        let service = Service::start(bus, "action", Some(verifier)).await.unwrap();
+        let this = self.clone();
+        let create = move |ctx: bus::Context, create: ActionCreate| {
+            let this = this.clone();
+            async move {
+                let grant = ctx.grant()?;
+                grant.require(domain::access::ACTIONS_WRITE)?;
+                this.organizations.lock().unwrap().insert(grant.org);
+                this.created.lock().unwrap().push(create.clone());
+                if create.machine_id.0 == id(SLOW) {
+                    tokio::time::sleep(Duration::from_secs(2)).await;
+                }
+                this.create(&create)
+            }
+        };
+        service.answer(create).await.unwrap();
+        let this = self.clone();
+        let list = move |ctx: bus::Context, list: ActionList| {
+            let this = this.clone();
+            async move {
+                ctx.grant()?.require(domain::access::ACTIONS_READ)?;
+                this.listed.lock().unwrap().push(list);
+                Ok(ActionPage { items: vec![messages::action_ended()], next_cursor: Some("next".into()) })
+            }
+        };
+        service.answer(list).await.unwrap();
+        let get = |ctx: bus::Context, get: ActionGet| async move {
+            ctx.grant()?.require(domain::access::ACTIONS_READ)?;
+            if get.action_id.0 == id(ELSEWHERE) {
+                return Err(Problem::not_found("action"));
+            }
+            Ok(Action { id: get.action_id, ..messages::action_ended() })
+        };
+        service.answer(get).await.unwrap();
+        let cancel = |ctx: bus::Context, cancel: ActionCancel| async move {
+            ctx.grant()?.require(domain::access::ACTIONS_WRITE)?;
+            let status = match cancel.action_id.0 {
+                action if action == id(ENDED) => {
+                    return Err(Problem::new(ProblemKind::Conflict, "the action has ended"));
+                }
+                action if action == id(DELIVERED) => ActionStatus::Delivered,
+                _ => ActionStatus::Cancelled,
+            };
+            Ok(Action { id: cancel.action_id, status, cancel_requested: true, ..messages::action_queued() })
+        };
+        service.answer(cancel).await.unwrap();
+        bus.flush().await.unwrap();
+        service
+    }
+}
+
+/// Metrics' memory.
+#[derive(Default)]
+pub struct Metrics {
+    pub machines: Mutex<Vec<MachineList>>,
+    pub samples: Mutex<Vec<SampleList>>,
+}
+
+impl Metrics {
+    pub async fn answer(self: &Arc<Self>, bus: &Bus, jwks: &Jwks) -> Service {
+        let verifier = GrantVerifier::fixed(jwks, "metrics");
+        let service = Service::start(bus, "metrics", Some(verifier)).await.unwrap();
+        let this = self.clone();
+        let list = move |ctx: bus::Context, list: MachineList| {
+            let this = this.clone();
+            async move {
+                ctx.grant()?.require(domain::access::MACHINES_READ)?;
+                this.machines.lock().unwrap().push(list);
+                Ok(MachinePage { items: vec![messages::machine()], next_cursor: None })
+            }
+        };
+        service.answer(list).await.unwrap();
+        let get = |ctx: bus::Context, get: MachineGet| async move {
+            ctx.grant()?.require(domain::access::MACHINES_READ)?;
+            if get.machine_id.0 == id(ELSEWHERE) {
+                return Err(Problem::not_found("machine"));
+            }
+            Ok(Machine { id: get.machine_id, ..messages::machine() })
+        };
+        service.answer(get).await.unwrap();
+        let this = self.clone();
+        let samples = move |ctx: bus::Context, list: SampleList| {
+            let this = this.clone();
+            async move {
+                ctx.grant()?.require(domain::access::MACHINES_READ)?;
+                this.samples.lock().unwrap().push(list);
+                Ok(SamplePage { items: vec![messages::sample()], next_cursor: None })
+            }
+        };
+        service.answer(samples).await.unwrap();
+        bus.flush().await.unwrap();
+        service
+    }
+}

@@ -1,0 +1,114 @@
+//! Decisions, authorization, transactions.
+//!
+//! People and keys: [`login`], [`password`], [`grant`], [`signer`], [`secret`]. Machines: [`enrollment`],
+//! [`machine`], [`action_key`]. Connections: [`callout`] who may connect, [`key_set`] what it decides from, [`feed`]
+//! what keeps that fresh, [`kick`] cutting what was revoked. Besides: [`buckets`] limits, [`bootstrap`] the first
+//! organisation.
+
+pub mod action_key;
+pub mod bootstrap;
+pub mod buckets;
+pub mod callout;
+pub mod enrollment;
+pub mod feed;
+pub mod grant;
+pub mod key_set;
+pub mod kick;
+pub mod login;
+pub mod machine;
+pub mod password;
+pub mod secret;
+pub mod signer;
+
+use std::sync::Arc;
+
+use bus::GrantVerifier;
+use bus::system::SystemBus;
+use database::{Pools, Relay};
+use runtime::Shutdown;
+
+use crate::app::buckets::Buckets;
+use crate::app::callout::Gate;
+use crate::app::feed::Feed;
+use crate::app::key_set::KeySet;
+use crate::app::kick::Kicker;
+use crate::app::password::Passwords;
+use crate::app::signer::Signer;
+use crate::error::IdentityError;
+use crate::metrics::Metrics;
+
+/// What the service is made of.
+pub struct Parts {
+    /// The database.
+    pub pools: Pools,
+    /// Woken after commits that wrote events.
+    pub relay: Relay,
+    /// The connection that kicks.
+    pub system: SystemBus,
+    /// Counters.
+    pub metrics: Metrics,
+    /// The end.
+    pub shutdown: Shutdown,
+    /// Seed of the key that signs grants.
+    pub jwt_seed: String,
+    /// Where agents connect.
+    pub agent_nats_urls: Vec<String>,
+    /// PEM of the authority that signed those servers' certificates.
+    pub agent_nats_ca: Option<String>,
+}
+
+/// The service's state; one per process, shared by all that it does.
+pub struct App {
+    pub(crate) pools: Pools,
+    pub(crate) relay: Relay,
+    pub(crate) metrics: Metrics,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) signer: Signer,
+    pub(crate) passwords: Passwords,
+    pub(crate) login_failures: Buckets<(String, String)>,
+    pub(crate) keys: KeySet,
+    pub(crate) gate: Gate,
+    pub(crate) feed: Feed,
+    pub(crate) kicker: Kicker,
+    agent_nats_urls: Vec<String>,
+    agent_nats_ca: Option<String>,
+}
+
+impl App {
+    /// Puts the parts together.
+    ///
+    /// # Errors
+    /// [`IdentityError`] when the seed cannot be used.
+    pub async fn new(parts: Parts) -> Result<Arc<Self>, IdentityError> {
+        Ok(Arc::new(Self {
+            signer: Signer::from_seed(&parts.jwt_seed)?,
+            passwords: Passwords::new().await?,
+            login_failures: login::failures(),
+            keys: KeySet::default(),
+            gate: Gate::default(),
+            feed: Feed::default(),
+            kicker: Kicker::new(parts.system, parts.metrics.kicks.clone()),
+            pools: parts.pools,
+            relay: parts.relay,
+            metrics: parts.metrics,
+            shutdown: parts.shutdown,
+            agent_nats_urls: parts.agent_nats_urls,
+            agent_nats_ca: parts.agent_nats_ca,
+        }))
+    }
+
+    /// Verifies grants with the keys of this very service.
+    #[must_use]
+    pub fn verifier(&self) -> GrantVerifier {
+        GrantVerifier::fixed(&self.signer.jwks(), contract::identity::SERVICE)
+    }
+
+    /// Why the service cannot do its work, apart from the bus; `None` when it can.
+    #[must_use]
+    pub fn not_ready(&self) -> Option<String> {
+        if !self.feed.database_answers() {
+            return Some("the database does not answer".into());
+        }
+        (!self.keys.is_loaded()).then(|| "the machines' keys are not loaded yet".into())
+    }
+}

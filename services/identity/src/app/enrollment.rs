@@ -1,0 +1,248 @@
+//! Enrolment: a token and a proof of possession make a machine one of the organisation's.
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use contract::agent::Inventory;
+use contract::identity::{Challenged, Enroll, Enrolled, enrollment_message};
+use contract::{Problem, ProblemKind};
+use database::{DatabaseError, OutboxRow};
+use domain::{MachineId, OrgId, Timestamp};
+use nkeys::{KeyPair, KeyPairType};
+use serde_json::json;
+
+use crate::app::App;
+use crate::app::action_key::not_bootstrapped;
+use crate::app::secret::{self, SecretKind};
+use crate::app::signer::ChallengeFault;
+use crate::error::IdentityError;
+use crate::metrics::Outcome;
+use crate::store;
+use crate::store::Hash;
+use crate::store::machine::{KeyRow, MachineRow, NewMachine};
+
+/// The longest host name, in characters.
+const HOSTNAME_MAX_CHARS: usize = 253;
+/// The longest text of an inventory, in characters.
+const INVENTORY_MAX_CHARS: usize = 256;
+/// How often an enrolment is run again after a collision or a lost connection.
+const TRIES: u32 = 3;
+
+fn forbidden(detail: impl Into<String>) -> Problem {
+    Problem::new(ProblemKind::Forbidden, detail)
+}
+
+/// One try's end.
+enum Tried {
+    Enrolled(Box<MachineRow>),
+    Refused(Problem),
+    /// Somebody else enrolled this key meanwhile: what was read before no longer holds.
+    Overtaken,
+}
+
+impl App {
+    /// What an agent must sign.
+    ///
+    /// # Errors
+    /// [`IdentityError::Internal`].
+    pub fn challenge(&self) -> Result<Challenged, IdentityError> {
+        self.signer.challenge(Timestamp::now())
+    }
+
+    /// Makes a machine one of the organisation's. The same key with the same token again gets the same answer and
+    /// takes no second use: the first answer may have been lost.
+    ///
+    /// # Errors
+    /// INVALID naming the field; FORBIDDEN with words about token or key; CONFLICT for a key that is enrolled
+    /// otherwise; UNAVAILABLE.
+    pub async fn enroll(&self, request: &Enroll) -> Result<Enrolled, IdentityError> {
+        let result = self.enroll_checked(request).await;
+        self.metrics.enrollment(Outcome::of(&result));
+        result
+    }
+
+    async fn enroll_checked(&self, request: &Enroll) -> Result<Enrolled, IdentityError> {
+        check_fields(request)?;
+        self.check_proof(request)?;
+        let action_keys = store::action_key::list(self.pools.system()).await?;
+        if action_keys.is_empty() {
+            let text = "the action service has not given its keys yet; try again shortly";
+            return Err(Problem::unavailable(text).into());
+        }
+        let deployment = store::deployment::get(self.pools.system()).await?;
+        let deployment_id = deployment.ok_or_else(not_bootstrapped)?;
+        let machine = self.enroll_persistently(request).await?;
+        Ok(Enrolled {
+            organization_id: OrgId(machine.org_id),
+            machine_id: MachineId(machine.id),
+            deployment_id,
+            nats_urls: self.agent_nats_urls.clone(),
+            nats_ca: self.agent_nats_ca.clone(),
+            action_keys,
+        })
+    }
+
+    fn check_proof(&self, request: &Enroll) -> Result<(), Problem> {
+        match self
+            .signer
+            .challenge_check(&request.challenge, Timestamp::now())
+        {
+            Ok(()) => {}
+            Err(ChallengeFault::Forged) => {
+                return Err(Problem::invalid(
+                    "challenge",
+                    "is none of this installation's",
+                ));
+            }
+            Err(ChallengeFault::Expired) => {
+                return Err(Problem::invalid(
+                    "challenge",
+                    "has expired; ask for a new one",
+                ));
+            }
+        }
+        let key = KeyPair::from_public_key(&request.public_key)
+            .ok()
+            .filter(|key| matches!(key.key_pair_type(), KeyPairType::User))
+            .ok_or_else(|| Problem::invalid("publicKey", "is no public key of a user (U…)"))?;
+        let signature = STANDARD
+            .decode(&request.signature)
+            .or_else(|_| URL_SAFE_NO_PAD.decode(&request.signature))
+            .map_err(|_| Problem::invalid("signature", "is not base64"))?;
+        let signed = enrollment_message(&request.challenge, &request.token, &request.public_key);
+        key.verify(&signed, &signature).map_err(|_| {
+            forbidden("the signature does not fit: the machine does not hold this public key")
+        })
+    }
+
+    async fn enroll_persistently(&self, request: &Enroll) -> Result<MachineRow, IdentityError> {
+        let hash = secret::hash(&request.token);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.enroll_once(request, &hash).await {
+                Ok(Tried::Enrolled(machine)) => return Ok(*machine),
+                Ok(Tried::Refused(problem)) => return Err(problem.into()),
+                Ok(Tried::Overtaken) if tries < TRIES => {}
+                Ok(Tried::Overtaken) => return Err(DatabaseError::Collision.into()),
+                // A commit whose outcome is unknown shows in the next try, as a repetition.
+                Err(DatabaseError::Collision | DatabaseError::Ambiguous(_)) if tries < TRIES => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn enroll_once(&self, request: &Enroll, hash: &Hash) -> Result<Tried, DatabaseError> {
+        let mut tx = self.pools.system_tx().await?;
+        let token = store::enrollment_token::by_hash_in_tx(&mut tx, hash).await?;
+        let known = store::machine::by_key_in_tx(&mut tx, &request.public_key).await?;
+        if let Some(machine) = known {
+            let same = token.is_some_and(|token| token.id == machine.token_id);
+            return Ok(repeated(machine, same));
+        }
+        let Some((org, token_id)) = store::enrollment_token::use_in_tx(&mut tx, hash).await? else {
+            // Read again: the use that was the last may have been taken since.
+            let token = store::enrollment_token::by_hash_in_tx(&mut tx, hash).await?;
+            return Ok(Tried::Refused(why_not(token)));
+        };
+        let machine = NewMachine {
+            hostname: &request.hostname,
+            public_key: &request.public_key,
+            labels: &request.labels,
+            inventory: &request.inventory,
+        };
+        let Some(row) = store::machine::insert_in_tx(&mut tx, org, token_id, &machine).await?
+        else {
+            return Ok(Tried::Overtaken);
+        };
+        let data = json!({ "hostname": row.hostname });
+        let event = OutboxRow::new(org, "machine", "enrolled", row.id, row.change, data);
+        event.insert_in_tx(crate::SCHEMA, &mut tx).await?;
+        tx.commit().await?;
+        self.relay.wake();
+        self.keys.apply(&KeyRow::from(&row));
+        self.metrics.key_set.set(self.keys.len());
+        tracing::info!(%org, machine = %row.id, hostname = row.hostname, "a machine enrolled");
+        Ok(Tried::Enrolled(Box::new(row)))
+    }
+}
+
+fn repeated(machine: MachineRow, same_token: bool) -> Tried {
+    if machine.revoked_at.is_some() {
+        return Tried::Refused(forbidden(
+            "this machine was revoked and its key is never accepted again; remove the agent's state to enrol it \
+             as a new machine",
+        ));
+    }
+    if same_token {
+        return Tried::Enrolled(Box::new(machine));
+    }
+    Tried::Refused(Problem::new(
+        ProblemKind::Conflict,
+        "this key is enrolled already, with another token; remove the agent's state to enrol it as a new machine",
+    ))
+}
+
+fn why_not(token: Option<store::enrollment_token::TokenRow>) -> Problem {
+    let Some(token) = token else {
+        return forbidden("this enrolment token is not known here; check it, or ask for a new one");
+    };
+    if token.revoked {
+        return forbidden("this enrolment token was revoked; ask for a new one");
+    }
+    if token.expired {
+        let at = Timestamp::from(token.expires_at);
+        return forbidden(format!(
+            "this enrolment token expired at {at}; ask for a new one"
+        ));
+    }
+    forbidden("this enrolment token is used up; ask for a new one")
+}
+
+fn check_text(path: &str, text: &str, max: usize) -> Result<(), Problem> {
+    let length = text.chars().count();
+    if length > max {
+        return Err(Problem::invalid(
+            path,
+            format!("has {length} characters; at most {max}"),
+        ));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Problem::invalid(path, "has control characters"));
+    }
+    Ok(())
+}
+
+fn check_fields(request: &Enroll) -> Result<(), Problem> {
+    if !SecretKind::EnrollmentToken.is_of(&request.token) {
+        return Err(forbidden(
+            "this is no enrolment token: one begins with `dfe_`",
+        ));
+    }
+    if request.hostname.trim().is_empty() {
+        return Err(Problem::invalid("hostname", "must not be empty"));
+    }
+    check_text("hostname", &request.hostname, HOSTNAME_MAX_CHARS)?;
+    domain::labels::check(&request.labels)
+        .map_err(|error| Problem::invalid(error.path, error.message))?;
+    let Inventory {
+        os,
+        os_version,
+        kernel,
+        architecture,
+        cpu_model,
+        agent_version,
+        cpu_cores: _,
+        memory_total: _,
+    } = &request.inventory;
+    for (path, text) in [
+        ("inventory.os", os),
+        ("inventory.osVersion", os_version),
+        ("inventory.kernel", kernel),
+        ("inventory.architecture", architecture),
+        ("inventory.cpuModel", cpu_model),
+        ("inventory.agentVersion", agent_version),
+    ] {
+        check_text(path, text, INVENTORY_MAX_CHARS)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! Cutting the connections of revoked machines. Whatever replica learns of a revocation cuts; a kick too many does
+//! no harm. What a crash left undone is swept when a process begins, and when its SYS connection comes back.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::callout::SERVER_PATIENCE;
+use bus::system::{Connections, SystemBus};
+use bus::{BusError, BusState};
+use domain::{MachineId, OrgId};
+use prometheus::IntCounter;
+use tokio::sync::Semaphore;
+
+use crate::app::App;
+
+/// How long to gather the servers' answers in the first look, which must be quick, and in later ones.
+const GATHER_FIRST: Duration = Duration::from_millis(150);
+const GATHER_LATER: Duration = Duration::from_millis(500);
+/// An attempt that was admitted just before may become a connection until the server stops waiting.
+const LAST_LOOK: Duration = SERVER_PATIENCE.saturating_add(Duration::from_secs(1));
+/// How many looks run at once.
+const LOOKS_AT_ONCE: usize = 64;
+/// How many pages of connections a sweep reads at most.
+const PAGES_MAX: usize = 256;
+/// How long a sweep waits before it tries again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Cuts connections.
+pub struct Kicker {
+    system: SystemBus,
+    looks: Semaphore,
+    kicks: IntCounter,
+}
+
+impl Kicker {
+    /// Cuts through this connection of the SYS account.
+    #[must_use]
+    pub fn new(system: SystemBus, kicks: IntCounter) -> Self {
+        Self {
+            system,
+            looks: Semaphore::new(LOOKS_AT_ONCE),
+            kicks,
+        }
+    }
+
+    /// Cuts what connections one machine has now, on every server.
+    async fn cut(&self, org: OrgId, machine: MachineId, gather: Duration) -> Result<(), BusError> {
+        let _permit = self.looks.acquire().await.ok();
+        let pages = self
+            .system
+            .connections(Some((org, machine)), 0, gather)
+            .await?;
+        self.cut_among(&pages, &HashSet::from([(org, machine)]))
+            .await;
+        Ok(())
+    }
+
+    async fn cut_among(&self, pages: &[Connections], revoked: &HashSet<(OrgId, MachineId)>) {
+        for page in pages {
+            for connection in &page.data.connections {
+                let Some(agent) = connection.agent().filter(|agent| revoked.contains(agent)) else {
+                    continue;
+                };
+                let (server, cid) = (&page.server.id, connection.cid);
+                match self.system.kick(server, cid).await {
+                    Ok(()) => {
+                        self.kicks.inc();
+                        tracing::info!(org = %agent.0, machine = %agent.1, cid, "a connection was cut");
+                    }
+                    Err(error) => tracing::warn!(%error, server, cid, "a kick was not answered"),
+                }
+            }
+        }
+    }
+
+    /// Cuts all connections of all these machines.
+    async fn sweep(&self, revoked: &HashSet<(OrgId, MachineId)>) -> Result<(), BusError> {
+        let mut offset = 0;
+        for _ in 0..PAGES_MAX {
+            let pages = self.system.connections(None, offset, GATHER_LATER).await?;
+            if pages.is_empty() {
+                return Err(BusError::Unavailable(
+                    "no server named its connections".into(),
+                ));
+            }
+            self.cut_among(&pages, revoked).await;
+            let read = |page: &Connections| offset + page.data.connections.len();
+            let longest = pages
+                .iter()
+                .map(|page| page.data.connections.len())
+                .max()
+                .unwrap_or(0);
+            if longest == 0 || pages.iter().all(|page| read(page) >= page.data.total) {
+                return Ok(());
+            }
+            offset += longest;
+        }
+        Ok(())
+    }
+}
+
+impl App {
+    /// Cuts a machine's connections now, in half a second again, and once more when nobody can be on the way in.
+    pub(crate) fn kick(self: &Arc<Self>, org: OrgId, machine: MachineId) {
+        let (app, end) = (self.clone(), self.shutdown.clone());
+        self.shutdown.spawn(async move {
+            let looks = async {
+                let mut waited = Duration::ZERO;
+                for (at, gather) in [
+                    (Duration::ZERO, GATHER_FIRST),
+                    (Duration::from_millis(250), GATHER_LATER),
+                    (LAST_LOOK, GATHER_LATER),
+                ] {
+                    tokio::time::sleep(at.saturating_sub(waited)).await;
+                    waited = at;
+                    if let Err(error) = app.kicker.cut(org, machine, gather).await {
+                        tracing::warn!(%error, %machine, "a revoked machine's connections were not looked for");
+                    }
+                }
+            };
+            tokio::select! {
+                () = end.begun() => {}
+                () = looks => {}
+            }
+        });
+    }
+
+    /// Looks once more for connections of a machine that was revoked before.
+    pub(crate) fn kick_again(self: &Arc<Self>, org: OrgId, machine: MachineId) {
+        let app = self.clone();
+        self.shutdown.spawn(async move {
+            if let Err(error) = app.kicker.cut(org, machine, GATHER_FIRST).await {
+                tracing::warn!(%error, %machine, "a revoked machine's connections were not looked for");
+            }
+        });
+    }
+
+    /// Sweeps after each (re)connection of the SYS account, for ever: at once, and after the last look's time.
+    pub async fn sweep_run(self: Arc<Self>) {
+        let mut state = self.kicker.system.bus().state();
+        loop {
+            let seen = state.borrow_and_update().clone();
+            let sweeps = async {
+                if matches!(seen, BusState::Connected(_)) {
+                    self.sweep_until_done().await;
+                    tokio::time::sleep(LAST_LOOK).await;
+                    self.sweep_until_done().await;
+                }
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                changed = state.changed() => if changed.is_err() { return },
+                () = sweeps => {}
+            }
+        }
+    }
+
+    async fn sweep_until_done(&self) {
+        loop {
+            if self.keys.is_loaded() {
+                let revoked = self.keys.revoked();
+                if revoked.is_empty() {
+                    return;
+                }
+                match self.kicker.sweep(&revoked).await {
+                    Ok(()) => return,
+                    Err(error) => tracing::debug!(%error, "the sweep waits for the bus"),
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}

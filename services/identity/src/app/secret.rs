@@ -1,0 +1,95 @@
+//! Secrets that people and programs carry: 32 random bytes behind a prefix that says what they open.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest, Sha256};
+
+use crate::store::Hash;
+
+/// The fewest characters after the prefix of a secret that somebody else made.
+const BODY_MIN_CHARS: usize = 24;
+/// The longest secret that is looked at.
+const MAX_CHARS: usize = 256;
+
+/// What a secret opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretKind {
+    /// `dfa_…`: a session, for a quarter of an hour.
+    AccessToken,
+    /// `dfr_…`: one refresh of a session.
+    RefreshToken,
+    /// `dfk_…`: an API key.
+    ApiKey,
+    /// `dfe_…`: an enrolment.
+    EnrollmentToken,
+}
+
+impl SecretKind {
+    /// How a secret of this kind begins.
+    #[must_use]
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::AccessToken => "dfa_",
+            Self::RefreshToken => "dfr_",
+            Self::ApiKey => "dfk_",
+            Self::EnrollmentToken => "dfe_",
+        }
+    }
+
+    /// Whether a text says that it is of this kind.
+    #[must_use]
+    pub fn is_of(self, secret: &str) -> bool {
+        secret.len() <= MAX_CHARS && secret.starts_with(self.prefix())
+    }
+}
+
+/// A new secret.
+#[must_use]
+pub fn new(kind: SecretKind) -> String {
+    let random: [u8; 32] = rand::random();
+    format!("{}{}", kind.prefix(), URL_SAFE_NO_PAD.encode(random))
+}
+
+/// What is stored of a secret. It is random, so a slow hash would add nothing.
+#[must_use]
+pub fn hash(secret: &str) -> Hash {
+    Sha256::digest(secret.as_bytes()).into()
+}
+
+/// Checks the form of a secret that somebody else made.
+///
+/// # Errors
+/// What is wrong with it, without showing it.
+pub fn check(kind: SecretKind, secret: &str) -> Result<(), String> {
+    let prefix = kind.prefix();
+    let body = secret
+        .strip_prefix(prefix)
+        .ok_or_else(|| format!("does not begin with `{prefix}`"))?;
+    let takes = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if body.len() < BODY_MIN_CHARS || secret.len() > MAX_CHARS || !body.chars().all(takes) {
+        return Err(format!(
+            "needs {BODY_MIN_CHARS} or more letters, digits, `-` or `_` after `{prefix}`"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_secret_passes_its_own_check_and_no_other() {
+        let key = new(SecretKind::ApiKey);
+        assert_eq!(check(SecretKind::ApiKey, &key), Ok(()));
+        assert!(check(SecretKind::EnrollmentToken, &key).is_err());
+        assert!(check(SecretKind::ApiKey, "dfk_short").is_err());
+        assert!(
+            check(
+                SecretKind::ApiKey,
+                "dfk_with spaces in the middle of it all"
+            )
+            .is_err()
+        );
+        assert_ne!(key, new(SecretKind::ApiKey));
+    }
+}

@@ -1,0 +1,172 @@
+//! The key of identity: it signs grants, and the challenges of enrolment, which any replica can check.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use contract::Grant;
+use contract::grant::{Jwk, Jwks};
+use contract::identity::Challenged;
+use domain::Timestamp;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use nkeys::KeyPair;
+use sha2::{Digest, Sha256};
+
+use crate::error::IdentityError;
+
+/// DER of a PKCS #8 Ed25519 key, up to the seed itself (RFC 8410).
+const PKCS8_HEAD: [u8; 16] = [
+    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
+];
+/// What a challenge's signature begins with; no grant's can, for this is no base64.
+const CHALLENGE_CONTEXT: &[u8] = b"dashfleet/challenge/1\0";
+/// How long a challenge can be answered.
+const CHALLENGE_LIFETIME: chrono::Duration = chrono::Duration::minutes(5);
+/// Random bytes of a challenge, then its expiry (milliseconds, big-endian), then the signature over both.
+const RANDOM: usize = 16;
+const BODY: usize = RANDOM + 8;
+const SIGNATURE: usize = 64;
+
+/// Why a challenge is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChallengeFault {
+    /// Not one of ours.
+    Forged,
+    /// Answered too late.
+    Expired,
+}
+
+/// Signs.
+pub struct Signer {
+    pair: KeyPair,
+    encoding: EncodingKey,
+    jwk: Jwk,
+}
+
+impl Signer {
+    /// From an nkey seed.
+    ///
+    /// # Errors
+    /// [`IdentityError::Internal`] when it is none.
+    pub fn from_seed(seed: &str) -> Result<Self, IdentityError> {
+        let pair = KeyPair::from_seed(seed).map_err(IdentityError::internal)?;
+        let (_, raw) = nkeys::decode_seed(seed).map_err(IdentityError::internal)?;
+        let encoding = EncodingKey::from_ed_der(&[PKCS8_HEAD.as_slice(), &raw].concat());
+        let (_, public) =
+            nkeys::from_public_key(&pair.public_key()).map_err(IdentityError::internal)?;
+        let x = URL_SAFE_NO_PAD.encode(public);
+        // RFC 7638's thumbprint: the same key has the same id on every replica and after every start.
+        let canonical = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
+        let kid = URL_SAFE_NO_PAD.encode(Sha256::digest(canonical.as_bytes()));
+        let jwk = Jwk {
+            kty: "OKP".into(),
+            crv: "Ed25519".into(),
+            x,
+            kid,
+            alg: "EdDSA".into(),
+            usage: "sig".into(),
+        };
+        Ok(Self {
+            pair,
+            encoding,
+            jwk,
+        })
+    }
+
+    /// The public keys with which grants are verified.
+    #[must_use]
+    pub fn jwks(&self) -> Jwks {
+        Jwks {
+            keys: vec![self.jwk.clone()],
+        }
+    }
+
+    /// A grant as it travels.
+    ///
+    /// # Errors
+    /// [`IdentityError::Internal`] when it cannot be signed.
+    pub fn grant(&self, grant: &Grant) -> Result<String, IdentityError> {
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.kid = Some(self.jwk.kid.clone());
+        jsonwebtoken::encode(&header, grant, &self.encoding).map_err(IdentityError::internal)
+    }
+
+    /// A new challenge.
+    ///
+    /// # Errors
+    /// [`IdentityError::Internal`] when it cannot be signed.
+    pub fn challenge(&self, now: Timestamp) -> Result<Challenged, IdentityError> {
+        let expires_at = now.plus(CHALLENGE_LIFETIME);
+        let random: [u8; RANDOM] = rand::random();
+        let body = [random.as_slice(), &expires_at.millis().to_be_bytes()].concat();
+        let signature = self
+            .pair
+            .sign(&[CHALLENGE_CONTEXT, &body].concat())
+            .map_err(IdentityError::internal)?;
+        let challenge = URL_SAFE_NO_PAD.encode([body, signature].concat());
+        Ok(Challenged {
+            challenge,
+            expires_at,
+        })
+    }
+
+    /// Checks that a challenge is one of ours and not too old.
+    ///
+    /// # Errors
+    /// [`ChallengeFault`].
+    pub fn challenge_check(&self, challenge: &str, now: Timestamp) -> Result<(), ChallengeFault> {
+        let bytes = URL_SAFE_NO_PAD
+            .decode(challenge)
+            .map_err(|_| ChallengeFault::Forged)?;
+        let (body, signature) = bytes.split_at_checked(BODY).ok_or(ChallengeFault::Forged)?;
+        if signature.len() != SIGNATURE {
+            return Err(ChallengeFault::Forged);
+        }
+        self.pair
+            .verify(&[CHALLENGE_CONTEXT, body].concat(), signature)
+            .map_err(|_| ChallengeFault::Forged)?;
+        let expiry = body.last_chunk::<8>().copied().map(i64::from_be_bytes);
+        let expiry = expiry
+            .and_then(Timestamp::from_millis)
+            .ok_or(ChallengeFault::Forged)?;
+        if expiry < now {
+            Err(ChallengeFault::Expired)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_replica_takes_a_challenge_in_time_and_nothing_else() -> Result<(), IdentityError> {
+        let seed = KeyPair::new_user()
+            .seed()
+            .map_err(IdentityError::internal)?;
+        let (one, two) = (Signer::from_seed(&seed)?, Signer::from_seed(&seed)?);
+        let now = Timestamp::now();
+        let given = one.challenge(now)?;
+        assert_eq!(two.challenge_check(&given.challenge, now), Ok(()));
+        let late = now
+            .plus(CHALLENGE_LIFETIME)
+            .plus(chrono::Duration::milliseconds(1));
+        assert_eq!(
+            two.challenge_check(&given.challenge, late),
+            Err(ChallengeFault::Expired)
+        );
+        let stranger = KeyPair::new_user()
+            .seed()
+            .map_err(IdentityError::internal)?;
+        let stranger = Signer::from_seed(&stranger)?;
+        let foreign = stranger.challenge(now)?.challenge;
+        let flipped: String = given.challenge.chars().rev().collect();
+        for wrong in ["", "x", foreign.as_str(), flipped.as_str()] {
+            assert_eq!(
+                one.challenge_check(wrong, now),
+                Err(ChallengeFault::Forged),
+                "{wrong}"
+            );
+        }
+        Ok(())
+    }
+}

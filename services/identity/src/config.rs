@@ -1,0 +1,198 @@
+//! What identity reads from its environment, and its seeds.
+
+use std::fmt;
+
+use nkeys::{KeyPair, XKey};
+use runtime::config::{ConfigError, DatabaseConfig, Reader, ServiceConfig};
+use runtime::keys::read_seed;
+
+use crate::app::secret::{self, SecretKind};
+
+/// Port of the admin endpoint.
+const ADMIN_PORT: u16 = 9101;
+/// The variable of the keys folder, for errors about what lies in it.
+const KEYS: &str = "DASHFLEET_KEYS";
+/// The shortest password of the first OWNER.
+const PASSWORD_MIN_CHARS: usize = 8;
+
+/// The configuration of the service.
+#[derive(Debug)]
+pub struct Config {
+    /// Bus, admin endpoint, logs.
+    pub service: ServiceConfig,
+    /// PostgreSQL.
+    pub database: DatabaseConfig,
+    /// Seeds, from the keys folder.
+    pub keys: Keys,
+    /// `DASHFLEET_AGENT_NATS_URLS`: where enrolment tells agents to connect, in the order to try.
+    pub agent_nats_urls: Vec<String>,
+    /// The text of the PEM file `DASHFLEET_AGENT_NATS_CA`, which enrolment gives to agents.
+    pub agent_nats_ca: Option<String>,
+}
+
+impl Config {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the variable.
+    pub fn read(reader: &mut Reader) -> Result<Self, ConfigError> {
+        let service = ServiceConfig::read(reader, ADMIN_PORT)?;
+        let database = DatabaseConfig::read(reader)?;
+        let agent_nats_urls = reader.list("DASHFLEET_AGENT_NATS_URLS")?;
+        let agent_nats_ca = match reader.path_optional("DASHFLEET_AGENT_NATS_CA") {
+            None => None,
+            Some(path) => Some(std::fs::read_to_string(&path).map_err(|error| {
+                wrong(
+                    "DASHFLEET_AGENT_NATS_CA",
+                    format!("{}: {error}", path.display()),
+                )
+            })?),
+        };
+        let keys = Keys::read(&service)?;
+        Ok(Self {
+            service,
+            database,
+            keys,
+            agent_nats_urls,
+            agent_nats_ca,
+        })
+    }
+}
+
+/// Seeds in nkeys' text format. They are never shown.
+pub struct Keys {
+    /// `nats.nk`: the user in the account APP.
+    pub nats: String,
+    /// `nats-auth.nk`: the user in the account AUTH, which hears callouts.
+    pub nats_auth: String,
+    /// `nats-sys.nk`: the user in the account SYS, which kicks.
+    pub nats_sys: String,
+    /// `jwt.nk`: signs grants.
+    pub jwt: String,
+    callout_issuer: String,
+    callout_xkey: String,
+}
+
+impl Keys {
+    fn read(service: &ServiceConfig) -> Result<Self, ConfigError> {
+        let seed = |name: &str| read_seed(&service.keys, name);
+        let keys = Self {
+            nats: seed("nats.nk")?,
+            nats_auth: seed("nats-auth.nk")?,
+            nats_sys: seed("nats-sys.nk")?,
+            jwt: seed("jwt.nk")?,
+            callout_issuer: seed("callout-issuer.nk")?,
+            callout_xkey: seed("callout-xkey.nk")?,
+        };
+        for (name, seed) in [
+            ("nats.nk", &keys.nats),
+            ("nats-auth.nk", &keys.nats_auth),
+            ("nats-sys.nk", &keys.nats_sys),
+            ("jwt.nk", &keys.jwt),
+        ] {
+            KeyPair::from_seed(seed).map_err(|error| wrong(KEYS, format!("{name}: {error}")))?;
+        }
+        keys.callout_issuer()?;
+        keys.callout_xkey()?;
+        Ok(keys)
+    }
+
+    /// `callout-issuer.nk`: the account key that signs answers to callouts.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the file.
+    pub fn callout_issuer(&self) -> Result<KeyPair, ConfigError> {
+        KeyPair::from_seed(&self.callout_issuer)
+            .map_err(|error| wrong(KEYS, format!("callout-issuer.nk: {error}")))
+    }
+
+    /// `callout-xkey.nk`: the x25519 key that opens callouts.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the file.
+    pub fn callout_xkey(&self) -> Result<XKey, ConfigError> {
+        XKey::from_seed(&self.callout_xkey)
+            .map_err(|error| wrong(KEYS, format!("callout-xkey.nk: {error}")))
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keys(secret)")
+    }
+}
+
+/// The configuration of the command `bootstrap`. Whoever runs it made the secrets first and keeps them, so that a
+/// crash in between loses nothing.
+pub struct BootstrapConfig {
+    /// PostgreSQL.
+    pub database: DatabaseConfig,
+    /// `DASHFLEET_BOOTSTRAP_ORGANIZATION`: its name.
+    pub organization: String,
+    /// `DASHFLEET_BOOTSTRAP_ADMIN_EMAIL`, in lower case.
+    pub admin_email: String,
+    /// `DASHFLEET_BOOTSTRAP_ADMIN_PASSWORD`: set when the user is made, and never changed here.
+    pub admin_password: String,
+    /// `DASHFLEET_BOOTSTRAP_API_KEY`
+    pub api_key: Option<String>,
+    /// `DASHFLEET_BOOTSTRAP_ENROLLMENT_TOKEN`
+    pub enrollment_token: Option<String>,
+}
+
+impl BootstrapConfig {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the variable.
+    pub fn read(reader: &mut Reader) -> Result<Self, ConfigError> {
+        let database = DatabaseConfig::read(reader)?;
+        let organization: String =
+            reader.or("DASHFLEET_BOOTSTRAP_ORGANIZATION", "default".to_owned())?;
+        if organization.chars().count() > 200 {
+            let reason = "has more than 200 characters".to_owned();
+            return Err(wrong("DASHFLEET_BOOTSTRAP_ORGANIZATION", reason));
+        }
+        let email = "DASHFLEET_BOOTSTRAP_ADMIN_EMAIL";
+        let admin_email = reader.required(email)?.to_lowercase();
+        let parts = admin_email.split_once('@');
+        if !parts.is_some_and(|(name, host)| !name.is_empty() && !host.is_empty())
+            || admin_email.chars().count() > 254
+        {
+            return Err(wrong(
+                email,
+                format!("`{admin_email}` is not an e-mail address"),
+            ));
+        }
+        let password = "DASHFLEET_BOOTSTRAP_ADMIN_PASSWORD";
+        let admin_password = reader.secret(password)?;
+        if admin_password.chars().count() < PASSWORD_MIN_CHARS {
+            let reason = format!("has fewer than {PASSWORD_MIN_CHARS} characters");
+            return Err(wrong(password, reason));
+        }
+        let mut secret = |name: &str, kind: SecretKind| {
+            let value = reader.secret_optional(name);
+            match value.as_deref().map(|value| secret::check(kind, value)) {
+                Some(Err(reason)) => Err(wrong(name, reason)),
+                _ => Ok(value),
+            }
+        };
+        let api_key = secret("DASHFLEET_BOOTSTRAP_API_KEY", SecretKind::ApiKey)?;
+        let token = "DASHFLEET_BOOTSTRAP_ENROLLMENT_TOKEN";
+        let enrollment_token = secret(token, SecretKind::EnrollmentToken)?;
+        Ok(Self {
+            database,
+            organization,
+            admin_email,
+            admin_password,
+            api_key,
+            enrollment_token,
+        })
+    }
+}
+
+fn wrong(variable: &str, reason: String) -> ConfigError {
+    ConfigError {
+        variable: variable.into(),
+        reason,
+    }
+}

@@ -1,0 +1,19 @@
+//! The auth callout, on the AUTH connection.
+
+use std::sync::Arc;
+
+use bus::Bus;
+use bus::callout::{Attempt, CalloutKeys, serve};
+
+use crate::app::App;
+
+/// Answers callouts until the connection closes for good.
+pub async fn run(auth: Bus, keys: CalloutKeys, app: Arc<App>) {
+    let decide = move |attempt: Attempt| {
+        let app = app.clone();
+        async move { app.callout(&attempt).await }
+    };
+    if let Err(error) = serve(&auth, keys, decide).await {
+        tracing::error!(%error, "callouts are not answered any more");
+    }
+}

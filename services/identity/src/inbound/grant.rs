@@ -1,0 +1,24 @@
+//! `grant.exchange` and `jwks.get`.
+
+use std::sync::Arc;
+
+use bus::{BusError, Context, Service};
+use contract::Problem;
+use contract::grant::Jwks;
+use contract::identity::{Exchange, Exchanged, JwksGet};
+
+use crate::app::App;
+use crate::inbound::with;
+
+pub(super) async fn answer(service: &Service, app: &Arc<App>) -> Result<(), BusError> {
+    service.answer(with(app, exchange)).await?;
+    service.answer(with(app, jwks)).await
+}
+
+async fn exchange(app: Arc<App>, _: Context, request: Exchange) -> Result<Exchanged, Problem> {
+    Ok(app.exchange(&request).await?)
+}
+
+async fn jwks(app: Arc<App>, _: Context, _: JwksGet) -> Result<Jwks, Problem> {
+    Ok(app.signer.jwks())
+}

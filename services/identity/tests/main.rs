@@ -1,0 +1,38 @@
+//! identity on a real nats-server and a real PostgreSQL. The files' names say what they promise about.
+
+#![allow(missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+#[path = "main/action_key.rs"]
+mod action_key;
+#[path = "main/bootstrap.rs"]
+mod bootstrap;
+#[path = "main/callout.rs"]
+mod callout;
+#[path = "main/enrollment.rs"]
+mod enrollment;
+#[path = "main/feed.rs"]
+mod feed;
+#[path = "main/grant.rs"]
+mod grant;
+#[path = "main/login.rs"]
+mod login;
+#[path = "main/machine.rs"]
+mod machine;
+#[path = "main/outage.rs"]
+mod outage;
+#[path = "main/proxy.rs"]
+mod proxy;
+#[path = "main/raw_agent.rs"]
+mod raw_agent;
+#[path = "main/revocation.rs"]
+mod revocation;
+#[path = "main/tenancy.rs"]
+mod tenancy;
+#[path = "main/world.rs"]
+mod world;

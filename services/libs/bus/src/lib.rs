@@ -1,0 +1,25 @@
+//! This crate is the only user of the NATS client: whoever speaks on the bus speaks through it.
+//!
+//! Rooms: [`connection`] connecting for ever, [`request`] asking with a timeout, [`service`] answering,
+//! [`subscription`] hearing, [`events`] publishing and consuming events, [`verifier`] grants, [`trace`] trace
+//! headers, [`callout`] deciding who may connect, [`system`] the server's own account, [`setup`] streams and
+//! consumers (the bootstrap job).
+
+pub mod callout;
+pub mod connection;
+pub mod error;
+pub mod events;
+pub mod request;
+pub mod service;
+pub mod setup;
+pub mod subscription;
+pub mod system;
+pub mod trace;
+pub mod verifier;
+
+pub use connection::{Bus, BusConfig, BusState};
+pub use error::BusError;
+pub use events::{Consumer, Delivery};
+pub use service::{AgentSender, Caller, Context, Service};
+pub use subscription::{Message, Subscription};
+pub use verifier::GrantVerifier;

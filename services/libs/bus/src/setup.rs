@@ -1,0 +1,49 @@
+//! Making streams and durable consumers, from the contract's table. The bootstrap job's right, and nobody else's.
+
+use async_nats::jetstream::consumer::{AckPolicy, pull};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use contract::streams::{CONSUMERS, STREAMS};
+
+use crate::connection::Bus;
+use crate::error::BusError;
+
+impl Bus {
+    /// Makes every stream and durable consumer that is missing, and brings those that differ in line. With
+    /// `replicas` above 1 the streams survive the loss of a server.
+    ///
+    /// # Errors
+    /// [`BusError::JetStream`] naming the stream or consumer that was refused.
+    pub async fn ensure_streams(&self, replicas: usize) -> Result<(), BusError> {
+        for spec in STREAMS {
+            let config = Config {
+                name: spec.name.into(),
+                subjects: spec.subjects.iter().map(|subject| (*subject).to_owned()).collect(),
+                retention: RetentionPolicy::Limits,
+                discard: DiscardPolicy::Old,
+                storage: StorageType::File,
+                max_age: spec.max_age,
+                max_bytes: spec.max_bytes,
+                duplicate_window: spec.duplicate_window,
+                num_replicas: replicas,
+                ..Config::default()
+            };
+            self.jetstream
+                .create_or_update_stream(config)
+                .await
+                .map_err(|error| BusError::JetStream(format!("stream {}: {error}", spec.name)))?;
+        }
+        for spec in CONSUMERS {
+            let refused = |error: String| BusError::JetStream(format!("consumer {} on {}: {error}", spec.name, spec.stream));
+            let config = pull::Config {
+                durable_name: Some(spec.name.into()),
+                ack_policy: AckPolicy::Explicit,
+                ack_wait: spec.ack_wait,
+                filter_subjects: spec.filters.iter().map(|filter| (*filter).to_owned()).collect(),
+                ..pull::Config::default()
+            };
+            let stream = self.jetstream.get_stream(spec.stream).await.map_err(|error| refused(error.to_string()))?;
+            stream.create_consumer(config).await.map_err(|error| refused(error.to_string()))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,76 @@
+//! Trace context in headers (W3C `traceparent`), so that one action is one tree from HTTP to the agent and back.
+
+use async_nats::HeaderMap;
+use contract::envelope::TRACE_HEADER;
+use opentelemetry::Context;
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+/// The current span as a `traceparent`; `None` outside any trace.
+#[must_use]
+pub fn current() -> Option<String> {
+    let context = Span::current().context();
+    let span = context.span();
+    let span = span.span_context();
+    span.is_valid().then(|| {
+        format!("00-{}-{}-{:02x}", span.trace_id(), span.span_id(), span.trace_flags().to_u8())
+    })
+}
+
+/// The id of the current trace; `None` outside any trace.
+#[must_use]
+pub fn current_id() -> Option<String> {
+    let context = Span::current().context();
+    let span = context.span();
+    let span = span.span_context();
+    span.is_valid().then(|| span.trace_id().to_string())
+}
+
+/// Makes `span` a child of a `traceparent`; a malformed one is ignored.
+pub fn set_parent(span: &Span, traceparent: Option<&str>) {
+    if let Some(parent) = traceparent.and_then(parse)
+        && let Err(error) = span.set_parent(Context::new().with_remote_span_context(parent))
+    {
+        tracing::debug!(?error, "the span takes no parent");
+    }
+}
+
+fn parse(traceparent: &str) -> Option<SpanContext> {
+    let mut parts = traceparent.split('-');
+    let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    if version != "00" || trace.len() != 32 || span.len() != 16 {
+        return None;
+    }
+    let context = SpanContext::new(
+        TraceId::from_hex(trace).ok()?,
+        SpanId::from_hex(span).ok()?,
+        TraceFlags::new(u8::from_str_radix(flags, 16).ok()?),
+        true,
+        TraceState::default(),
+    );
+    context.is_valid().then_some(context)
+}
+
+pub(crate) fn inject(headers: &mut HeaderMap) {
+    if let Some(traceparent) = current() {
+        headers.insert(TRACE_HEADER, traceparent.as_str());
+    }
+}
+
+pub(crate) fn header<'a>(headers: Option<&'a HeaderMap>, name: &str) -> Option<&'a str> {
+    headers.and_then(|headers| headers.get(name)).map(async_nats::HeaderValue::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn malformed_parents_are_ignored() {
+        for text in ["", "00", "00-zz-yy-01", "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "00-00000000000000000000000000000000-b7ad6b7169203331-01"] {
+            assert!(parse(text).is_none(), "{text}");
+        }
+        assert!(parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").is_some());
+    }
+}

@@ -1,0 +1,288 @@
+//! Calls that identity answers.
+
+use domain::access::{Role, Scopes};
+use domain::labels::Labels;
+use domain::{CredentialId, DeploymentId, MachineId, OrgId, Timestamp};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::agent::Inventory;
+use crate::grant::{Jwks, PrincipalKind};
+
+/// The service's name on the bus.
+pub const SERVICE: &str = "identity";
+
+/// `auth.login`
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Login {
+    /// The person's address.
+    pub email: String,
+    /// The person's password.
+    pub password: String,
+    /// The network address that asks, for back-off.
+    #[serde(default)]
+    pub address: String,
+}
+
+/// What a login or a refresh gives.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tokens {
+    /// `dfa_…`, for the `Authorization` header.
+    pub access_token: String,
+    /// `dfr_…`, for one refresh.
+    pub refresh_token: String,
+    /// Seconds until the access token expires.
+    pub expires_in: u32,
+}
+
+/// `auth.refresh`: each refresh token works once.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Refresh {
+    /// `dfr_…`
+    pub refresh_token: String,
+}
+
+/// `auth.logout`: ends the session of the grant.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Logout {}
+
+/// Nothing to say beyond "done".
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {}
+
+/// `auth.me`: who the grant speaks for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Me {}
+
+/// The principal of a grant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Principal {
+    /// The user's or key's id.
+    pub id: Uuid,
+    /// What it is.
+    pub kind: PrincipalKind,
+    /// The person's address; absent for a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// The person's or key's name.
+    pub name: String,
+    /// The organisation.
+    pub organization_id: OrgId,
+    /// The organisation's name.
+    pub organization_name: String,
+    /// The role there.
+    pub role: Role,
+    /// What it may do.
+    pub scopes: Scopes,
+}
+
+/// `grant.exchange`: a credential (`dfa_…` or `dfk_…`) for a grant. The gateway caches it by the credential's hash.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Exchange {
+    /// The credential as it was presented.
+    pub credential: String,
+}
+
+/// A grant, and how long to use it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Exchanged {
+    /// The signed token.
+    pub grant: String,
+    /// What it was exchanged for; a revocation names it.
+    pub credential: CredentialId,
+    /// The organisation.
+    pub org: OrgId,
+    /// When the grant expires.
+    pub expires_at: Timestamp,
+}
+
+/// `jwks.get`: the keys with which grants are verified.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JwksGet {}
+
+/// `enrollment.challenge`: what the agent must sign.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Challenge {}
+
+/// A challenge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Challenged {
+    /// Opaque text; comes back in `enrollment.complete`.
+    pub challenge: String,
+    /// When it is too late.
+    pub expires_at: Timestamp,
+}
+
+/// `enrollment.complete`: token, key, and the proof that the machine holds the key.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Enroll {
+    /// `dfe_…`
+    pub token: String,
+    /// The challenge that was signed.
+    pub challenge: String,
+    /// The machine's public key (nkey text, `U…`).
+    pub public_key: String,
+    /// Base64 of the signature by that key over [`enrollment_message`].
+    pub signature: String,
+    /// The machine's name.
+    pub hostname: String,
+    /// What the machine is.
+    #[serde(default)]
+    pub inventory: Inventory,
+    /// Labels that the machine asks for.
+    #[serde(default)]
+    pub labels: Labels,
+}
+
+/// What is signed at enrolment: `"dashfleet/enroll/1\0" ‖ challenge ‖ SHA-256(token) ‖ public key`.
+#[must_use]
+pub fn enrollment_message(challenge: &str, token: &str, public_key: &str) -> Vec<u8> {
+    use sha2::Digest;
+    let mut message = b"dashfleet/enroll/1\0".to_vec();
+    message.extend_from_slice(challenge.as_bytes());
+    message.extend_from_slice(&sha2::Sha256::digest(token.as_bytes()));
+    message.extend_from_slice(public_key.as_bytes());
+    message
+}
+
+/// A machine's place in the fleet, and what it needs to take it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Enrolled {
+    /// The organisation.
+    pub organization_id: OrgId,
+    /// The machine.
+    pub machine_id: MachineId,
+    /// The installation.
+    pub deployment_id: DeploymentId,
+    /// Where the bus is, in the order to try.
+    pub nats_urls: Vec<String>,
+    /// PEM of the authority that signs the bus' certificate; absent where the system's are used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nats_ca: Option<String>,
+    /// The keys whose orders the agent obeys.
+    pub action_keys: Vec<String>,
+}
+
+/// `machine.revoke`: its key is never accepted again; history stays.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineRevoke {
+    /// The machine.
+    pub machine_id: MachineId,
+}
+
+/// `machine.release`: an operator trusts a quarantined machine again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineRelease {
+    /// The machine.
+    pub machine_id: MachineId,
+}
+
+/// `machine.quarantine`: action saw what a copy would do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineQuarantine {
+    /// The organisation.
+    pub org: OrgId,
+    /// The machine.
+    pub machine_id: MachineId,
+    /// What was seen, for the operator.
+    pub reason: String,
+}
+
+/// `machine.changes`: the machines as they are now, of those that changed after a cursor, in the order of commit.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineChanges {
+    /// The last change seen; 0 for all.
+    pub after: i64,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// A page of changes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineChangesPage {
+    /// The machines, oldest change first.
+    pub items: Vec<MachineRecord>,
+    /// Whether there is more.
+    pub more: bool,
+}
+
+/// A machine as identity knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineRecord {
+    /// Its change number; grows in the order of commit.
+    pub change: i64,
+    /// The organisation.
+    pub org: OrgId,
+    /// The machine.
+    pub machine_id: MachineId,
+    /// Its name.
+    pub hostname: String,
+    /// Its public key.
+    pub public_key: String,
+    /// Labels given at enrolment.
+    pub labels: Labels,
+    /// Inventory given at enrolment.
+    pub inventory: Inventory,
+    /// When it enrolled.
+    pub enrolled_at: Timestamp,
+    /// When it was revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<Timestamp>,
+    /// When it was quarantined; absent when it was released.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantined_at: Option<Timestamp>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine_reason: Option<String>,
+    /// How often it was released: a release clears what quarantined it before.
+    pub releases: i32,
+}
+
+/// `actionkeys.put`: action says which keys sign orders, the current one first.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ActionKeysPut {
+    /// Public keys, nkey text.
+    pub keys: Vec<String>,
+}
+
+/// What action needs to know to sign.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Deployment {
+    /// The installation.
+    pub deployment_id: DeploymentId,
+}
+
+crate::call!(Login => Tokens: "identity", "auth", "login", Gateway, idempotent: false);
+crate::call!(Refresh => Tokens: "identity", "auth", "refresh", Gateway, idempotent: false);
+crate::call!(Logout => Done: "identity", "auth", "logout", Gateway, idempotent: true);
+crate::call!(Me => Principal: "identity", "auth", "me", Gateway, idempotent: true);
+crate::call!(Exchange => Exchanged: "identity", "grant", "exchange", Gateway, idempotent: true);
+crate::call!(JwksGet => Jwks: "identity", "jwks", "get", Both, idempotent: true);
+crate::call!(Challenge => Challenged: "identity", "enrollment", "challenge", Gateway, idempotent: true);
+crate::call!(Enroll => Enrolled: "identity", "enrollment", "complete", Gateway, idempotent: true);
+crate::call!(MachineRevoke => Done: "identity", "machine", "revoke", Gateway, idempotent: true);
+crate::call!(MachineRelease => Done: "identity", "machine", "release", Gateway, idempotent: true);
+crate::call!(MachineQuarantine => Done: "identity", "machine", "quarantine", Services, idempotent: true);
+crate::call!(MachineChanges => MachineChangesPage: "identity", "machine", "changes", Services, idempotent: true);
+crate::call!(ActionKeysPut => Deployment: "identity", "actionkeys", "put", Services, idempotent: true);

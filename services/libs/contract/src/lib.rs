@@ -1,0 +1,28 @@
+//! This crate is the bus as data: what is said, on which subject, by whom, in which form.
+//!
+//! Rooms: [`subject`] names and their codec, [`streams`] what JetStream keeps, [`permissions`] who may say and
+//! hear what (the one table), [`server_config`] the server's configuration made from it, [`envelope`] the form of
+//! a message, [`problem`] the form of a refusal, [`grant`] what a request may do, [`call`] request and reply as
+//! types, [`order`] what an agent obeys; then the messages by their owner: [`identity`], [`action`], [`metrics`],
+//! [`agent`] (what agents send), [`event`], [`live`].
+
+pub mod action;
+pub mod agent;
+pub mod call;
+pub mod envelope;
+pub mod event;
+pub mod grant;
+pub mod identity;
+pub mod live;
+pub mod metrics;
+pub mod order;
+pub mod permissions;
+pub mod problem;
+pub mod server_config;
+pub mod streams;
+pub mod subject;
+
+pub use call::{Audience, Call};
+pub use envelope::{Answer, Envelope};
+pub use grant::Grant;
+pub use problem::{FieldError, Problem, ProblemKind};

@@ -1,0 +1,182 @@
+//! Calls that the metrics service answers.
+
+use domain::health::{Health, HealthStatus};
+use domain::labels::Labels;
+use domain::machine::MachineStatus;
+use domain::{MachineId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::agent::{Inventory, Sample};
+
+/// The service's name on the bus.
+pub const SERVICE: &str = "metrics";
+
+/// How a list of machines is sorted; `Desc` variants the other way round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum MachineSort {
+    /// By name.
+    #[default]
+    Hostname,
+    /// By name, Z first.
+    HostnameDesc,
+    /// By when it was last seen, oldest first.
+    LastSeen,
+    /// By when it was last seen, newest first.
+    LastSeenDesc,
+    /// By health score, the worst first.
+    Health,
+    /// By health score, the best first.
+    HealthDesc,
+}
+
+/// `machine.list`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineList {
+    /// `env=prod,role!=db`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// Only in this status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<MachineStatus>,
+    /// Only in this health.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthStatus>,
+    /// The order.
+    #[serde(default)]
+    pub sort: MachineSort,
+    /// At most so many, 1 to 200.
+    pub limit: u32,
+    /// Where the page before ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// A page of machines.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachinePage {
+    /// The machines.
+    pub items: Vec<Machine>,
+    /// Where the next page begins; absent at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// `machine.get`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineGet {
+    /// The machine.
+    pub machine_id: MachineId,
+}
+
+/// How a machine reaches us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Transport {
+    /// The bus.
+    Nats,
+    /// The ancestors' HTTP.
+    Http,
+}
+
+/// A machine as its owner shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Machine {
+    /// Its id.
+    pub id: MachineId,
+    /// Its name.
+    pub hostname: String,
+    /// Where it stands.
+    pub status: MachineStatus,
+    /// Why, for a person: `connected`, `lost`, `clean stop`, `revoked`, …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_reason: Option<String>,
+    /// How it reaches us.
+    pub transport: Transport,
+    /// Its labels.
+    pub labels: Labels,
+    /// What it is.
+    pub inventory: Inventory,
+    /// How it was at the latest sample; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+    /// The latest sample; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest_sample: Option<Sample>,
+    /// When it was last heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen_at: Option<Timestamp>,
+    /// When it enrolled.
+    pub enrolled_at: Timestamp,
+}
+
+/// `sample.list`: raw samples of one machine, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SampleList {
+    /// The machine.
+    pub machine_id: MachineId,
+    /// From this time on.
+    pub from: Timestamp,
+    /// Before this time.
+    pub to: Timestamp,
+    /// At most so many, 1 to 200.
+    pub limit: u32,
+    /// Where the page before ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// A page of samples.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SamplePage {
+    /// The samples.
+    pub items: Vec<Sample>,
+    /// Where the next page begins; absent at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// `presence.get`: which of these machines hold a connection; for a service that starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PresenceGet {
+    /// Presence changed after this version; 0 for all.
+    pub after: i64,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// A page of presence, the oldest change first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PresencePage {
+    /// The machines.
+    pub items: Vec<Presence>,
+    /// Whether there is more.
+    pub more: bool,
+}
+
+/// Whether one machine holds a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Presence {
+    /// The organisation.
+    pub org: domain::OrgId,
+    /// The machine.
+    pub machine_id: MachineId,
+    /// Whether it does.
+    pub online: bool,
+    /// Grows with each change of the machine's presence.
+    pub version: i64,
+}
+
+crate::call!(MachineList => MachinePage: "metrics", "machine", "list", Gateway, idempotent: true);
+crate::call!(MachineGet => Machine: "metrics", "machine", "get", Gateway, idempotent: true);
+crate::call!(SampleList => SamplePage: "metrics", "sample", "list", Gateway, idempotent: true);
+crate::call!(PresenceGet => PresencePage: "metrics", "presence", "get", Services, idempotent: true);

@@ -1,0 +1,279 @@
+//! Who may say and hear what on the bus: the one table. From it come the server's configuration
+//! ([`crate::server_config`]) and the rights in every agent's JWT ([`agent_permissions`]); a test tries each
+//! identity against it on a real server.
+
+use domain::{MachineId, OrgId};
+use serde_json::{Value, json};
+
+use crate::subject::{act_all, agent_inbox, up, Up};
+
+/// The account of a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Account {
+    /// Everything that DashFleet says.
+    App,
+    /// The auth callout.
+    Auth,
+    /// The server's own: connections, kicks.
+    Sys,
+}
+
+impl Account {
+    /// The account's name in the server's configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::App => "APP",
+            Self::Auth => "AUTH",
+            Self::Sys => "SYS",
+        }
+    }
+}
+
+/// A service's user and its rights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Its name: service, and account where that is not APP.
+    pub name: &'static str,
+    /// Its account.
+    pub account: Account,
+    /// What it may publish; patterns.
+    pub publish: &'static [&'static str],
+    /// What it may subscribe; patterns.
+    pub subscribe: &'static [&'static str],
+    /// Whether it may answer a request at whatever reply subject it names. Only where no agent can ask.
+    pub allow_responses: bool,
+}
+
+impl User {
+    /// The variable that carries its public key into the server's configuration.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("DASHFLEET_NKEY_{}", self.name.to_uppercase().replace('-', "_"))
+    }
+
+    /// Where its seed lies in the keys folder: `<service>/nats[-<account>].nk`.
+    #[must_use]
+    pub fn seed_file(&self) -> String {
+        match self.name.split_once('-') {
+            Some((service, account)) => format!("{service}/nats-{account}.nk"),
+            None => format!("{}/nats.nk", self.name),
+        }
+    }
+}
+
+/// Every service's users. Agents are not here: their rights are made by [`agent_permissions`].
+pub const USERS: &[User] = &[
+    User {
+        name: "bootstrap",
+        account: Account::App,
+        publish: &["$JS.API.INFO", "$JS.API.STREAM.>", "$JS.API.CONSUMER.>"],
+        subscribe: &["_INBOX.s.bootstrap.>"],
+        allow_responses: false,
+    },
+    User {
+        name: "gateway",
+        account: Account::App,
+        publish: &[
+            "df.rpc.identity.>",
+            "df.rpc.action.>",
+            "df.rpc.scheduler.>",
+            "df.rpc.metrics.>",
+            "df.rpc.worker.*.route",
+            "$JS.API.CONSUMER.CREATE.EVENTS.>",
+            "$JS.API.CONSUMER.INFO.EVENTS.>",
+            "$JS.API.CONSUMER.MSG.NEXT.EVENTS.>",
+            "$JS.API.CONSUMER.DELETE.EVENTS.>",
+            "$JS.API.STREAM.INFO.EVENTS",
+        ],
+        subscribe: &["df.live.>", "df.evt.>", "_INBOX.s.gateway.>"],
+        allow_responses: false,
+    },
+    User {
+        name: "identity",
+        account: Account::App,
+        publish: &[
+            "_INBOX.s.>",
+            "df.evt.*.user.*",
+            "df.evt.*.key.*",
+            "df.evt.*.machine.*",
+            "df.evt.*.organization.*",
+        ],
+        subscribe: &[
+            "df.rpc.identity.>",
+            "df.svc.*.identity.>",
+            "df.evt.*.key.*",
+            "df.evt.*.machine.*",
+            "$SRV.*",
+            "$SRV.*.identity",
+            "$SRV.*.identity.*",
+            "_INBOX.s.identity.>",
+        ],
+        allow_responses: false,
+    },
+    User {
+        name: "identity-auth",
+        account: Account::Auth,
+        publish: &[],
+        subscribe: &["$SYS.REQ.USER.AUTH"],
+        allow_responses: true,
+    },
+    User {
+        name: "identity-sys",
+        account: Account::Sys,
+        publish: &["$SYS.REQ.SERVER.*.KICK", "$SYS.REQ.SERVER.PING.CONNZ"],
+        subscribe: &["_INBOX.s.identity.>"],
+        allow_responses: false,
+    },
+    User {
+        name: "action",
+        account: Account::App,
+        publish: &[
+            "df.act.>",
+            "df.evt.*.action.*",
+            "df.live.*.action.*",
+            "df.svc.action.identity.>",
+            "df.svc.action.metrics.>",
+            "_INBOX.s.>",
+            "_INBOX.a.>",
+            "$JS.API.CONSUMER.MSG.NEXT.EVENTS.action",
+            "$JS.ACK.EVENTS.action.>",
+        ],
+        subscribe: &[
+            "df.up.*.*.accepted",
+            "df.up.*.*.started",
+            "df.up.*.*.result",
+            "df.up.*.*.sync",
+            "df.up.*.*.output.*",
+            "df.rpc.action.>",
+            "df.svc.*.action.>",
+            "$SRV.*",
+            "$SRV.*.action",
+            "$SRV.*.action.*",
+            "_INBOX.s.action.>",
+        ],
+        allow_responses: false,
+    },
+    User {
+        name: "metrics",
+        account: Account::App,
+        publish: &[
+            "df.evt.*.machine.*",
+            "df.evt.*.alert.*",
+            "df.live.*.machine.*",
+            "df.live.*.sample.*",
+            "df.svc.metrics.identity.>",
+            "_INBOX.s.>",
+            "_INBOX.a.>",
+            "$JS.API.CONSUMER.MSG.NEXT.EVENTS.metrics",
+            "$JS.ACK.EVENTS.metrics.>",
+        ],
+        subscribe: &[
+            "df.up.*.*.metrics",
+            "df.up.*.*.inventory",
+            "df.up.*.*.stopping",
+            "df.rpc.metrics.>",
+            "df.svc.*.metrics.>",
+            "$SRV.*",
+            "$SRV.*.metrics",
+            "$SRV.*.metrics.*",
+            "_INBOX.s.metrics.>",
+        ],
+        allow_responses: false,
+    },
+    User {
+        name: "metrics-sys",
+        account: Account::Sys,
+        publish: &["$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.SERVER.PING.STATSZ"],
+        subscribe: &[
+            "$SYS.ACCOUNT.APP.CONNECT",
+            "$SYS.ACCOUNT.APP.DISCONNECT",
+            "$SYS.SERVER.*.SHUTDOWN",
+            "$SYS.SERVER.*.STATSZ",
+            "_INBOX.s.metrics.>",
+        ],
+        allow_responses: false,
+    },
+];
+
+/// The user of this name.
+#[must_use]
+pub fn user(name: &str) -> Option<&'static User> {
+    USERS.iter().find(|user| user.name == name)
+}
+
+/// The most subscriptions of an agent.
+pub const AGENT_SUBSCRIPTIONS_MAX: u32 = 8;
+
+/// What an agent may publish: its own `df.up` words.
+#[must_use]
+pub fn agent_publish(org: OrgId, machine: MachineId) -> Vec<String> {
+    let all = up(org, machine, Up::Metrics);
+    let prefix = all.trim_end_matches(Up::Metrics.as_str());
+    vec![format!("{prefix}>")]
+}
+
+/// What an agent may subscribe: its own orders and its own inbox.
+#[must_use]
+pub fn agent_subscribe(org: OrgId, machine: MachineId) -> Vec<String> {
+    vec![act_all(org, machine), format!("{}.>", agent_inbox(org, machine))]
+}
+
+/// The `nats` part of an agent's user JWT (NATS JWT version 2).
+#[must_use]
+pub fn agent_permissions(org: OrgId, machine: MachineId) -> Value {
+    json!({
+        "pub": { "allow": agent_publish(org, machine) },
+        "sub": { "allow": agent_subscribe(org, machine) },
+        "subs": AGENT_SUBSCRIPTIONS_MAX,
+        "data": -1,
+        "payload": crate::agent::MESSAGE_MAX_BYTES,
+        "type": "user",
+        "version": 2,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::streams::STREAMS;
+    use crate::subject::matches;
+
+    #[test]
+    fn no_stream_captures_a_subject_that_an_agent_may_publish() {
+        let subject = up(OrgId::new(), MachineId::new(), Up::Metrics);
+        for stream in STREAMS {
+            for pattern in stream.subjects {
+                assert!(!matches(pattern, &subject), "{} captures {subject}", stream.name);
+                assert!(!pattern.starts_with("df.up") && *pattern != ">" && *pattern != "df.>");
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_hears_another_inbox_and_only_action_gives_orders() {
+        for user in USERS {
+            let service = user.name.split('-').next().unwrap_or_default();
+            for pattern in user.subscribe {
+                if pattern.starts_with("_INBOX") {
+                    assert_eq!(*pattern, format!("_INBOX.s.{service}.>"), "{}", user.name);
+                }
+                assert!(*pattern != ">" && !pattern.starts_with("df.act"), "{}", user.name);
+            }
+            let orders = user.publish.iter().any(|pattern| pattern.starts_with("df.act"));
+            assert_eq!(orders, user.name == "action", "{}", user.name);
+            let up = user.publish.iter().any(|pattern| pattern.starts_with("df.up"));
+            assert!(!up, "{} speaks as an agent", user.name);
+        }
+    }
+
+    #[test]
+    fn an_agent_is_held_to_its_own_subjects() {
+        let (org, machine, other) = (OrgId::new(), MachineId::new(), MachineId::new());
+        let allowed = |patterns: &[String], subject: &str| patterns.iter().any(|pattern| matches(pattern, subject));
+        let (publish, subscribe) = (agent_publish(org, machine), agent_subscribe(org, machine));
+        assert!(allowed(&publish, &up(org, machine, Up::Result)));
+        assert!(!allowed(&publish, &up(org, other, Up::Result)));
+        assert!(!allowed(&subscribe, &crate::subject::act(org, other, crate::order::Verb::New)));
+    }
+}

@@ -1,0 +1,128 @@
+//! A service's two roles: the tenant role, whose transactions see one organisation, and the system role, for
+//! work across organisations (group commits, dispatch, look-ups), with its own policies.
+
+use std::ops::{Deref, DerefMut};
+use std::str::FromStr;
+use std::time::Duration;
+
+use domain::OrgId;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transaction};
+
+use crate::error::DatabaseError;
+
+/// How long a request waits for a free connection before it says that the database is away.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// A connection that was idle for longer is tried before it is used: those that died with a server that was restarted
+/// would each cost a request. A busy one is not: a broken one shows in the first statement, and a test before each
+/// would cost a round trip.
+const IDLE_TRUSTED: Duration = Duration::from_secs(1);
+/// A statement of a service that runs longer is ended by the server.
+const STATEMENT_TIMEOUT: &str = "15s";
+/// A transaction whose service forgot it is ended by the server.
+const IDLE_IN_TRANSACTION_TIMEOUT: &str = "30s";
+
+/// A service's pools.
+#[derive(Clone, Debug)]
+pub struct Pools {
+    tenant: PgPool,
+    system: PgPool,
+}
+
+/// A transaction. Dropped without [`Tx::commit`], it never was.
+#[derive(Debug)]
+pub struct Tx(Transaction<'static, Postgres>);
+
+impl Deref for Tx {
+    type Target = PgConnection;
+    fn deref(&self) -> &PgConnection {
+        &self.0
+    }
+}
+
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.0
+    }
+}
+
+impl Tx {
+    /// Commits.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Ambiguous`] when the connection was lost meanwhile; a deferred constraint's refusal.
+    pub async fn commit(self) -> Result<(), DatabaseError> {
+        self.0.commit().await.map_err(|error| match DatabaseError::from(error) {
+            DatabaseError::Unavailable(reason) => DatabaseError::Ambiguous(reason),
+            other => other,
+        })
+    }
+}
+
+impl Pools {
+    /// Makes the pools without connecting: a service starts while its database is away.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Bug`] when a URL cannot be parsed; the text has no password.
+    pub fn connect(service: &str, url: &str, system_url: &str, connections: u32) -> Result<Self, DatabaseError> {
+        Ok(Self { tenant: pool(service, url, connections)?, system: pool(&format!("{service}-system"), system_url, connections)? })
+    }
+
+    /// A transaction that sees and writes one organisation only.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`].
+    pub async fn tenant_tx(&self, org: OrgId) -> Result<Tx, DatabaseError> {
+        // One round trip. The value is a UUID's own text, so nothing can be injected.
+        let begin = format!("BEGIN; SELECT set_config('df.org', '{}', true)", org.0.hyphenated());
+        Ok(Tx(self.tenant.begin_with(AssertSqlSafe(begin)).await?))
+    }
+
+    /// A transaction across organisations.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`].
+    pub async fn system_tx(&self) -> Result<Tx, DatabaseError> {
+        Ok(Tx(self.system.begin().await?))
+    }
+
+    /// Connections across organisations, for single statements.
+    #[must_use]
+    pub fn system(&self) -> &PgPool {
+        &self.system
+    }
+
+    /// Whether the database answers now.
+    pub async fn answers(&self) -> bool {
+        sqlx::query("SELECT 1").execute(&self.system).await.is_ok()
+    }
+
+    /// Closes the connections, after what runs on them.
+    pub async fn close(&self) {
+        self.tenant.close().await;
+        self.system.close().await;
+    }
+}
+
+fn pool(name: &str, url: &str, connections: u32) -> Result<PgPool, DatabaseError> {
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|_| DatabaseError::Bug("the database URL cannot be parsed".into()))?
+        .application_name(&format!("dashfleet-{name}"))
+        .statement_cache_capacity(256)
+        .options([("statement_timeout", STATEMENT_TIMEOUT), ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_TIMEOUT)]);
+    Ok(PgPoolOptions::new()
+        .max_connections(connections)
+        .min_connections(1)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .max_lifetime(Duration::from_secs(1_800))
+        .test_before_acquire(false)
+        .before_acquire(|connection, idle| {
+            Box::pin(async move {
+                if idle.idle_for > IDLE_TRUSTED {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+        .connect_lazy_with(options))
+}

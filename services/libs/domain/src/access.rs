@@ -1,0 +1,161 @@
+//! Roles and scopes. A scope is `resource:verb`; an empty set of scopes denies everything.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::action::ActionKind;
+
+/// What a member of an organisation may do, as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Role {
+    /// Reads.
+    Viewer,
+    /// Reads, and acts on machines.
+    Operator,
+    /// Also manages machines, keys and members.
+    Admin,
+    /// Also manages the organisation itself.
+    Owner,
+}
+
+impl Role {
+    /// All roles, the weakest first.
+    pub const ALL: [Self; 4] = [Self::Viewer, Self::Operator, Self::Admin, Self::Owner];
+
+    /// The name as it is stored and sent: `OWNER`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "VIEWER",
+            Self::Operator => "OPERATOR",
+            Self::Admin => "ADMIN",
+            Self::Owner => "OWNER",
+        }
+    }
+
+    /// The scopes that the role has, from the one table.
+    #[must_use]
+    pub fn scopes(self) -> Scopes {
+        Scopes(SCOPES.iter().filter(|(_, weakest)| *weakest <= self).map(|(scope, _)| (*scope).to_owned()).collect())
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Role {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|role| role.as_str() == text)
+            .ok_or_else(|| format!("unknown role `{text}`; known are VIEWER, OPERATOR, ADMIN, OWNER"))
+    }
+}
+
+/// Reads actions.
+pub const ACTIONS_READ: &str = "actions:read";
+/// Queues `ping` and `message`, and cancels.
+pub const ACTIONS_WRITE: &str = "actions:write";
+/// Reads machines and their samples.
+pub const MACHINES_READ: &str = "machines:read";
+/// Revokes and releases machines.
+pub const MACHINES_WRITE: &str = "machines:write";
+/// Makes enrolment tokens.
+pub const ENROLLMENT_WRITE: &str = "enrollment-tokens:write";
+
+/// Every scope, with the weakest role that has it.
+pub const SCOPES: &[(&str, Role)] = &[
+    (ACTIONS_READ, Role::Viewer),
+    (MACHINES_READ, Role::Viewer),
+    (ACTIONS_WRITE, Role::Operator),
+    ("actions:restart", Role::Operator),
+    ("actions:reboot", Role::Operator),
+    (MACHINES_WRITE, Role::Admin),
+    (ENROLLMENT_WRITE, Role::Admin),
+];
+
+/// The scope that queueing an action of this kind needs.
+#[must_use]
+pub fn action_scope(kind: ActionKind) -> &'static str {
+    match kind {
+        ActionKind::Ping | ActionKind::Message => ACTIONS_WRITE,
+        ActionKind::Restart => "actions:restart",
+        ActionKind::Reboot => "actions:reboot",
+    }
+}
+
+/// A set of scopes. It allows what it names and nothing else.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Scopes(BTreeSet<String>);
+
+impl Scopes {
+    /// The scopes of the table among `names`.
+    ///
+    /// # Errors
+    /// The first name that the table does not have.
+    pub fn from_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
+        let mut set = BTreeSet::new();
+        for name in names {
+            if !SCOPES.iter().any(|(scope, _)| *scope == name) {
+                return Err(format!("unknown scope `{name}`"));
+            }
+            set.insert(name.to_owned());
+        }
+        Ok(Self(set))
+    }
+
+    /// Whether the set names this scope.
+    #[must_use]
+    pub fn allows(&self, scope: &str) -> bool {
+        self.0.contains(scope)
+    }
+
+    /// Those that both sets have: what a key gets is never more than its creator has.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        Self(self.0.intersection(&other.0).cloned().collect())
+    }
+
+    /// The names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_empty_scope_denies() {
+        for (scope, _) in SCOPES {
+            assert!(!Scopes::default().allows(scope));
+        }
+    }
+
+    #[test]
+    fn a_stronger_role_has_all_of_a_weaker_one() {
+        for pair in Role::ALL.windows(2) {
+            if let [weak, strong] = pair {
+                assert_eq!(weak.scopes().intersection(&strong.scopes()), weak.scopes());
+            }
+        }
+    }
+
+    #[test]
+    fn each_kind_has_a_scope_of_the_table() {
+        for kind in ActionKind::ALL {
+            assert!(Role::Owner.scopes().allows(action_scope(kind)), "{kind}");
+        }
+        assert!(!Role::Viewer.scopes().allows(ACTIONS_WRITE));
+    }
+}

@@ -1,0 +1,18 @@
+//! This crate is the domain: what DashFleet's words mean, free of I/O and of async.
+//!
+//! Rooms: [`ids`] typed identifiers, [`time`] timestamps as they travel, [`action`] the life of an action,
+//! [`machine`] the states of a machine, [`access`] roles and scopes, [`labels`] labels and selectors,
+//! [`health`] the health score.
+
+pub mod access;
+pub mod action;
+pub mod health;
+pub mod ids;
+pub mod labels;
+pub mod machine;
+pub mod time;
+
+pub use ids::{
+    ActionId, CredentialId, DeploymentId, JournalId, MachineId, OrgId, SessionId, UserId,
+};
+pub use time::Timestamp;

@@ -1,0 +1,77 @@
+//! How a `main` begins and ends.
+
+use std::process::ExitCode;
+
+use crate::config::{ConfigError, EXIT_CONFIG, Reader};
+
+/// Runs a service: reads its configuration, answers `--print-config` and `--help`, runs it to its end.
+///
+/// `read` makes the configuration; `run` is the service, and its error text is shown with exit code 1.
+pub fn main<C, F, E>(name: &str, read: impl FnOnce(&mut Reader) -> Result<C, ConfigError>, run: impl FnOnce(C) -> F) -> ExitCode
+where
+    F: Future<Output = Result<(), E>>,
+    E: std::fmt::Display,
+{
+    let mut reader = Reader::from_environment();
+    let config = read(&mut reader);
+    let flag = std::env::args().nth(1);
+    match flag.as_deref() {
+        None => {}
+        Some("--print-config") => {
+            print!("{}", reader.print());
+            return finish(name, config.map(|_| ()));
+        }
+        Some(other) => {
+            eprintln!("usage: {name} [--print-config]\n\n`{other}` is not known. Configuration comes from DASHFLEET_… variables.");
+            return exit(EXIT_CONFIG);
+        }
+    }
+    run_configured(name, config, run)
+}
+
+/// Runs a one-shot command of a binary to its end: as [`main`], but it has no flags.
+pub fn command<C, F, E>(name: &str, read: impl FnOnce(&mut Reader) -> Result<C, ConfigError>, run: impl FnOnce(C) -> F) -> ExitCode
+where
+    F: Future<Output = Result<(), E>>,
+    E: std::fmt::Display,
+{
+    run_configured(name, read(&mut Reader::from_environment()), run)
+}
+
+fn run_configured<C, F, E>(name: &str, config: Result<C, ConfigError>, run: impl FnOnce(C) -> F) -> ExitCode
+where
+    F: Future<Output = Result<(), E>>,
+    E: std::fmt::Display,
+{
+    let config = match config {
+        Ok(config) => config,
+        Err(error) => return finish(name, Err(error)),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(name, &error),
+    };
+    match runtime.block_on(run(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(name, &error),
+    }
+}
+
+fn finish(name: &str, result: Result<(), ConfigError>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: bad configuration: {error}");
+            exit(EXIT_CONFIG)
+        }
+    }
+}
+
+fn fail(name: &str, error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("{name}: {error}");
+    ExitCode::FAILURE
+}
+
+fn exit(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}

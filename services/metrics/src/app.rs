@@ -1,0 +1,114 @@
+//! What the service decides. One room per noun; all of them are methods of [`App`].
+//!
+//! Rooms: [`machine`] lists, [`sample`] taking and giving samples ([`bounds`] what is a sample), [`inventory`],
+//! [`presence`] who is there (with [`reconciliation`], what advisories missed, and [`watch`], what time decides),
+//! [`mirror`] identity's machines, [`maintenance`] partitions, [`page`] cursors, [`readiness`], [`timing`].
+
+pub mod bounds;
+pub mod inventory;
+pub mod machine;
+pub mod maintenance;
+pub mod mirror;
+pub mod page;
+pub mod presence;
+pub mod readiness;
+pub mod reconciliation;
+pub mod sample;
+pub mod timing;
+pub mod watch;
+
+use std::sync::Arc;
+
+use bus::system::SystemBus;
+use bus::{AgentSender, Bus};
+use contract::{Problem, ProblemKind};
+use database::{GroupCommit, OutboxRow, Pools, Relay};
+use tokio::sync::Notify;
+
+use crate::app::mirror::Mirror;
+use crate::app::readiness::Readiness;
+use crate::app::timing::Timing;
+use crate::error::MetricsError;
+use crate::metrics::Metrics;
+use crate::store::sample::SampleWrites;
+use crate::store::session::SessionWrites;
+
+/// The service's means. Shared by everything that runs.
+pub struct App {
+    /// The database.
+    pub pools: Pools,
+    /// The bus.
+    pub bus: Bus,
+    /// The bus' own account: who is connected.
+    pub system: SystemBus,
+    /// Events that leave with a commit.
+    pub relay: Relay,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// How long it waits for what.
+    pub timing: Timing,
+    /// Whether it can do its work.
+    pub readiness: Arc<Readiness>,
+    /// Identity's machines.
+    pub mirror: Mirror,
+    /// Something was missed: compare with the servers' lists now.
+    pub reconcile: Notify,
+    /// A partition is missing: make it now.
+    pub maintain: Notify,
+    pub(crate) samples: GroupCommit<SampleWrites>,
+    pub(crate) sessions: GroupCommit<SessionWrites>,
+}
+
+impl App {
+    /// The app, and the committers, which run until the app is dropped.
+    pub fn new(pools: Pools, bus: Bus, system: SystemBus, relay: Relay, metrics: Arc<Metrics>, timing: Timing) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
+        let (samples, sample_committer) = GroupCommit::start(&pools, SampleWrites { metrics: metrics.clone() });
+        let (sessions, session_committer) = GroupCommit::start(&pools, SessionWrites { metrics: metrics.clone(), graces: timing.graces });
+        let app = Self {
+            readiness: Arc::new(Readiness::new(&bus, &system)),
+            pools,
+            bus,
+            system,
+            relay,
+            metrics,
+            timing,
+            mirror: Mirror::default(),
+            reconcile: Notify::new(),
+            maintain: Notify::new(),
+            samples,
+            sessions,
+        };
+        let committers = async move {
+            tokio::join!(sample_committer, session_committer);
+        };
+        (Arc::new(app), committers)
+    }
+}
+
+/// What the database says about the machine that speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It may speak.
+    Known,
+    /// The mirror does not know it yet.
+    Unknown,
+    /// It was revoked.
+    Revoked,
+}
+
+/// What an agent is told whose machine was revoked.
+fn revoked() -> MetricsError {
+    Problem::new(ProblemKind::Forbidden, "this machine was revoked").into()
+}
+
+/// What an agent is told whose machine the mirror does not know, even after a look: it keeps what it has.
+fn unknown(from: AgentSender) -> MetricsError {
+    tracing::info!(org = %from.org, machine = %from.machine, "a machine speaks that identity has not told of yet");
+    Problem::unavailable("this machine is not known here yet").into()
+}
+
+/// A row of the outbox as an event.
+#[must_use]
+pub fn event(row: OutboxRow) -> contract::event::Event {
+    contract::event::Event { id: row.id, org: row.org, noun: row.noun, verb: row.verb, subject_id: row.subject_id, version: row.version, at: row.at, data: row.data }
+}

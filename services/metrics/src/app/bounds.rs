@@ -1,0 +1,156 @@
+//! What is a sample: bounds that are checked before anything is written. What lies outside is refused for good,
+//! so that an agent does not send it for ever.
+
+use chrono::Duration;
+use contract::agent::{SAMPLES_MAX, Sample, SampleBatch};
+use contract::Problem;
+use domain::Timestamp;
+
+/// How long raw samples are kept; older ones are refused.
+pub const RETENTION: Duration = Duration::days(7);
+/// How far an agent's clock may be ahead.
+pub const AHEAD_MAX: Duration = Duration::minutes(10);
+/// The most cores of a sample.
+const CORES_MAX: usize = 4_096;
+/// The most disks, and the most network interfaces, of a sample.
+const DEVICES_MAX: usize = 512;
+/// The longest name of a mount point, file system or interface, in bytes.
+const NAME_MAX: usize = 1_024;
+
+/// A message, sorted into what is written and what is not.
+#[derive(Debug, PartialEq)]
+pub struct Checked {
+    /// What is written: strictly increasing.
+    pub accepted: Vec<Sample>,
+    /// How many were refused for good.
+    pub refused: u32,
+    /// The latest time of the message: everything up to it is dealt with.
+    pub through: Timestamp,
+}
+
+/// Sorts a message into what is written and what is not.
+///
+/// # Errors
+/// INVALID when the message is empty or too long.
+pub fn check(batch: SampleBatch, now: Timestamp) -> Result<Checked, Problem> {
+    let count = batch.samples.len();
+    let Some(through) = batch.samples.iter().map(|sample| sample.at).max().filter(|_| count <= SAMPLES_MAX) else {
+        return Err(Problem::invalid("samples", format!("there are {count}; from 1 to {SAMPLES_MAX} are taken")));
+    };
+    let mut accepted: Vec<Sample> = Vec::with_capacity(count);
+    let mut refused = 0;
+    for sample in batch.samples {
+        let increasing = accepted.last().is_none_or(|last| last.at < sample.at);
+        match complaint(&sample, now) {
+            None if increasing => accepted.push(sample),
+            complaint => {
+                refused += 1;
+                tracing::debug!(at = %sample.at, reason = complaint.unwrap_or("its time does not increase"), "a sample is refused");
+            }
+        }
+    }
+    Ok(Checked { accepted, refused, through })
+}
+
+/// What is wrong with a sample.
+fn complaint(sample: &Sample, now: Timestamp) -> Option<&'static str> {
+    let wrong = [
+        (sample.at < now.plus(-RETENTION), "it is older than the retention"),
+        (sample.at > now.plus(AHEAD_MAX), "its time is in the future"),
+        (!percent(sample.cpu.percent) || !sample.cpu.cores.iter().all(|core| percent(*core)), "a processor's percent"),
+        (sample.cpu.cores.len() > CORES_MAX, "too many cores"),
+        (sample.load.as_ref().is_some_and(|load| ![load.one, load.five, load.fifteen].into_iter().all(rate)), "a load"),
+        (!percent(sample.memory.percent), "the memory's percent"),
+        (sample.memory.used > sample.memory.total || sample.memory.available > sample.memory.total, "more memory than there is"),
+        (sample.swap.used > sample.swap.total, "more swap than there is"),
+        (sample.disks.len() > DEVICES_MAX || sample.networks.len() > DEVICES_MAX, "too many disks or interfaces"),
+        (!sample.disks.iter().all(|disk| percent(disk.percent) && disk.used <= disk.total), "a disk's use"),
+        (!sample.disks.iter().all(|disk| name(&disk.mount) && name(&disk.file_system)), "a disk's name"),
+        (!sample.networks.iter().all(|network| rate(network.received) && rate(network.sent)), "a network's rate"),
+        (!sample.networks.iter().all(|network| name(&network.name)), "an interface's name"),
+    ];
+    wrong.into_iter().find_map(|(is_wrong, reason)| is_wrong.then_some(reason))
+}
+
+fn percent(value: f64) -> bool {
+    (0.0..=100.0).contains(&value)
+}
+
+fn rate(value: f64) -> bool {
+    value.is_finite() && value >= 0.0
+}
+
+/// No control characters: PostgreSQL takes no NUL in JSON, and people no escape sequence in a name.
+fn name(text: &str) -> bool {
+    text.len() <= NAME_MAX && !text.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contract::agent::{CpuSample, DiskSample, LoadSample, MemorySample, NetworkSample, SwapSample};
+
+    fn sample(at: Timestamp) -> Sample {
+        Sample {
+            at,
+            cpu: CpuSample { percent: 100.0, cores: vec![0.0, 100.0] },
+            load: Some(LoadSample { one: 0.0, five: 1.5, fifteen: 900.0 }),
+            memory: MemorySample { total: 10, used: 4, available: 6, percent: 40.0 },
+            swap: SwapSample { total: 0, used: 0 },
+            disks: vec![DiskSample { mount: "/".into(), file_system: "ext4".into(), total: u64::MAX, used: u64::MAX, percent: 100.0 }],
+            networks: vec![NetworkSample { name: "eth0".into(), received: 0.0, sent: 1e12 }],
+            uptime_seconds: 1,
+            processes: 1,
+        }
+    }
+
+    type Spoil = fn(&mut Sample);
+
+    #[test]
+    fn each_bound_refuses_what_lies_outside() {
+        let now = Timestamp::now();
+        let spoils: &[(&str, Spoil)] = &[
+            ("cpu", |s| s.cpu.percent = 100.1),
+            ("cpu nan", |s| s.cpu.percent = f64::NAN),
+            ("core", |s| s.cpu.cores.push(-0.1)),
+            ("cores", |s| s.cpu.cores = vec![1.0; CORES_MAX + 1]),
+            ("load", |s| s.load = Some(LoadSample { one: f64::INFINITY, five: 0.0, fifteen: 0.0 })),
+            ("memory", |s| s.memory.used = 11),
+            ("available", |s| s.memory.available = 11),
+            ("memory percent", |s| s.memory.percent = -1.0),
+            ("swap", |s| s.swap.used = 1),
+            ("disk", |s| s.disks.iter_mut().for_each(|disk| disk.total = 0)),
+            ("disk percent", |s| s.disks.iter_mut().for_each(|disk| disk.percent = 101.0)),
+            ("mount", |s| s.disks.iter_mut().for_each(|disk| disk.mount.push('\0'))),
+            ("rate", |s| s.networks.iter_mut().for_each(|network| network.sent = -1.0)),
+            ("interface", |s| s.networks.iter_mut().for_each(|network| network.name = "x".repeat(NAME_MAX + 1))),
+            ("old", |s| s.at = Timestamp::now().plus(-RETENTION - Duration::seconds(1))),
+            ("future", |s| s.at = Timestamp::now().plus(AHEAD_MAX + Duration::seconds(30))),
+        ];
+        assert_eq!(complaint(&sample(now), now), None);
+        for (what, spoil) in spoils {
+            let mut spoiled = sample(now);
+            spoil(&mut spoiled);
+            assert!(complaint(&spoiled, now).is_some(), "{what}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_increase_is_refused_and_the_rest_is_taken() -> Result<(), Problem> {
+        let now = Timestamp::now();
+        let at = |seconds| now.plus(Duration::seconds(seconds));
+        let samples = [-30, -20, -20, -25, -10].map(|seconds| sample(at(seconds))).to_vec();
+        let checked = check(SampleBatch { samples }, now)?;
+        assert_eq!(checked.accepted.iter().map(|sample| sample.at).collect::<Vec<_>>(), [at(-30), at(-20), at(-10)]);
+        assert_eq!((checked.refused, checked.through), (2, at(-10)));
+        Ok(())
+    }
+
+    #[test]
+    fn a_message_has_1_to_64_samples() {
+        let now = Timestamp::now();
+        for count in [0, SAMPLES_MAX + 1] {
+            assert!(check(SampleBatch { samples: vec![sample(now); count] }, now).is_err(), "{count}");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Machines as users see them: lists and single ones.
+
+use chrono::{DateTime, Utc};
+use contract::metrics::{Machine, MachineGet, MachineList, MachinePage, MachineSort, Transport};
+use contract::{Grant, Problem};
+use database::DatabaseError;
+use domain::access::MACHINES_READ;
+use domain::labels::{Selector, Term};
+use domain::{MachineId, Timestamp};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::app::sample::health_of;
+use crate::app::{App, page};
+use crate::error::MetricsError;
+use crate::store;
+use crate::store::machine::{Details, Filter, Key};
+
+/// Where a page of machines ended.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Place {
+    sort: MachineSort,
+    key: PlaceKey,
+    id: MachineId,
+}
+
+/// The key of the last machine of a page: a name, or microseconds since the epoch, or a score.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum PlaceKey {
+    Text(String),
+    Number(i64),
+}
+
+impl Place {
+    fn of(sort: MachineSort, id: MachineId, key: &Key) -> Self {
+        let key = match key {
+            Key::Hostname(name) => PlaceKey::Text(name.clone()),
+            Key::LastSeen(at) => PlaceKey::Number(at.timestamp_micros()),
+            Key::Health(score) => PlaceKey::Number(i64::from(*score)),
+        };
+        Self { sort, key, id }
+    }
+
+    fn key(self, sort: MachineSort) -> Option<(Key, MachineId)> {
+        if self.sort != sort {
+            return None;
+        }
+        let key = match (sort, self.key) {
+            (MachineSort::Hostname | MachineSort::HostnameDesc, PlaceKey::Text(name)) if !name.contains('\0') => Key::Hostname(name),
+            (MachineSort::LastSeen | MachineSort::LastSeenDesc, PlaceKey::Number(micros)) => {
+                // PostgreSQL's calendar is shorter than chrono's.
+                let sane = DateTime::<Utc>::from_timestamp_micros(micros).filter(|at| *at >= DateTime::UNIX_EPOCH && at.timestamp() < 253_402_300_800);
+                Key::LastSeen(sane?)
+            }
+            (MachineSort::Health | MachineSort::HealthDesc, PlaceKey::Number(score)) => Key::Health(i16::try_from(score).ok()?),
+            _ => return None,
+        };
+        Some((key, self.id))
+    }
+}
+
+/// A selector as a filter; `None` when no machine can satisfy it.
+fn filter(selector: &Selector) -> Option<Filter> {
+    let mut filter = Filter::default();
+    for term in &selector.terms {
+        match term {
+            Term::Equals(key, value) => {
+                let before = filter.equals.insert(key.clone(), Value::String(value.clone()));
+                if before.is_some_and(|before| before.as_str() != Some(value)) {
+                    return None;
+                }
+            }
+            Term::Differs(key, value) => filter.differs.push(Value::Object(Map::from_iter([(key.clone(), Value::String(value.clone()))]))),
+            Term::Has(key) => filter.has.push(key.clone()),
+            Term::Lacks(key) => filter.lacks.push(key.clone()),
+        }
+    }
+    Some(filter)
+}
+
+/// Why a machine stands where it stands, for a person. `reason` is the quarantine's or presence's own.
+pub(crate) fn status_reason(status: &str, reason: Option<&str>) -> Option<String> {
+    match status {
+        "REVOKED" => Some("revoked".to_owned()),
+        "QUARANTINED" => Some(reason.unwrap_or("quarantined").to_owned()),
+        _ => reason.map(ToOwned::to_owned),
+    }
+}
+
+fn stored<T: DeserializeOwned>(what: &str, value: Value) -> Result<T, DatabaseError> {
+    serde_json::from_value(value).map_err(|error| DatabaseError::Bug(format!("stored {what} cannot be read: {error}")))
+}
+
+fn machine(details: Details) -> Result<Machine, DatabaseError> {
+    let latest_sample: Option<contract::agent::Sample> = details.sample.map(|sample| stored("sample", sample)).transpose()?;
+    let reason = if details.status == "QUARANTINED" { details.quarantine_reason } else { Some(details.presence_reason) };
+    Ok(Machine {
+        id: details.id.into(),
+        hostname: details.hostname,
+        status_reason: status_reason(&details.status, reason.as_deref()),
+        status: details.status.parse().map_err(DatabaseError::Bug)?,
+        transport: Transport::Nats,
+        labels: stored("labels", details.labels)?,
+        inventory: stored("inventory", details.inventory)?,
+        health: latest_sample.as_ref().map(health_of),
+        latest_sample,
+        // The epoch stands for "never".
+        last_seen_at: (details.last_seen_at > DateTime::UNIX_EPOCH).then(|| Timestamp::from(details.last_seen_at)),
+        enrolled_at: details.enrolled_at.into(),
+    })
+}
+
+impl App {
+    /// A page of the organisation's machines.
+    ///
+    /// # Errors
+    /// FORBIDDEN without the scope; INVALID naming the field.
+    pub async fn machine_list(&self, grant: &Grant, request: MachineList) -> Result<MachinePage, MetricsError> {
+        grant.require(MACHINES_READ)?;
+        let limit = page::limit(request.limit)?;
+        let selector: Selector = request.selector.as_deref().unwrap_or_default().parse().map_err(|error: domain::labels::LabelError| Problem::invalid(error.path, error.message))?;
+        let sort = request.sort;
+        let after = match &request.cursor {
+            Some(cursor) => {
+                let place = page::place::<Place>(cursor)?.key(sort);
+                Some(place.ok_or_else(|| Problem::invalid("cursor", "is not one that this list gave"))?)
+            }
+            None => None,
+        };
+        let Some(filter) = filter(&selector) else {
+            return Ok(MachinePage { items: Vec::new(), next_cursor: None });
+        };
+        let filter = Filter { status: request.status.map(domain::machine::MachineStatus::as_str), health: request.health.map(domain::health::HealthStatus::as_str), ..filter };
+        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let found = store::machine::list(&mut tx, sort, &filter, after, limit as i64 + 1).await?;
+        let ids: Vec<_> = found.iter().map(|(id, _)| id.0).collect();
+        let details = store::machine::details(&mut tx, &ids).await?;
+        tx.commit().await?;
+        let mut details: std::collections::HashMap<_, _> = details.into_iter().map(|details| (details.id, details)).collect();
+        let machines = ids.iter().filter_map(|id| details.remove(id)).map(machine).collect::<Result<Vec<_>, _>>()?;
+        let (items, more) = page::fit(machines, limit)?;
+        let last = items.last().filter(|_| more).and_then(|last| found.iter().find(|(id, _)| *id == last.id));
+        let next_cursor = last.map(|(id, key)| page::cursor(&Place::of(sort, *id, key))).transpose()?;
+        Ok(MachinePage { items, next_cursor })
+    }
+
+    /// One of the organisation's machines.
+    ///
+    /// # Errors
+    /// FORBIDDEN without the scope; NOT_FOUND.
+    pub async fn machine_get(&self, grant: &Grant, request: &MachineGet) -> Result<Machine, MetricsError> {
+        grant.require(MACHINES_READ)?;
+        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let found = store::machine::details(&mut tx, &[request.machine_id.0]).await?;
+        tx.commit().await?;
+        let details = found.into_iter().next().ok_or_else(|| Problem::not_found("machine"))?;
+        Ok(machine(details)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_fits_the_order_it_was_made_for() {
+        let id = MachineId::new();
+        let place = |sort, key: &Key| Place::of(sort, id, key);
+        let name = Key::Hostname("web-1".into());
+        assert_eq!(place(MachineSort::Hostname, &name).key(MachineSort::Hostname), Some((name.clone(), id)));
+        assert_eq!(place(MachineSort::Hostname, &name).key(MachineSort::HostnameDesc), None);
+        assert_eq!(place(MachineSort::Health, &name).key(MachineSort::Health), None);
+        let far = Place { sort: MachineSort::LastSeen, key: PlaceKey::Number(i64::MAX), id };
+        assert_eq!(far.key(MachineSort::LastSeen), None);
+    }
+
+    #[test]
+    fn two_values_of_one_key_choose_nothing() {
+        let chosen = |text: &str| text.parse::<Selector>().ok().and_then(|selector| filter(&selector)).is_some();
+        assert!(chosen("env=prod,env=prod"));
+        assert!(!chosen("env=prod,env=test"));
+    }
+}

@@ -1,0 +1,45 @@
+//! How long the service waits for what. A type, so that tests can hold time shorter.
+
+use std::time::Duration;
+
+/// How long a machine without a connection counts as online.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Graces {
+    /// After the client closed its connection, or was silent: it is gone, or back at once.
+    pub client: Duration,
+    /// After the server closed it (shutdown, lame duck, expiry, lost): a whole fleet comes back, with jitter.
+    pub server: Duration,
+}
+
+/// How long the service waits for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// How long a machine without a connection counts as online.
+    pub graces: Graces,
+    /// A server that gives no sign of life for so long is lost. Servers give one every ten seconds.
+    pub silence: Duration,
+    /// How often sessions are compared with the servers' lists.
+    pub reconcile: Duration,
+    /// How long servers have to answer with their lists.
+    pub gather: Duration,
+    /// How often is looked for machines whose grace is over.
+    pub tick: Duration,
+    /// How often identity is asked for changes of machines.
+    pub mirror: Duration,
+    /// How often partitions are made and dropped.
+    pub maintain: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            graces: Graces { client: Duration::from_secs(2), server: Duration::from_secs(45) },
+            silence: Duration::from_secs(25),
+            reconcile: Duration::from_secs(10),
+            gather: Duration::from_millis(500),
+            tick: Duration::from_millis(500),
+            mirror: Duration::from_secs(1),
+            maintain: Duration::from_secs(3_600),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What time decides: machines whose grace is over, servers that fell silent, sessions that can be forgotten.
+//! Every replica watches; what one has done the others find done.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bus::BusState;
+
+use crate::app::App;
+use crate::error::MetricsError;
+use crate::metrics::Level;
+use crate::store;
+
+/// How often is looked for silent servers.
+const SERVERS: Duration = Duration::from_secs(1);
+/// How often machines online are counted, and old sessions forgotten.
+const CHORES: Duration = Duration::from_secs(15);
+/// A watch that itself stood still for so long has heard nothing: it begins anew.
+const STANDSTILL: Duration = Duration::from_secs(5);
+
+/// Watches for ever.
+pub async fn run(app: Arc<App>) {
+    let mut servers = Instant::now();
+    let mut chores: Option<Instant> = None;
+    let mut listening = Listening::default();
+    loop {
+        tokio::time::sleep(app.timing.tick).await;
+        let connected = matches!(*app.system.bus().state().borrow(), BusState::Connected(_));
+        let database = app.offline_due().await;
+        listening.note(connected && database.is_ok(), Instant::now());
+        if let Err(error) = database {
+            tracing::debug!(%error, "the watch waits for the database");
+            continue;
+        }
+        if servers.elapsed() >= SERVERS {
+            servers = Instant::now();
+            if listening.has_lasted(app.timing.silence, servers)
+                && let Err(error) = app.servers_watch().await
+            {
+                tracing::warn!(%error, "silent servers could not be judged");
+            }
+        }
+        if chores.is_none_or(|last| last.elapsed() >= CHORES) {
+            chores = Some(Instant::now());
+            if let Err(error) = app.watch_chores().await {
+                tracing::debug!(%error, "the watch's chores wait");
+            }
+        }
+    }
+}
+
+/// Since when signs of life could have been heard and noted without a break. Who was deaf judges nobody silent.
+#[derive(Debug, Default)]
+struct Listening {
+    since: Option<Instant>,
+    noted: Option<Instant>,
+}
+
+impl Listening {
+    fn note(&mut self, hears: bool, now: Instant) {
+        let stood_still = self.noted.is_some_and(|noted| now.duration_since(noted) > STANDSTILL);
+        self.noted = Some(now);
+        self.since = match self.since {
+            Some(since) if hears && !stood_still => Some(since),
+            _ => hears.then_some(now),
+        };
+    }
+
+    fn has_lasted(&self, silence: Duration, now: Instant) -> bool {
+        self.since.is_some_and(|since| now.duration_since(since) >= silence)
+    }
+}
+
+impl App {
+    /// Turns machines offline whose grace is over.
+    ///
+    /// # Errors
+    /// [`MetricsError::Database`].
+    pub async fn offline_due(&self) -> Result<(), MetricsError> {
+        while store::presence::any_due(self.pools.system()).await? {
+            let mut tx = self.pools.system_tx().await?;
+            store::presence::lock_in_tx(&mut tx).await?;
+            let went = store::presence::set_offline_in_tx(&mut tx).await?;
+            tx.commit().await?;
+            self.presence_announce(&went).await;
+        }
+        Ok(())
+    }
+
+    async fn servers_watch(&self) -> Result<(), MetricsError> {
+        for server_id in store::server::silent(self.pools.system(), self.timing.silence).await? {
+            self.server_lost(&server_id).await?;
+        }
+        Ok(())
+    }
+
+    async fn watch_chores(&self) -> Result<(), MetricsError> {
+        self.metrics.set(Level::MachinesOnline, store::presence::count_online(self.pools.system()).await?);
+        Ok(store::session::purge(self.pools.system()).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_deaf_or_stood_still_begins_anew() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let silence = Duration::from_secs(25);
+        let mut listening = Listening::default();
+        for second in 0..=25 {
+            listening.note(true, at(second));
+        }
+        assert!(listening.has_lasted(silence, at(25)));
+        listening.note(false, at(26));
+        assert!(!listening.has_lasted(silence, at(60)));
+        listening.note(true, at(27));
+        listening.note(true, at(60));
+        assert!(!listening.has_lasted(silence, at(60)), "it stood still from 27 to 60");
+    }
+}

@@ -1,0 +1,29 @@
+//! `machine.list` and `machine.get`.
+
+use std::sync::Arc;
+
+use bus::{BusError, Context, Service};
+use contract::metrics::{MachineGet, MachineList};
+
+use crate::app::App;
+
+/// Answers them.
+///
+/// # Errors
+/// [`BusError`] when the client is closed.
+pub async fn answer(service: &Service, app: &Arc<App>) -> Result<(), BusError> {
+    let app_of_list = app.clone();
+    service
+        .answer(move |context: Context, request: MachineList| {
+            let app = app_of_list.clone();
+            async move { Ok(app.machine_list(context.grant()?, request).await?) }
+        })
+        .await?;
+    let app = app.clone();
+    service
+        .answer(move |context: Context, request: MachineGet| {
+            let app = app.clone();
+            async move { Ok(app.machine_get(context.grant()?, &request).await?) }
+        })
+        .await
+}

@@ -1,0 +1,94 @@
+//! This crate is the metrics service: inventory, labels, presence, samples, health.
+//!
+//! Rooms: [`config`], [`inbound`] what comes over the bus, [`app`] what is decided, [`store`] its SQL, [`error`],
+//! [`metrics`] what is counted. A sample goes `inbound::sample` → `app::sample` → `store::sample`, a connection
+//! `inbound::advisory` → `app::presence` → `store::session`.
+
+pub mod app;
+pub mod config;
+pub mod error;
+pub mod inbound;
+pub mod metrics;
+pub mod store;
+
+use std::sync::Arc;
+
+use bus::system::SystemBus;
+use bus::{Bus, BusConfig, GrantVerifier, Service};
+use contract::metrics::SERVICE;
+use database::{Pools, Relay};
+use runtime::Shutdown;
+
+pub use app::App;
+pub use app::timing::Timing;
+pub use config::Config;
+pub use error::MetricsError;
+
+/// Runs the service as a process: telemetry, signals, [`run`].
+///
+/// # Errors
+/// [`MetricsError`].
+pub async fn main_run(config: Config) -> Result<(), MetricsError> {
+    runtime::telemetry::begin(SERVICE, &config.service.telemetry)?;
+    let shutdown = Shutdown::new();
+    shutdown.on_signals();
+    let ended = run(config, shutdown).await;
+    runtime::telemetry::end().await;
+    ended
+}
+
+/// Runs the service until the shutdown: it starts while bus and database are away, and becomes ready by itself.
+///
+/// # Errors
+/// [`MetricsError`] when the configuration cannot be used or the admin address is taken.
+pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), MetricsError> {
+    let counts = Arc::new(metrics::Metrics::new()?);
+    let database = &config.database;
+    let pools = Pools::connect(SERVICE, &database.url, &database.system_url, database.connections)?;
+    let connect = |seed: &str| Bus::connect(BusConfig::service(config.service.nats_urls.clone(), config.service.nats_ca.clone(), seed.to_owned(), SERVICE));
+    let bus = connect(&config.seed).await?;
+    let system = SystemBus::new(connect(&config.system_seed).await?);
+    let relay = Relay::new();
+
+    let (app, committers) = App::new(pools.clone(), bus.clone(), system.clone(), relay.clone(), counts.clone(), config.timing);
+    shutdown.spawn(committers);
+    let readiness = app.readiness.clone();
+    runtime::admin::serve(&config.service.admin_addr, counts.registry().clone(), Arc::new(move || readiness.missing()), &shutdown).await?;
+
+    // Whoever ends with the shutdown, at any point: what they leave undone is done by another, or after the restart.
+    let publisher = bus.clone();
+    let publish = move |row: database::OutboxRow| {
+        let publisher = publisher.clone();
+        async move { publisher.publish_event(&app::event(row)).await.map_err(|error| error.to_string()) }
+    };
+    let until_shutdown = |task: futures::future::BoxFuture<'static, ()>| {
+        let end = shutdown.clone();
+        shutdown.spawn(async move {
+            tokio::select! {
+                () = end.begun() => {}
+                () = task => {}
+            }
+        });
+    };
+    until_shutdown(Box::pin(relay.run(pools.system().clone(), SERVICE, publish)));
+    until_shutdown(Box::pin(app::maintenance::run(app.clone())));
+    until_shutdown(Box::pin(app::mirror::run(app.clone())));
+    until_shutdown(Box::pin(app::reconciliation::run(app.clone())));
+    until_shutdown(Box::pin(app::watch::run(app.clone())));
+    until_shutdown(Box::pin(app::readiness::run(app.clone())));
+    until_shutdown(Box::pin(inbound::event::run(app.clone())));
+    until_shutdown(Box::pin(inbound::advisory::run(app.clone())));
+
+    let service = Service::start(&bus, SERVICE, Some(GrantVerifier::over(&bus, SERVICE))).await?;
+    inbound::answer(&service, &app).await?;
+    tracing::info!(admin = config.service.admin_addr, "metrics runs");
+
+    shutdown.begun().await;
+    service.stop().await;
+    drop(app);
+    shutdown.finish(config.service.shutdown).await;
+    system.bus().drain().await;
+    bus.drain().await;
+    pools.close().await;
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! Machines as lists and pages show them, and what agents say of themselves. All of it under row-level security.
+
+use chrono::{DateTime, Utc};
+use contract::metrics::MachineSort;
+use database::DatabaseError;
+use domain::MachineId;
+use serde_json::{Map, Value};
+use sqlx::types::Json;
+use sqlx::{PgConnection, Postgres};
+use uuid::Uuid;
+
+use crate::app::Standing;
+
+// The pages of a list, one statement per order. Each has the same filters: `$1` status, `$2` health, `$3` labels that
+// must be there, `$4` keys that must be, `$5` keys that must not, `$6` labels that must not be. `$7` and `$8` are where the
+// page before ended, `$9` is the limit. The statements are planned for their values (`persistent(false)`), so that a
+// filter that is absent costs nothing and the place in the list is an index condition.
+
+/// By name.
+const PAGE_BY_HOSTNAME: &str = "
+    SELECT m.id, m.hostname FROM metrics.machines m
+    WHERE ($1::text IS NULL OR m.status = $1)
+        AND ($2::text IS NULL OR EXISTS (SELECT 1 FROM metrics.latest l WHERE l.org_id = m.org_id AND l.machine_id = m.id AND l.health_status = $2))
+        AND m.labels @> $3 AND m.labels ?& $4 AND NOT m.labels ?| $5 AND NOT m.labels @> ANY ($6)
+        AND ($7::text IS NULL OR (m.hostname, m.id) > ($7, $8))
+    ORDER BY m.hostname, m.id LIMIT $9";
+/// By name, the last first.
+const PAGE_BY_HOSTNAME_DESC: &str = "
+    SELECT m.id, m.hostname FROM metrics.machines m
+    WHERE ($1::text IS NULL OR m.status = $1)
+        AND ($2::text IS NULL OR EXISTS (SELECT 1 FROM metrics.latest l WHERE l.org_id = m.org_id AND l.machine_id = m.id AND l.health_status = $2))
+        AND m.labels @> $3 AND m.labels ?& $4 AND NOT m.labels ?| $5 AND NOT m.labels @> ANY ($6)
+        AND ($7::text IS NULL OR (m.hostname, m.id) < ($7, $8))
+    ORDER BY m.hostname DESC, m.id DESC LIMIT $9";
+/// By when it was last seen, the longest ago first.
+const PAGE_BY_LAST_SEEN: &str = "
+    SELECT m.id, l.last_seen_at FROM metrics.latest l JOIN metrics.machines m ON m.org_id = l.org_id AND m.id = l.machine_id
+    WHERE ($1::text IS NULL OR m.status = $1)
+        AND ($2::text IS NULL OR l.health_status = $2)
+        AND m.labels @> $3 AND m.labels ?& $4 AND NOT m.labels ?| $5 AND NOT m.labels @> ANY ($6)
+        AND ($7::timestamptz IS NULL OR (l.last_seen_at, l.machine_id) > ($7, $8))
+    ORDER BY l.last_seen_at, l.machine_id LIMIT $9";
+/// By when it was last seen, the latest first.
+const PAGE_BY_LAST_SEEN_DESC: &str = "
+    SELECT m.id, l.last_seen_at FROM metrics.latest l JOIN metrics.machines m ON m.org_id = l.org_id AND m.id = l.machine_id
+    WHERE ($1::text IS NULL OR m.status = $1)
+        AND ($2::text IS NULL OR l.health_status = $2)
+        AND m.labels @> $3 AND m.labels ?& $4 AND NOT m.labels ?| $5 AND NOT m.labels @> ANY ($6)
+        AND ($7::timestamptz IS NULL OR (l.last_seen_at, l.machine_id) < ($7, $8))
+    ORDER BY l.last_seen_at DESC, l.machine_id DESC LIMIT $9";
+/// By health, the unknown and the worst first.
+const PAGE_BY_HEALTH: &str = "
+    SELECT m.id, l.health_score FROM metrics.latest l JOIN metrics.machines m ON m.org_id = l.org_id AND m.id = l.machine_id
+    WHERE ($1::text IS NULL OR m.status = $1)
+        AND ($2::text IS NULL OR l.health_status = $2)
+        AND m.labels @> $3 AND m.labels ?& $4 AND NOT m.labels ?| $5 AND NOT m.labels @> ANY ($6)
+        AND ($7::smallint IS NULL OR (l.health_score, l.machine_id) > ($7, $8))
+    ORDER BY l.health_score, l.machine_id LIMIT $9";
+/// By health, the best first.
+const PAGE_BY_HEALTH_DESC: &str = "
+    SELECT m.id, l.health_score FROM metrics.latest l JOIN metrics.machines m ON m.org_id = l.org_id AND m.id = l.machine_id
+    WHERE ($1::text IS NULL OR m.status = $1)
+        AND ($2::text IS NULL OR l.health_status = $2)
+        AND m.labels @> $3 AND m.labels ?& $4 AND NOT m.labels ?| $5 AND NOT m.labels @> ANY ($6)
+        AND ($7::smallint IS NULL OR (l.health_score, l.machine_id) < ($7, $8))
+    ORDER BY l.health_score DESC, l.machine_id DESC LIMIT $9";
+/// Machines in full.
+const DETAILS: &str = "
+    SELECT m.id, m.hostname, m.status, m.quarantine_reason, m.presence_reason, m.labels, m.inventory, m.enrolled_at, l.last_seen_at, l.sample
+    FROM metrics.machines m JOIN metrics.latest l ON l.org_id = m.org_id AND l.machine_id = m.id
+    WHERE m.id = ANY ($1)";
+/// Whether there is such a machine.
+const EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM metrics.machines WHERE id = $1)";
+/// What the machine is, as its agent says.
+const SET_INVENTORY: &str = "UPDATE metrics.machines SET inventory = $2 WHERE id = $1 AND revoked_at IS NULL";
+/// That its agent stops of its own will.
+const SET_STOPPING: &str = "UPDATE metrics.machines SET stopping_at = now(), stopping_reason = $2 WHERE id = $1 AND revoked_at IS NULL";
+/// That it was heard.
+const SET_LAST_SEEN: &str = "UPDATE metrics.latest SET last_seen_at = greatest(last_seen_at, now()) WHERE machine_id = $1";
+
+/// Which machines a list shows.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only in this status.
+    pub status: Option<&'static str>,
+    /// Only in this health.
+    pub health: Option<&'static str>,
+    /// Labels that must all be there.
+    pub equals: Map<String, Value>,
+    /// Keys that must all be there.
+    pub has: Vec<String>,
+    /// Keys of which none may be there.
+    pub lacks: Vec<String>,
+    /// Labels, each as an object, of which none may be there.
+    pub differs: Vec<Value>,
+}
+
+/// By what a list is sorted: the value of one machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// Its name.
+    Hostname(String),
+    /// When it was last seen.
+    LastSeen(DateTime<Utc>),
+    /// Its health score; -1 without a sample.
+    Health(i16),
+}
+
+/// A machine in full.
+#[derive(Debug, sqlx::FromRow)]
+#[allow(missing_docs)] // the columns of `DETAILS`
+pub struct Details {
+    pub id: Uuid,
+    pub hostname: String,
+    pub status: String,
+    pub quarantine_reason: Option<String>,
+    pub presence_reason: String,
+    pub labels: Value,
+    pub inventory: Value,
+    pub enrolled_at: DateTime<Utc>,
+    pub last_seen_at: DateTime<Utc>,
+    pub sample: Option<Value>,
+}
+
+/// A page of machines of the transaction's organisation: ids, and the keys by which they are sorted.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn list(connection: &mut PgConnection, sort: MachineSort, filter: &Filter, after: Option<(Key, MachineId)>, limit: i64) -> Result<Vec<(MachineId, Key)>, DatabaseError> {
+    let sql = match sort {
+        MachineSort::Hostname => PAGE_BY_HOSTNAME,
+        MachineSort::HostnameDesc => PAGE_BY_HOSTNAME_DESC,
+        MachineSort::LastSeen => PAGE_BY_LAST_SEEN,
+        MachineSort::LastSeenDesc => PAGE_BY_LAST_SEEN_DESC,
+        MachineSort::Health => PAGE_BY_HEALTH,
+        MachineSort::HealthDesc => PAGE_BY_HEALTH_DESC,
+    };
+    let id = after.as_ref().map(|(_, id)| id.0);
+    let key = after.map(|(key, _)| key);
+    match sort {
+        MachineSort::Hostname | MachineSort::HostnameDesc => {
+            let key = key.and_then(|key| if let Key::Hostname(name) = key { Some(name) } else { None });
+            page(connection, sql, filter, key, id, limit, Key::Hostname).await
+        }
+        MachineSort::LastSeen | MachineSort::LastSeenDesc => {
+            let key = key.and_then(|key| if let Key::LastSeen(at) = key { Some(at) } else { None });
+            page(connection, sql, filter, key, id, limit, Key::LastSeen).await
+        }
+        MachineSort::Health | MachineSort::HealthDesc => {
+            let key = key.and_then(|key| if let Key::Health(score) = key { Some(score) } else { None });
+            page(connection, sql, filter, key, id, limit, Key::Health).await
+        }
+    }
+}
+
+async fn page<K>(connection: &mut PgConnection, sql: &'static str, filter: &Filter, key: Option<K>, id: Option<Uuid>, limit: i64, wrap: fn(K) -> Key) -> Result<Vec<(MachineId, Key)>, DatabaseError>
+where
+    K: for<'q> sqlx::Encode<'q, Postgres> + for<'r> sqlx::Decode<'r, Postgres> + sqlx::Type<Postgres> + Send + Sync + Unpin + 'static,
+{
+    let rows: Vec<(Uuid, K)> = sqlx::query_as(sql)
+        .bind(filter.status)
+        .bind(filter.health)
+        .bind(Json(&filter.equals))
+        .bind(&filter.has)
+        .bind(&filter.lacks)
+        .bind(&filter.differs)
+        .bind(key)
+        .bind(id)
+        .bind(limit)
+        .persistent(false)
+        .fetch_all(connection)
+        .await?;
+    Ok(rows.into_iter().map(|(id, key)| (id.into(), wrap(key))).collect())
+}
+
+/// Machines of the transaction's organisation in full, in no order.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn details(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Details>, DatabaseError> {
+    Ok(sqlx::query_as(DETAILS).bind(ids).fetch_all(connection).await?)
+}
+
+/// Whether the transaction's organisation has such a machine.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn exists(connection: &mut PgConnection, machine: MachineId) -> Result<bool, DatabaseError> {
+    Ok(sqlx::query_scalar(EXISTS).bind(machine.0).fetch_one(connection).await?)
+}
+
+/// Notes what a machine is.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn set_inventory(connection: &mut PgConnection, machine: MachineId, inventory: &Value) -> Result<Standing, DatabaseError> {
+    let set = sqlx::query(SET_INVENTORY).bind(machine.0).bind(inventory).execute(&mut *connection).await?;
+    heard(connection, machine, set.rows_affected()).await
+}
+
+/// Notes that a machine's agent stops of its own will.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn set_stopping(connection: &mut PgConnection, machine: MachineId, reason: &str) -> Result<Standing, DatabaseError> {
+    let set = sqlx::query(SET_STOPPING).bind(machine.0).bind(reason).execute(&mut *connection).await?;
+    heard(connection, machine, set.rows_affected()).await
+}
+
+async fn heard(connection: &mut PgConnection, machine: MachineId, rows: u64) -> Result<Standing, DatabaseError> {
+    if rows == 0 {
+        return Ok(if exists(connection, machine).await? { Standing::Revoked } else { Standing::Unknown });
+    }
+    sqlx::query(SET_LAST_SEEN).bind(machine.0).execute(connection).await?;
+    Ok(Standing::Known)
+}

@@ -1,0 +1,76 @@
+//! Identity's machines, taken over.
+
+use chrono::{DateTime, Utc};
+use contract::identity::MachineRecord;
+use database::DatabaseError;
+use sqlx::types::Json;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+/// How far identity's changes have been read.
+const POSITION: &str = "SELECT coalesce(max(position), 0) FROM metrics.cursors WHERE name = 'mirror'";
+/// They have been read so far. Never back: another replica may have read further.
+const SET_POSITION: &str = "
+    INSERT INTO metrics.cursors AS c (name, position) VALUES ('mirror', $1)
+    ON CONFLICT (name) DO UPDATE SET position = excluded.position, moved_at = now() WHERE c.position < excluded.position";
+/// Takes over machines; an older change than the one that is here changes nothing. Labels and inventory are given
+/// once, at enrolment: afterwards they are ours. Gives the machines that changed, with their status.
+const APPLY: &str = "
+    INSERT INTO metrics.machines AS m (org_id, id, change, hostname, labels, inventory, enrolled_at, revoked_at, quarantined_at, quarantine_reason)
+    SELECT t.org_id, t.id, t.change, t.hostname, t.labels, t.inventory, t.enrolled_at, t.revoked_at, t.quarantined_at, t.quarantine_reason
+    FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::jsonb[], $6::jsonb[], $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::text[])
+        AS t(org_id, id, change, hostname, labels, inventory, enrolled_at, revoked_at, quarantined_at, quarantine_reason)
+    ORDER BY t.org_id, t.id
+    ON CONFLICT (org_id, id) DO UPDATE
+    SET change = excluded.change, hostname = excluded.hostname, revoked_at = excluded.revoked_at,
+        quarantined_at = excluded.quarantined_at, quarantine_reason = excluded.quarantine_reason
+    WHERE m.change < excluded.change
+    RETURNING m.org_id, m.id, m.status, CASE m.status WHEN 'QUARANTINED' THEN m.quarantine_reason ELSE m.presence_reason END";
+/// Each machine has its latest sample, also before there is one.
+const APPLY_LATEST: &str = "
+    INSERT INTO metrics.latest (org_id, machine_id) SELECT t.org_id, t.id FROM unnest($1::uuid[], $2::uuid[]) AS t(org_id, id)
+    ON CONFLICT DO NOTHING";
+
+/// A machine that changed: organisation, id, status, reason.
+pub type Changed = (Uuid, Uuid, String, Option<String>);
+
+/// How far identity's changes have been read.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn position(pool: &PgPool) -> Result<i64, DatabaseError> {
+    Ok(sqlx::query_scalar(POSITION).fetch_one(pool).await?)
+}
+
+/// They have been read so far.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn set_position_in_tx(connection: &mut PgConnection, position: i64) -> Result<(), DatabaseError> {
+    sqlx::query(SET_POSITION).bind(position).execute(connection).await?;
+    Ok(())
+}
+
+/// Takes over machines, each at most once; gives those that changed.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn apply_in_tx(connection: &mut PgConnection, records: &[&MachineRecord]) -> Result<Vec<Changed>, DatabaseError> {
+    let time = |time: Option<domain::Timestamp>| time.map(domain::Timestamp::utc);
+    let changed: Vec<Changed> = sqlx::query_as(APPLY)
+        .bind(records.iter().map(|record| record.org.0).collect::<Vec<_>>())
+        .bind(records.iter().map(|record| record.machine_id.0).collect::<Vec<_>>())
+        .bind(records.iter().map(|record| record.change).collect::<Vec<_>>())
+        .bind(records.iter().map(|record| record.hostname.as_str()).collect::<Vec<_>>())
+        .bind(records.iter().map(|record| Json(&record.labels)).collect::<Vec<_>>())
+        .bind(records.iter().map(|record| Json(&record.inventory)).collect::<Vec<_>>())
+        .bind(records.iter().map(|record| record.enrolled_at.utc()).collect::<Vec<_>>())
+        .bind(records.iter().map(|record| time(record.revoked_at)).collect::<Vec<Option<DateTime<Utc>>>>())
+        .bind(records.iter().map(|record| time(record.quarantined_at)).collect::<Vec<Option<DateTime<Utc>>>>())
+        .bind(records.iter().map(|record| record.quarantine_reason.as_deref()).collect::<Vec<_>>())
+        .fetch_all(&mut *connection)
+        .await?;
+    let (orgs, ids): (Vec<Uuid>, Vec<Uuid>) = changed.iter().map(|(org, id, _, _)| (*org, *id)).unzip();
+    sqlx::query(APPLY_LATEST).bind(orgs).bind(ids).execute(connection).await?;
+    Ok(changed)
+}

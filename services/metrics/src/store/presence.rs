@@ -1,0 +1,148 @@
+//! Presence: who is there, decided from sessions in the database alone, so that several replicas agree.
+//!
+//! Whoever changes sessions or presence takes one advisory lock first ([`lock_in_tx`]) and holds it to the commit. So
+//! the decisions come one after another, and the order of versions is the order of commits.
+
+use chrono::{DateTime, Utc};
+use database::DatabaseError;
+use domain::{MachineId, OrgId};
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::app::timing::Graces;
+
+/// Taken before anything else of a transaction that decides.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext('dashfleet.metrics'), hashtext('presence'))";
+
+/// Decides about machines whose sessions changed. One with an open session is online; one without becomes offline
+/// when the grace of its latest session (the one that began last) is over. Gives the machines that came online, each
+/// with its event in the outbox.
+const DECIDE: &str = r#"
+    WITH touched AS (
+        SELECT DISTINCT t.org_id, t.machine_id FROM unnest($1::uuid[], $2::uuid[]) AS t(org_id, machine_id)
+    ), state AS (
+        SELECT m.org_id, m.id, m.online, m.offline_due_at, open.yes AS open,
+            CASE WHEN NOT open.yes THEN coalesce(last.closed_at, now()) + make_interval(secs => CASE last.closed_by WHEN 'SERVER' THEN $4 ELSE $3 END) END AS due_at
+        FROM touched t
+        JOIN metrics.machines m ON m.org_id = t.org_id AND m.id = t.machine_id
+        CROSS JOIN LATERAL (
+            SELECT EXISTS (SELECT 1 FROM metrics.sessions s WHERE s.org_id = m.org_id AND s.machine_id = m.id AND s.closed_at IS NULL) AS yes
+        ) open
+        LEFT JOIN LATERAL (
+            SELECT s.closed_at, s.closed_by FROM metrics.sessions s
+            WHERE s.org_id = m.org_id AND s.machine_id = m.id ORDER BY s.started_at DESC LIMIT 1
+        ) last ON true
+    ), waiting AS (
+        UPDATE metrics.machines m SET offline_due_at = s.due_at
+        FROM state s
+        WHERE m.org_id = s.org_id AND m.id = s.id AND s.online AND s.offline_due_at IS DISTINCT FROM s.due_at
+    ), came AS (
+        UPDATE metrics.machines m
+        SET online = true, offline_due_at = NULL, presence_at = now(), presence_reason = 'connected', presence_version = nextval('metrics.presence_version')
+        FROM state s
+        WHERE m.org_id = s.org_id AND m.id = s.id AND s.open AND NOT s.online
+        RETURNING m.org_id, m.id, m.online, m.presence_version, m.presence_at, m.presence_reason, m.status
+    ), told AS (
+        INSERT INTO metrics.outbox (id, org_id, noun, verb, subject_id, version, at, data)
+        SELECT gen_random_uuid(), org_id, 'machine', 'online', id, presence_version, presence_at, jsonb_build_object(
+            'online', true, 'reason', presence_reason, 'since', to_char(presence_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
+        FROM came ORDER BY presence_version
+    )
+    SELECT org_id, id, online, presence_version, presence_at, presence_reason, status FROM came"#;
+
+/// Whether somebody's grace is over: asked without the lock.
+const ANY_DUE: &str = "SELECT EXISTS (SELECT 1 FROM metrics.machines WHERE offline_due_at <= now())";
+
+/// Turns machines offline whose grace is over, with their events. What the agent said when it stopped of its own
+/// will, during the session that ended last, is the reason; else how that session ended.
+const SET_OFFLINE: &str = r#"
+    WITH due AS (
+        SELECT m.org_id, m.id,
+            CASE WHEN m.stopping_at >= last.recorded_at THEN 'clean stop: ' || m.stopping_reason ELSE coalesce(last.reason, 'connection lost') END AS reason
+        FROM (SELECT * FROM metrics.machines WHERE offline_due_at <= now() ORDER BY offline_due_at LIMIT 1000) m
+        LEFT JOIN LATERAL (
+            SELECT s.recorded_at, s.reason FROM metrics.sessions s
+            WHERE s.org_id = m.org_id AND s.machine_id = m.id ORDER BY s.started_at DESC LIMIT 1
+        ) last ON true
+    ), went AS (
+        UPDATE metrics.machines m
+        SET online = false, offline_due_at = NULL, presence_at = now(), presence_reason = d.reason, presence_version = nextval('metrics.presence_version')
+        FROM due d
+        WHERE m.org_id = d.org_id AND m.id = d.id AND m.online
+        RETURNING m.org_id, m.id, m.online, m.presence_version, m.presence_at, m.presence_reason, m.status
+    ), told AS (
+        INSERT INTO metrics.outbox (id, org_id, noun, verb, subject_id, version, at, data)
+        SELECT gen_random_uuid(), org_id, 'machine', 'offline', id, presence_version, presence_at, jsonb_build_object(
+            'online', false, 'reason', presence_reason, 'since', to_char(presence_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
+        FROM went ORDER BY presence_version
+    )
+    SELECT org_id, id, online, presence_version, presence_at, presence_reason, status FROM went"#;
+
+/// Presence that changed after a version, in the order of commit.
+const CHANGES: &str = "SELECT org_id, id, online, presence_version FROM metrics.machines WHERE presence_version > $1 ORDER BY presence_version LIMIT $2";
+
+/// How many machines are online.
+const COUNT_ONLINE: &str = "SELECT count(*) FROM metrics.machines WHERE online";
+
+/// A machine that came online or went offline.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[allow(missing_docs)] // columns of `metrics.machines`
+pub struct PresenceChange {
+    pub org_id: Uuid,
+    pub id: Uuid,
+    pub online: bool,
+    pub presence_version: i64,
+    pub presence_at: DateTime<Utc>,
+    pub presence_reason: String,
+    pub status: String,
+}
+
+/// Waits for its turn to decide; the turn ends with the transaction.
+///
+/// # Errors
+/// [`sqlx::Error`], for group commits.
+pub async fn lock_in_tx(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(LOCK).execute(connection).await?;
+    Ok(())
+}
+
+/// Decides about machines whose sessions changed; gives those that came online. Under the lock.
+///
+/// # Errors
+/// [`sqlx::Error`], for group commits.
+pub async fn decide_in_tx(connection: &mut PgConnection, machines: &[(OrgId, MachineId)], graces: Graces) -> Result<Vec<PresenceChange>, sqlx::Error> {
+    let (orgs, ids): (Vec<_>, Vec<_>) = machines.iter().map(|(org, machine)| (org.0, machine.0)).unzip();
+    sqlx::query_as(DECIDE).bind(orgs).bind(ids).bind(graces.client.as_secs_f64()).bind(graces.server.as_secs_f64()).fetch_all(connection).await
+}
+
+/// Whether somebody's grace is over.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn any_due(pool: &PgPool) -> Result<bool, DatabaseError> {
+    Ok(sqlx::query_scalar(ANY_DUE).fetch_one(pool).await?)
+}
+
+/// Turns machines offline whose grace is over. Under the lock.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn set_offline_in_tx(connection: &mut PgConnection) -> Result<Vec<PresenceChange>, DatabaseError> {
+    Ok(sqlx::query_as(SET_OFFLINE).fetch_all(connection).await?)
+}
+
+/// Presence that changed after a version: organisation, machine, whether online, version.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn changes(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<(Uuid, Uuid, bool, i64)>, DatabaseError> {
+    Ok(sqlx::query_as(CHANGES).bind(after).bind(limit).fetch_all(pool).await?)
+}
+
+/// How many machines are online.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn count_online(pool: &PgPool) -> Result<i64, DatabaseError> {
+    Ok(sqlx::query_scalar(COUNT_ONLINE).fetch_one(pool).await?)
+}

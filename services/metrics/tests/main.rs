@@ -1,0 +1,19 @@
+//! The metrics service on a real bus and a real database. Identity is a small service of the test's own; agents
+//! are real connections that its callout lets in.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
+
+mod main {
+    pub mod catalogue;
+    pub mod inventory;
+    pub mod list;
+    pub mod mirror;
+    pub mod partition;
+    pub mod plan;
+    pub mod presence;
+    pub mod readiness;
+    pub mod sample;
+    pub mod session;
+    pub mod tenancy;
+    pub mod world;
+}

@@ -1,0 +1,127 @@
+//! Agents of the test's own: real processes with their own state, started, stopped and killed at will.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::product::{Product, program};
+
+/// An enrolled agent, perhaps running.
+#[derive(Debug)]
+pub struct TestAgent {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Its machine.
+    pub machine: String,
+    child: Option<Child>,
+}
+
+/// The one line of an execution log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Execution {
+    /// The action.
+    pub action: String,
+    /// Its attempt.
+    pub attempt: i64,
+    /// Its place.
+    pub seq: i64,
+}
+
+impl TestAgent {
+    /// Enrols an agent in a folder inside the product's.
+    ///
+    /// # Panics
+    /// When it is refused.
+    #[must_use]
+    pub fn enroll(product: &Product, name: &str) -> Self {
+        let folder = product.folder().join(format!("agent-{name}"));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::write(folder.join("machine-id"), format!("{}\n", uuid::Uuid::new_v4().simple())).expect("a file");
+        let dev = product.dev();
+        let mut agent = Self { folder, machine: String::new(), child: None };
+        let output = agent
+            .command()
+            .args(["enroll", "--url", dev["url"].as_str().expect("url"), "--token", dev["enrollmentToken"].as_str().expect("token")])
+            .output()
+            .expect("the agent");
+        assert!(output.status.success(), "enroll: {}", String::from_utf8_lossy(&output.stderr));
+        let answer: Value = String::from_utf8_lossy(&output.stdout).lines().filter_map(|line| serde_json::from_str(line).ok()).next_back().expect("JSON on standard output");
+        agent.machine = answer["machineId"].as_str().expect("machineId").to_owned();
+        agent
+    }
+
+    /// The agent's program with this agent's environment.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(program("dashfleet-agent"));
+        command
+            .env("DASHFLEET_AGENT_STATE", self.folder.join("state"))
+            .env("DASHFLEET_AGENT_MACHINE_ID", self.folder.join("machine-id"))
+            .env("DASHFLEET_AGENT_POLICY", self.folder.join("policy.json"))
+            .env("DASHFLEET_AGENT_REBOOT", "dry-run")
+            .env("DASHFLEET_LOG", "info")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start(&mut self) {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.folder.join("agent.log")).expect("a log");
+        let child = self.command().arg("run").stdout(Stdio::null()).stderr(log).spawn().expect("the agent");
+        self.child = Some(child);
+    }
+
+    /// Its process id while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        self.child.as_ref().and_then(|child| i32::try_from(child.id()).ok())
+    }
+
+    /// Kills it, as a crash would.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+
+    /// Its exit code, when it has ended by itself.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        let status = self.child.as_mut()?.try_wait().ok()??;
+        status.code()
+    }
+
+    /// What it executed, in order.
+    #[must_use]
+    pub fn executions(&self) -> Vec<Execution> {
+        executions(&self.folder.join("state/execution.log"))
+    }
+}
+
+impl Drop for TestAgent {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// What an execution log says, in order.
+#[must_use]
+pub fn executions(path: &std::path::Path) -> Vec<Execution> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter_map(|line| Some(Execution { action: line["action"].as_str()?.to_owned(), attempt: line["attempt"].as_i64()?, seq: line["seq"].as_i64()? }))
+        .collect()
+}
+
+impl TestAgent {
+    /// An agent whose folder is there already: a copy.
+    #[must_use]
+    pub fn at(folder: PathBuf, machine: String) -> Self {
+        Self { folder, machine, child: None }
+    }
+}

@@ -1,0 +1,114 @@
+//! The whole product as `cargo xtask up --detach` runs it, in a folder of the test's own, ended with the test.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::api::Api;
+
+/// A running product.
+#[derive(Debug)]
+pub struct Product {
+    folder: PathBuf,
+}
+
+impl Product {
+    /// Starts one with this many replicas of each service. Several run beside each other.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start(replicas: usize) -> Self {
+        let folder = std::env::temp_dir().join(format!("dashfleet-product-{}", uuid::Uuid::new_v4().simple()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let product = Self { folder };
+        product.xtask(&["up", "--detach", "--http", &testkit::folder::free_port().to_string(), "--replicas", &replicas.to_string()]);
+        product
+    }
+
+    fn xtask(&self, arguments: &[&str]) {
+        let output = Command::new(program("xtask")).args(arguments).arg("--data").arg(&self.folder).current_dir(repository()).output().expect("the launcher");
+        assert!(output.status.success(), "xtask {arguments:?}:\n{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Where its files are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// `dev.json` as it is now: pids change as the supervisor restarts.
+    ///
+    /// # Panics
+    /// When it is not there.
+    #[must_use]
+    pub fn dev(&self) -> Value {
+        let text = std::fs::read_to_string(self.folder.join("dev.json")).expect("dev.json");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    /// The API with the owner's key.
+    #[must_use]
+    pub fn api(&self) -> Api {
+        let dev = self.dev();
+        Api::new(dev["url"].as_str().expect("url"), dev["apiKey"].as_str().expect("apiKey"))
+    }
+
+    /// The machine of the launcher's own agent.
+    #[must_use]
+    pub fn machine(&self) -> String {
+        self.dev()["machineId"].as_str().expect("machineId").to_owned()
+    }
+
+    /// The pids of a part that run now.
+    #[must_use]
+    pub fn pids(&self, part: &str) -> Vec<i32> {
+        let pids = &self.dev()["pids"][part];
+        let many = pids.as_array().cloned().unwrap_or_else(|| vec![pids.clone()]);
+        many.iter().filter_map(Value::as_i64).filter_map(|pid| i32::try_from(pid).ok()).collect()
+    }
+}
+
+impl Drop for Product {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("the product's logs are in {}", self.folder.join("logs").display());
+        }
+        let down = Command::new(program("xtask")).args(["down", "--data"]).arg(&self.folder).current_dir(repository()).output();
+        if !std::thread::panicking() && down.is_ok_and(|output| output.status.success()) {
+            drop(std::fs::remove_dir_all(&self.folder));
+        }
+    }
+}
+
+/// The top of the repository.
+#[must_use]
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// A program of the workspace, built with the tests.
+///
+/// # Panics
+/// When it was not built.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    let mut folder = std::env::current_exe().expect("this program");
+    while folder.pop() {
+        let program = folder.join(name);
+        if program.is_file() {
+            return program;
+        }
+    }
+    panic!("{name} was not built: use `cargo build --workspace`")
+}
+
+/// Sends a signal to a process that the test or its product started.
+pub fn signal(pid: i32, signal: i32) {
+    // SAFETY: kill(2) takes two integers and touches no memory of ours.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::kill(pid, signal);
+    }
+}
