@@ -80,10 +80,13 @@ fn start(line: CommandLine) -> Result<Exit, AgentError> {
         let ended = match line.command {
             Command::Enroll(options) => enroll::enroll(&config, &options).await.map(|enrolment| {
                 let enrolled = enrolment.enrolled;
-                println!(
-                    "enrolled as machine {} of organisation {}",
-                    enrolled.machine_id, enrolled.organization_id
-                );
+                // People read the one, scripts the other.
+                eprintln!("This machine is enrolled. Start the agent with `dashfleet-agent run`.");
+                let ids = serde_json::json!({
+                    "organizationId": enrolled.organization_id,
+                    "machineId": enrolled.machine_id,
+                });
+                println!("{ids}");
                 Exit::Stopped
             }),
             Command::Run(options) => {

@@ -32,12 +32,18 @@ impl Bodies {
     /// Rules with this much patience for one body.
     #[must_use]
     pub fn new(patience: Duration) -> Self {
-        Self { room: Arc::new(Semaphore::new(ROOM_KIB)), patience }
+        Self {
+            room: Arc::new(Semaphore::new(ROOM_KIB)),
+            patience,
+        }
     }
 }
 
 fn too_large() -> Refused {
-    Refused::new(Kind::TooLarge, format!("the body is larger than {BODY_MAX_BYTES} bytes"))
+    Refused::new(
+        Kind::TooLarge,
+        format!("the body is larger than {BODY_MAX_BYTES} bytes"),
+    )
 }
 
 /// The whole body; empty when there is none.
@@ -46,7 +52,9 @@ fn too_large() -> Refused {
 /// [`Kind::TooLarge`] above [`BODY_MAX_BYTES`], [`Kind::Timeout`] when it comes too slowly, [`Kind::Unavailable`]
 /// when too many large ones are held already.
 pub async fn read(visit: &Visit) -> Result<Bytes, Refused> {
-    let Some(body) = visit.take_body() else { return Ok(Bytes::new()) };
+    let Some(body) = visit.take_body() else {
+        return Ok(Bytes::new());
+    };
     let mut chunks = Box::pin(body.into_bytes_stream());
     let deadline = Instant::now() + visit.bodies.patience;
     let declared = visit.declared;
@@ -57,11 +65,17 @@ pub async fn read(visit: &Visit) -> Result<Bytes, Refused> {
         return Err(too_large());
     }
     if declared.is_none_or(|length| length > SMALL_BYTES) {
-        let kib = u32::try_from(declared.unwrap_or(BODY_MAX_BYTES).div_ceil(1024)).unwrap_or(u32::MAX);
+        let kib =
+            u32::try_from(declared.unwrap_or(BODY_MAX_BYTES).div_ceil(1024)).unwrap_or(u32::MAX);
         let room = visit.bodies.room.clone().acquire_many_owned(kib);
         match timeout_at(deadline, room).await {
             Ok(Ok(room)) => visit.keep_room(room),
-            _ => return Err(Refused::new(Kind::Unavailable, "too many large bodies are being read at once")),
+            _ => {
+                return Err(Refused::new(
+                    Kind::Unavailable,
+                    "too many large bodies are being read at once",
+                ));
+            }
         }
     }
     let mut first: Option<Bytes> = None;
@@ -71,10 +85,18 @@ pub async fn read(visit: &Visit) -> Result<Bytes, Refused> {
         let chunk = match timeout_at(deadline, chunks.next()).await {
             Ok(Some(Ok(chunk))) => chunk,
             Ok(Some(Err(error))) => {
-                return Err(Refused::new(Kind::Invalid, format!("the body ended too early: {error}")));
+                return Err(Refused::new(
+                    Kind::Invalid,
+                    format!("the body ended too early: {error}"),
+                ));
             }
             Ok(None) => break,
-            Err(_) => return Err(Refused::new(Kind::Timeout, "the body did not arrive in time")),
+            Err(_) => {
+                return Err(Refused::new(
+                    Kind::Timeout,
+                    "the body did not arrive in time",
+                ));
+            }
         };
         length += chunk.len() as u64;
         if length > BODY_MAX_BYTES {
@@ -99,7 +121,9 @@ pub async fn read(visit: &Visit) -> Result<Bytes, Refused> {
 pub async fn discard(visit: &Visit) {
     if let Some(body) = visit.take_body()
         && !visit.expects
-        && visit.declared.is_none_or(|length| length <= DRAIN_MAX_BYTES)
+        && visit
+            .declared
+            .is_none_or(|length| length <= DRAIN_MAX_BYTES)
     {
         let mut chunks = Box::pin(body.into_bytes_stream());
         throw_away(&mut chunks, 0, Instant::now() + visit.bodies.patience).await;

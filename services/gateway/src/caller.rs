@@ -64,15 +64,22 @@ impl<'a> ApiExtractor<'a> for Caller {
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
         let visit = Visit::of(request)?;
-        let credentials = request.data::<Arc<Credentials>>().ok_or_else(Refused::internal)?;
-        let granted = credentials.grant(presented(request)?, visit.address).await?;
+        let credentials = request
+            .data::<Arc<Credentials>>()
+            .ok_or_else(Refused::internal)?;
+        let granted = credentials
+            .grant(presented(request)?, visit.address)
+            .await?;
         let taken = granted.pace.take();
         // An operation has one caller, so each is set once.
         visit.rate.get_or_init(|| taken);
         visit.caller.get_or_init(|| granted.clone());
         if taken.exceeded {
             let wait = std::time::Duration::from_secs(u64::from(taken.reset_seconds));
-            let detail = format!("more than {} requests in this second with this credential", taken.limit);
+            let detail = format!(
+                "more than {} requests in this second with this credential",
+                taken.limit
+            );
             return Err(Refused::rate_limited(detail, wait).into());
         }
         Ok(Self(granted))
@@ -88,7 +95,12 @@ fn presented(request: &Request) -> Result<&str, Refused> {
         .to_str()
         .ok()
         .and_then(|value| value.trim().split_once(' '))
-        .ok_or_else(|| Refused::new(Kind::Unauthenticated, "`Authorization` is to be `Bearer` and a credential"))?;
+        .ok_or_else(|| {
+            Refused::new(
+                Kind::Unauthenticated,
+                "`Authorization` is to be `Bearer` and a credential",
+            )
+        })?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(Refused::no_credential());
     }

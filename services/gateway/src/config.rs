@@ -86,8 +86,10 @@ impl Config {
             service: ServiceConfig::read(reader, ADMIN_PORT)?,
             http_addr: reader.or("DASHFLEET_HTTP_ADDR", HTTP_ADDR.to_owned())?,
             trusted_proxies: networks(reader, "DASHFLEET_TRUSTED_PROXIES")?,
-            failed_authentications_per_minute: reader
-                .or("DASHFLEET_FAILED_AUTHENTICATIONS_PER_MINUTE", FAILED_AUTHENTICATIONS_PER_MINUTE)?,
+            failed_authentications_per_minute: reader.or(
+                "DASHFLEET_FAILED_AUTHENTICATIONS_PER_MINUTE",
+                FAILED_AUTHENTICATIONS_PER_MINUTE,
+            )?,
             requests_per_second: reader.or("DASHFLEET_REQUESTS_PER_SECOND", REQUESTS_PER_SECOND)?,
             patience: Patience::default(),
         })
@@ -99,7 +101,12 @@ fn networks(reader: &mut Reader, name: &str) -> Result<Vec<Network>, ConfigError
     text.split(',')
         .map(str::trim)
         .filter(|part| !part.is_empty())
-        .map(|part| part.parse().map_err(|reason| ConfigError { variable: name.into(), reason }))
+        .map(|part| {
+            part.parse().map_err(|reason| ConfigError {
+                variable: name.into(),
+                reason,
+            })
+        })
         .collect()
 }
 
@@ -108,8 +115,14 @@ mod tests {
     use super::*;
 
     fn read(pairs: &[(&'static str, &str)]) -> Result<Config, ConfigError> {
-        let base = [("DASHFLEET_NATS_URLS", "nats://127.0.0.1:4222"), ("DASHFLEET_KEYS", "/keys")];
-        let pairs = base.iter().chain(pairs).map(|(name, value)| (*name, (*value).to_owned()));
+        let base = [
+            ("DASHFLEET_NATS_URLS", "nats://127.0.0.1:4222"),
+            ("DASHFLEET_KEYS", "/keys"),
+        ];
+        let pairs = base
+            .iter()
+            .chain(pairs)
+            .map(|(name, value)| (*name, (*value).to_owned()));
         Config::read(&mut Reader::from_pairs(pairs))
     }
 
@@ -118,7 +131,13 @@ mod tests {
         let config = read(&[]).expect("a configuration");
         assert_eq!(config.http_addr, "0.0.0.0:8080");
         assert_eq!(config.service.admin_addr, "0.0.0.0:9100");
-        assert_eq!((config.failed_authentications_per_minute, config.requests_per_second), (2_000, 1_000));
+        assert_eq!(
+            (
+                config.failed_authentications_per_minute,
+                config.requests_per_second
+            ),
+            (2_000, 1_000)
+        );
         assert!(config.trusted_proxies.is_empty());
     }
 

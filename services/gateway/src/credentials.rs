@@ -62,7 +62,9 @@ pub struct Granted {
 
 impl fmt::Debug for Granted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Granted").field("credential", &self.credential).finish_non_exhaustive()
+        f.debug_struct("Granted")
+            .field("credential", &self.credential)
+            .finish_non_exhaustive()
     }
 }
 
@@ -143,14 +145,21 @@ impl Credentials {
     /// # Errors
     /// 401 when it is not accepted, 429 when too many from that address were not, 503 when identity is away and
     /// nothing is known.
-    pub async fn grant(self: &Arc<Self>, credential: &str, address: IpAddr) -> Result<Arc<Granted>, Refused> {
+    pub async fn grant(
+        self: &Arc<Self>,
+        credential: &str,
+        address: IpAddr,
+    ) -> Result<Arc<Granted>, Refused> {
         let well_formed = credential.len() <= CREDENTIAL_MAX_BYTES
             && PREFIXES.iter().any(|prefix| credential.starts_with(prefix))
             && credential.bytes().all(|byte| byte.is_ascii_graphic());
         if !well_formed {
             self.may_try(address)?;
             self.failed(address);
-            return Err(Refused::new(Kind::Unauthenticated, "the credential is neither an access token nor an API key"));
+            return Err(Refused::new(
+                Kind::Unauthenticated,
+                "the credential is neither an access token nor an API key",
+            ));
         }
         let hash: Hash = Sha256::digest(credential.as_bytes()).into();
         let patience = match self.known(&hash) {
@@ -172,12 +181,14 @@ impl Credentials {
                 self.timeout
             }
         };
-        self.ask(hash, credential, patience).await.map_err(|problem| {
-            if problem.kind == ProblemKind::Unauthenticated {
-                self.failed(address);
-            }
-            problem.into()
-        })
+        self.ask(hash, credential, patience)
+            .await
+            .map_err(|problem| {
+                if problem.kind == ProblemKind::Unauthenticated {
+                    self.failed(address);
+                }
+                problem.into()
+            })
     }
 
     /// Refuses an address from which too many authentications failed.
@@ -187,7 +198,10 @@ impl Credentials {
     pub fn may_try(&self, address: IpAddr) -> Result<(), Refused> {
         match self.failures.wait(address) {
             None => Ok(()),
-            Some(wait) => Err(Refused::rate_limited("too many failed authentications from this address", wait)),
+            Some(wait) => Err(Refused::rate_limited(
+                "too many failed authentications from this address",
+                wait,
+            )),
         }
     }
 
@@ -209,7 +223,9 @@ impl Credentials {
     pub fn revoke(&self, credential: CredentialId) {
         let mut memory = self.memory();
         memory.revoked.insert(credential, ());
-        memory.granted.retain(|entry| entry.granted.credential != credential);
+        memory
+            .granted
+            .retain(|entry| entry.granted.credential != credential);
     }
 
     /// Asks identity again before the next use: of all credentials, or of one organisation's.
@@ -246,7 +262,10 @@ impl Credentials {
                 // Once is enough, whatever comes of it.
                 entry.renew_at = entry.fresh_until;
             }
-            return Known::Good { granted: entry.granted.clone(), renew };
+            return Known::Good {
+                granted: entry.granted.clone(),
+                renew,
+            };
         }
         match memory.refused.get(hash) {
             Some((problem, until)) if now < *until => Known::Bad(problem.clone()),
@@ -260,14 +279,23 @@ impl Credentials {
         if let Some(asking) = memory.asking.get(&hash) {
             return asking.clone();
         }
-        let (this, exchange) = (self.clone(), Exchange { credential: credential.to_owned() });
+        let (this, exchange) = (
+            self.clone(),
+            Exchange {
+                credential: credential.to_owned(),
+            },
+        );
         let doubts = memory.doubts;
         let question = async move {
             let answer = this.bus.gateway_call(&exchange, None, timeout).await;
             this.settle(hash, doubts, answer)
         };
         let asking = tokio::spawn(question.in_current_span())
-            .map(|ended| ended.unwrap_or_else(|_| Err(Problem::new(ProblemKind::Internal, "the exchange failed"))))
+            .map(|ended| {
+                ended.unwrap_or_else(|_| {
+                    Err(Problem::new(ProblemKind::Internal, "the exchange failed"))
+                })
+            })
             .boxed()
             .shared();
         memory.asking.insert(hash, asking.clone());
@@ -294,20 +322,33 @@ impl Credentials {
                     expires_at: exchanged.expires_at,
                     pace,
                 });
-                let fresh = if memory.doubts == doubts { self.fresh } else { Duration::ZERO };
+                let fresh = if memory.doubts == doubts {
+                    self.fresh
+                } else {
+                    Duration::ZERO
+                };
                 let renew = self.renew.min(fresh);
                 memory.granted.insert(
                     hash,
-                    Entry { granted: granted.clone(), fresh_until: now + fresh, renew_at: now + renew },
+                    Entry {
+                        granted: granted.clone(),
+                        fresh_until: now + fresh,
+                        renew_at: now + renew,
+                    },
                 );
                 self.metrics.grant(GrantOutcome::Exchanged);
                 return Ok(granted);
             }
             Err(problem) => problem,
         };
-        if matches!(problem.kind, ProblemKind::Unauthenticated | ProblemKind::Forbidden) {
+        if matches!(
+            problem.kind,
+            ProblemKind::Unauthenticated | ProblemKind::Forbidden
+        ) {
             memory.granted.remove(&hash);
-            memory.refused.insert(hash, (problem.clone(), now + REFUSAL_FRESH));
+            memory
+                .refused
+                .insert(hash, (problem.clone(), now + REFUSAL_FRESH));
             self.metrics.grant(GrantOutcome::Refused);
             return Err(problem);
         }

@@ -84,7 +84,9 @@ pub fn text() -> &'static str {
 
 /// The framework writes the bounds of integers as `200.0`, which generators of typed clients refuse.
 fn whole(line: &str) -> Cow<'_, str> {
-    let bound = ["\"minimum\":", "\"maximum\":"].iter().any(|name| line.trim_start().starts_with(name));
+    let bound = ["\"minimum\":", "\"maximum\":"]
+        .iter()
+        .any(|name| line.trim_start().starts_with(name));
     match line.strip_suffix(',').unwrap_or(line).strip_suffix(".0") {
         Some(number) if bound && line.ends_with(',') => format!("{number},").into(),
         Some(number) if bound => number.into(),
@@ -116,6 +118,8 @@ impl OpenApi for Words {
 fn service() -> OpenApiService<Words, ()> {
     OpenApiService::new(Words, TITLE, env!("CARGO_PKG_VERSION"))
         .description(DESCRIPTION)
-        .license(LicenseObject::new("Apache-2.0").url("https://www.apache.org/licenses/LICENSE-2.0"))
+        .license(
+            LicenseObject::new("Apache-2.0").url("https://www.apache.org/licenses/LICENSE-2.0"),
+        )
         .server(ServerObject::new("/"))
 }

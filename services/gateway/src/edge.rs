@@ -59,21 +59,43 @@ impl Drop for UnderWay {
 
 impl<E> Edge<E> {
     /// The edge around `inner`.
-    pub fn new(inner: E, routes: Routes, bodies: Bodies, trusted: Vec<Network>, metrics: Metrics) -> Self {
-        Self { inner, routes, bodies: Arc::new(bodies), trusted, metrics }
+    pub fn new(
+        inner: E,
+        routes: Routes,
+        bodies: Bodies,
+        trusted: Vec<Network>,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            inner,
+            routes,
+            bodies: Arc::new(bodies),
+            trusted,
+            metrics,
+        }
     }
 
     fn known<'a>(&'a self, pattern: Option<&PathPattern>) -> Option<&'a Known> {
         self.routes.get(&pattern?.0)
     }
 
-    fn finish(&self, facts: &Facts, visit: &Visit, known: Option<&Known>, mut response: Response, trace_id: &str) -> Response {
+    fn finish(
+        &self,
+        facts: &Facts,
+        visit: &Visit,
+        known: Option<&Known>,
+        mut response: Response,
+        trace_id: &str,
+    ) -> Response {
         let status = response.status();
         let took = facts.began.elapsed();
         let route = known.map_or(UNMATCHED, |known| &*known.template);
         self.metrics.request(route, &facts.method, status, took);
         describe(&Span::current(), facts, known, status);
-        let org = visit.caller.get().map(|granted| field::display(granted.org));
+        let org = visit
+            .caller
+            .get()
+            .map(|granted| field::display(granted.org));
         tracing::info!(
             target: "dashfleet_gateway::access",
             method = %facts.method,
@@ -106,13 +128,17 @@ impl<E: Endpoint<Output = Response>> Endpoint for Edge<E> {
             began: Instant::now(),
         };
         let span = span(&request, &facts);
-        bus::trace::set_parent(&span, text(request.headers(), contract::envelope::TRACE_HEADER));
+        bus::trace::set_parent(
+            &span,
+            text(request.headers(), contract::envelope::TRACE_HEADER),
+        );
         async move {
             let _under_way = UnderWay::begin(&self.metrics.in_flight);
             let body = request.take_body();
             let visit = Arc::new(Visit::new(
                 facts.address,
-                text(request.headers(), header::CONTENT_LENGTH.as_str()).and_then(|length| length.parse().ok()),
+                text(request.headers(), header::CONTENT_LENGTH.as_str())
+                    .and_then(|length| length.parse().ok()),
                 request.headers().contains_key(header::EXPECT),
                 self.bodies.clone(),
                 (!body.is_empty()).then_some(body),
@@ -120,9 +146,11 @@ impl<E: Endpoint<Output = Response>> Endpoint for Edge<E> {
             request.set_data(visit.clone());
             let query: Vec<(String, String)> = request.params().unwrap_or_default();
             request.set_data(UrlQuery(query));
-            let trace_id =
-                bus::trace::current_id().unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string());
-            let result = AssertUnwindSafe(self.inner.call(request)).catch_unwind().await;
+            let trace_id = bus::trace::current_id()
+                .unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string());
+            let result = AssertUnwindSafe(self.inner.call(request))
+                .catch_unwind()
+                .await;
             let (known, response) = match result {
                 Ok(Ok(response)) => (self.known(response.data::<PathPattern>()), response),
                 Ok(Err(error)) => {
@@ -174,7 +202,10 @@ fn span(request: &Request, facts: &Facts) -> Span {
 
 fn describe(span: &Span, facts: &Facts, known: Option<&Known>, status: StatusCode) {
     if let Some(known) = known {
-        span.record("otel.name", format!("{} {}", facts.method, known.template).as_str());
+        span.record(
+            "otel.name",
+            format!("{} {}", facts.method, known.template).as_str(),
+        );
         span.record("http.route", &*known.template);
     }
     span.record("http.response.status_code", status.as_u16());
@@ -191,12 +222,20 @@ fn decorate(headers: &mut HeaderMap, visit: &Visit) {
         HeaderName::from_static("ratelimit-reset"),
     ];
     if let Some(rate) = visit.rate.get() {
-        for (name, value) in RATE.into_iter().zip([rate.limit, rate.remaining, rate.reset_seconds]) {
+        for (name, value) in RATE
+            .into_iter()
+            .zip([rate.limit, rate.remaining, rate.reset_seconds])
+        {
             headers.insert(name, HeaderValue::from(value));
         }
     }
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

@@ -68,7 +68,14 @@ impl Refused {
     /// A refusal without more.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        Self { kind, detail, errors: Vec::new(), retry_after: None, allow: None, presented: true }
+        Self {
+            kind,
+            detail,
+            errors: Vec::new(),
+            retry_after: None,
+            allow: None,
+            presented: true,
+        }
     }
 
     /// Fields are wrong.
@@ -78,19 +85,29 @@ impl Refused {
             [only] => format!("{}: {}", only.path, only.message),
             many => format!("{} fields are not valid", many.len()),
         };
-        Self { errors, ..Self::new(Kind::Invalid, detail) }
+        Self {
+            errors,
+            ..Self::new(Kind::Invalid, detail)
+        }
     }
 
     /// No credential was presented.
     #[must_use]
     pub fn no_credential() -> Self {
-        let detail = "this needs a credential: `Authorization: Bearer` with an access token or an API key";
-        Self { presented: false, ..Self::new(Kind::Unauthenticated, detail) }
+        let detail =
+            "this needs a credential: `Authorization: Bearer` with an access token or an API key";
+        Self {
+            presented: false,
+            ..Self::new(Kind::Unauthenticated, detail)
+        }
     }
 
     /// Too many requests.
     pub fn rate_limited(detail: impl Into<String>, retry_after: Duration) -> Self {
-        Self { retry_after: Some(retry_after), ..Self::new(Kind::RateLimited, detail) }
+        Self {
+            retry_after: Some(retry_after),
+            ..Self::new(Kind::RateLimited, detail)
+        }
     }
 
     /// The refusal that poem's own errors mean; the same 404 for whatever is not there.
@@ -101,13 +118,19 @@ impl Refused {
         }
         if let Some(parameter) = error.downcast_ref::<ParseParamError>() {
             let message = reason(&parameter.reason);
-            return Self::invalid(vec![FieldError { path: parameter.name.to_owned(), message }]);
+            return Self::invalid(vec![FieldError {
+                path: parameter.name.to_owned(),
+                message,
+            }]);
         }
         if error.is::<NotFoundError>() || error.is::<ParsePathError>() {
             return Self::new(Kind::NotFound, "there is nothing at this path");
         }
         if error.is::<MethodNotAllowedError>() {
-            return Self::new(Kind::MethodNotAllowed, "the path is known, the method is not one of its");
+            return Self::new(
+                Kind::MethodNotAllowed,
+                "the path is known, the method is not one of its",
+            );
         }
         match error.status() {
             status if status.is_client_error() => Self::new(Kind::Invalid, error.to_string()),
@@ -121,7 +144,10 @@ impl Refused {
     /// Our fault. The detail is in the log, under the trace id.
     #[must_use]
     pub fn internal() -> Self {
-        Self::new(Kind::Internal, "something went wrong here; the trace id leads to it in the logs")
+        Self::new(
+            Kind::Internal,
+            "something went wrong here; the trace id leads to it in the logs",
+        )
     }
 
     /// The response. `instance` is the path that was asked, `trace_id` leads to the logs.
@@ -138,7 +164,10 @@ impl Refused {
         };
         // A struct of texts and numbers always encodes.
         let body = serde_json::to_vec(&document).unwrap_or_default();
-        let mut response = Response::builder().status(self.kind.status()).content_type(PROBLEM_JSON).body(body);
+        let mut response = Response::builder()
+            .status(self.kind.status())
+            .content_type(PROBLEM_JSON)
+            .body(body);
         let headers = response.headers_mut();
         if self.kind == Kind::Unauthenticated {
             let challenge = if self.presented {
@@ -146,7 +175,10 @@ impl Refused {
             } else {
                 "Bearer realm=\"dashfleet\""
             };
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static(challenge),
+            );
         }
         if self.kind.retry() {
             let after = self.retry_after.unwrap_or(RETRY_AFTER_DEFAULT);
@@ -216,7 +248,10 @@ struct Document<'a> {
 
 /// The framework says `failed to parse "integer_uint32": …`; people want what comes after it.
 fn reason(text: &str) -> String {
-    match text.strip_prefix("failed to parse \"").and_then(|rest| rest.split_once("\": ")) {
+    match text
+        .strip_prefix("failed to parse \"")
+        .and_then(|rest| rest.split_once("\": "))
+    {
         Some((_, reason)) => reason.to_owned(),
         None if text.ends_with("expects an input value.") => "is required".to_owned(),
         None => text.to_owned(),
@@ -246,19 +281,36 @@ mod tests {
             assert_eq!(response.content_type(), Some(PROBLEM_JSON), "{kind:?}");
             let retry = response.headers().contains_key(header::RETRY_AFTER);
             assert_eq!(retry, matches!(status, 429 | 503), "{kind:?}");
-            assert_eq!(response.headers().contains_key(header::WWW_AUTHENTICATE), status == 401, "{kind:?}");
+            assert_eq!(
+                response.headers().contains_key(header::WWW_AUTHENTICATE),
+                status == 401,
+                "{kind:?}"
+            );
         }
     }
 
     #[test]
     fn waiting_is_rounded_up_to_a_second() {
-        let response = Refused::rate_limited("slow down", Duration::from_millis(1_001)).response("/x", "t");
-        assert_eq!(response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()), Some("2"));
+        let response =
+            Refused::rate_limited("slow down", Duration::from_millis(1_001)).response("/x", "t");
+        assert_eq!(
+            response
+                .headers()
+                .get(header::RETRY_AFTER)
+                .and_then(|value| value.to_str().ok()),
+            Some("2")
+        );
     }
 
     #[test]
     fn the_frameworks_words_are_left_out() {
-        assert_eq!(reason("failed to parse \"integer_uint32\": invalid digit"), "invalid digit");
-        assert_eq!(reason("Type \"string\" expects an input value."), "is required");
+        assert_eq!(
+            reason("failed to parse \"integer_uint32\": invalid digit"),
+            "invalid digit"
+        );
+        assert_eq!(
+            reason("Type \"string\" expects an input value."),
+            "is required"
+        );
     }
 }

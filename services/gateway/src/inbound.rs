@@ -15,8 +15,13 @@ use crate::credentials::Credentials;
 use crate::owners::Owners;
 
 /// All operations.
-pub type Api =
-    (auth::Auth, enrollment::Enrollments, machine::Machines, action::Actions, status::Installation);
+pub type Api = (
+    auth::Auth,
+    enrollment::Enrollments,
+    machine::Machines,
+    action::Actions,
+    status::Installation,
+);
 
 /// All operations, ready to answer.
 #[must_use]

@@ -1,12 +1,13 @@
 //! JSON in and out. What travels is a message of the contract, encoded once; what the document shows of it is its
 //! [`Documented::Schema`], and a test holds both together.
 
-
 use contract::FieldError;
 use poem::http::{HeaderMap, header};
 use poem::{IntoResponse, Request, RequestBody, Response};
 use poem_openapi::payload::Payload;
-use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaResponse, MetaResponses, MetaSchemaRef, Registry};
+use poem_openapi::registry::{
+    MetaMediaType, MetaRequest, MetaResponse, MetaResponses, MetaSchemaRef, Registry,
+};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ApiResponse, ExtractParamOptions};
 use serde::Serialize;
@@ -48,7 +49,10 @@ impl<'a, T: Documented + DeserializeOwned> ApiExtractor<'a> for Given<T> {
         let schema = T::Schema::schema_ref();
         Some(MetaRequest {
             description: None,
-            content: vec![MetaMediaType { content_type: JSON, schema }],
+            content: vec![MetaMediaType {
+                content_type: JSON,
+                schema,
+            }],
             required: true,
         })
     }
@@ -71,13 +75,24 @@ impl<'a, T: Documented + DeserializeOwned> ApiExtractor<'a> for Given<T> {
 /// # Errors
 /// 400 naming every field that is wrong.
 pub fn decode<T: Documented + DeserializeOwned>(bytes: &[u8]) -> Result<T, Refused> {
-    let at_root = |message: String| Refused::invalid(vec![FieldError { path: shape::ROOT.to_owned(), message }]);
+    let at_root = |message: String| {
+        Refused::invalid(vec![FieldError {
+            path: shape::ROOT.to_owned(),
+            message,
+        }])
+    };
     let mut value = if bytes.is_empty() {
         Value::Object(serde_json::Map::new())
     } else {
-        serde_json::from_slice(bytes).map_err(|error| at_root(format!("malformed JSON: {error}")))?
+        serde_json::from_slice(bytes)
+            .map_err(|error| at_root(format!("malformed JSON: {error}")))?
     };
-    let errors = shape::check(&T::Schema::schema_ref(), document::registry(), T::STRICT, &mut value);
+    let errors = shape::check(
+        &T::Schema::schema_ref(),
+        document::registry(),
+        T::STRICT,
+        &mut value,
+    );
     if !errors.is_empty() {
         return Err(Refused::invalid(errors));
     }
@@ -90,16 +105,29 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Refused> {
     if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
         && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
     {
-        return Err(Refused::new(Kind::MediaType, "bodies are taken as they are, without a content encoding"));
+        return Err(Refused::new(
+            Kind::MediaType,
+            "bodies are taken as they are, without a content encoding",
+        ));
     }
-    let Some(given) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
+    let Some(given) = headers.get(header::CONTENT_TYPE) else {
+        return Ok(());
+    };
     let given = String::from_utf8_lossy(given.as_bytes());
-    let essence = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let essence = given
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     if essence == JSON || (essence.starts_with("application/") && essence.ends_with("+json")) {
         return Ok(());
     }
     let shown: String = essence.chars().take(64).collect();
-    Err(Refused::new(Kind::MediaType, format!("the body is to be {JSON}, not `{shown}`")))
+    Err(Refused::new(
+        Kind::MediaType,
+        format!("the body is to be {JSON}, not `{shown}`"),
+    ))
 }
 
 /// A message that is shown to a client, with status 200 unless it is part of another response.
@@ -132,7 +160,10 @@ impl<T: Serialize + Send> IntoResponse for Shown<T> {
 
 impl<T: Documented + Serialize> ApiResponse for Shown<T> {
     fn meta() -> MetaResponses {
-        let content = vec![MetaMediaType { content_type: JSON, schema: Self::schema_ref() }];
+        let content = vec![MetaMediaType {
+            content_type: JSON,
+            schema: Self::schema_ref(),
+        }];
         let response = MetaResponse {
             description: "As asked.",
             status: Some(200),
@@ -140,11 +171,12 @@ impl<T: Documented + Serialize> ApiResponse for Shown<T> {
             content,
             headers: Vec::new(),
         };
-        MetaResponses { responses: vec![response] }
+        MetaResponses {
+            responses: vec![response],
+        }
     }
 
     fn register(registry: &mut Registry) {
         T::Schema::register(registry);
     }
 }
-

@@ -68,7 +68,11 @@ impl Running {
         let ended = self.shutdown.finish(self.limit).await;
         self.bus.drain().await;
         telemetry::end().await;
-        if ended { Ok(()) } else { Err(GatewayError::Unfinished) }
+        if ended {
+            Ok(())
+        } else {
+            Err(GatewayError::Unfinished)
+        }
     }
 }
 
@@ -88,27 +92,45 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Gatewa
     telemetry::begin(SERVICE, &config.service.telemetry)?;
     let seed = keys::read_seed(&config.service.keys, "nats.nk")?;
     let urls = config.service.nats_urls.clone();
-    let bus = Bus::connect(BusConfig::service(urls, config.service.nats_ca.clone(), seed, SERVICE)).await?;
+    let bus = Bus::connect(BusConfig::service(
+        urls,
+        config.service.nats_ca.clone(),
+        seed,
+        SERVICE,
+    ))
+    .await?;
     let metrics = Metrics::new()?;
     let listen = |address: &str| {
         let address = address.to_owned();
         move |source| GatewayError::Listen { address, source }
     };
-    let listener = TcpListener::bind(&config.http_addr).await.map_err(listen(&config.http_addr))?;
+    let listener = TcpListener::bind(&config.http_addr)
+        .await
+        .map_err(listen(&config.http_addr))?;
     let http_addr = listener.local_addr().map_err(listen(&config.http_addr))?;
 
     let credentials = Credentials::new(&bus, &config, &metrics);
     revocations::listen(&bus, &credentials, &shutdown);
     let owners = Owners::new(&bus, &config.patience);
     let installation = Installation::new(owners.clone(), &config.patience);
-    let (router, routes) =
-        routes::build(inbound::api(&owners, &credentials, installation), inbound::pages::all());
+    let (router, routes) = routes::build(
+        inbound::api(&owners, &credentials, installation),
+        inbound::pages::all(),
+    );
     let bodies = body::Bodies::new(config.patience.body);
-    let app = Edge::new(router.data(credentials), routes, bodies, config.trusted_proxies.clone(), metrics.clone());
+    let app = Edge::new(
+        router.data(credentials),
+        routes,
+        bodies,
+        config.trusted_proxies.clone(),
+        metrics.clone(),
+    );
 
     let admin_addr = &config.service.admin_addr;
     let registry = metrics.registry.clone();
-    admin::serve(admin_addr, registry, readiness(&bus), &shutdown).await.map_err(listen(admin_addr))?;
+    admin::serve(admin_addr, registry, readiness(&bus), &shutdown)
+        .await
+        .map_err(listen(admin_addr))?;
     let limit = config.service.shutdown;
     shutdown.spawn(server::serve(
         listener,
@@ -120,7 +142,12 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Gatewa
     ));
     tracing::info!(%http_addr, "the gateway listens");
     let limit = limit + config.patience.linger + SHUTDOWN_MARGIN;
-    Ok(Running { http_addr, bus, shutdown, limit })
+    Ok(Running {
+        http_addr,
+        bus,
+        shutdown,
+        limit,
+    })
 }
 
 /// Ready means connected: the owners may be away, and then say so themselves.

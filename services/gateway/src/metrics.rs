@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use poem::http::{Method, StatusCode};
-use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+};
 
 /// The names. Nothing is counted under another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +51,14 @@ impl Metric {
     fn help(self) -> &'static str {
         match self {
             Self::HttpRequests => "Requests answered, by route template, method and status.",
-            Self::HttpRequestSeconds => "Seconds from a request's head to its response, by route template and method.",
+            Self::HttpRequestSeconds => {
+                "Seconds from a request's head to its response, by route template and method."
+            }
             Self::HttpRequestsInFlight => "Requests under way.",
             Self::HttpConnections => "Open connections.",
-            Self::Grants => "Credentials turned into grants: cached, exchanged, kept (identity away), refused, unavailable.",
+            Self::Grants => {
+                "Credentials turned into grants: cached, exchanged, kept (identity away), refused, unavailable."
+            }
             Self::FailedAuthentications => "Requests with a credential that is not accepted.",
         }
     }
@@ -115,30 +121,52 @@ impl Metrics {
         let buckets = vec![
             0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
         ];
-        let seconds = HistogramOpts { common_opts: Metric::HttpRequestSeconds.opts(), buckets };
+        let seconds = HistogramOpts {
+            common_opts: Metric::HttpRequestSeconds.opts(),
+            buckets,
+        };
         let metrics = Self {
             registry: Registry::new(),
             in_flight: IntGauge::with_opts(Metric::HttpRequestsInFlight.opts())?,
             connections: IntGauge::with_opts(Metric::HttpConnections.opts())?,
             failed_authentications: IntCounter::with_opts(Metric::FailedAuthentications.opts())?,
-            requests: IntCounterVec::new(Metric::HttpRequests.opts(), &["route", "method", "status"])?,
+            requests: IntCounterVec::new(
+                Metric::HttpRequests.opts(),
+                &["route", "method", "status"],
+            )?,
             seconds: HistogramVec::new(seconds, &["route", "method"])?,
             grants: IntCounterVec::new(Metric::Grants.opts(), &["outcome"])?,
         };
-        metrics.registry.register(Box::new(metrics.in_flight.clone()))?;
-        metrics.registry.register(Box::new(metrics.connections.clone()))?;
-        metrics.registry.register(Box::new(metrics.failed_authentications.clone()))?;
-        metrics.registry.register(Box::new(metrics.requests.clone()))?;
-        metrics.registry.register(Box::new(metrics.seconds.clone()))?;
-        metrics.registry.register(Box::new(metrics.grants.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.in_flight.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.connections.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.failed_authentications.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.requests.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.seconds.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.grants.clone()))?;
         Ok(metrics)
     }
 
     /// Counts an answered request. `route` is a template, never a path as it came: paths are without number.
     pub fn request(&self, route: &str, method: &Method, status: StatusCode, took: Duration) {
         let method = method_label(method);
-        self.requests.with_label_values(&[route, method, status.as_str()]).inc();
-        self.seconds.with_label_values(&[route, method]).observe(took.as_secs_f64());
+        self.requests
+            .with_label_values(&[route, method, status.as_str()])
+            .inc();
+        self.seconds
+            .with_label_values(&[route, method])
+            .observe(took.as_secs_f64());
     }
 
     /// Counts a credential.
@@ -169,9 +197,19 @@ mod tests {
     fn every_name_is_shown_once_counted() {
         let metrics = Metrics::new().expect("names that Prometheus takes");
         metrics.request("/x", &Method::GET, StatusCode::OK, Duration::from_millis(1));
-        metrics.request("/x", &Method::from_bytes(b"BREW").expect("a method"), StatusCode::OK, Duration::ZERO);
+        metrics.request(
+            "/x",
+            &Method::from_bytes(b"BREW").expect("a method"),
+            StatusCode::OK,
+            Duration::ZERO,
+        );
         metrics.grant(GrantOutcome::Cached);
-        let shown: Vec<_> = metrics.registry.gather().iter().map(|family| family.name().to_owned()).collect();
+        let shown: Vec<_> = metrics
+            .registry
+            .gather()
+            .iter()
+            .map(|family| family.name().to_owned())
+            .collect();
         for metric in Metric::ALL {
             assert!(shown.iter().any(|name| name == metric.name()), "{metric:?}");
         }

@@ -20,7 +20,11 @@ impl Owners {
     /// The owners behind this bus.
     #[must_use]
     pub fn new(bus: &Bus, patience: &Patience) -> Self {
-        Self { bus: bus.clone(), read: patience.read, write: patience.write }
+        Self {
+            bus: bus.clone(),
+            read: patience.read,
+            write: patience.write,
+        }
     }
 
     /// A question on the caller's behalf.
@@ -28,7 +32,9 @@ impl Owners {
     /// # Errors
     /// The owner's refusal, or that it is away.
     pub async fn read<C: Call>(&self, caller: &Caller, question: &C) -> Result<C::Reply, Problem> {
-        self.bus.gateway_call(question, Some(caller.grant()), self.read).await
+        self.bus
+            .gateway_call(question, Some(caller.grant()), self.read)
+            .await
     }
 
     /// A change on the caller's behalf.
@@ -36,7 +42,9 @@ impl Owners {
     /// # Errors
     /// The owner's refusal, that it is away, or that the outcome is unknown.
     pub async fn write<C: Call>(&self, caller: &Caller, change: &C) -> Result<C::Reply, Problem> {
-        self.bus.gateway_call(change, Some(caller.grant()), self.write).await
+        self.bus
+            .gateway_call(change, Some(caller.grant()), self.write)
+            .await
     }
 
     /// A change on behalf of nobody known: what is asked carries its own proof.
@@ -51,7 +59,11 @@ impl Owners {
     ///
     /// # Errors
     /// As [`Owners::read`].
-    pub async fn read_open<C: Call>(&self, question: &C, timeout: Duration) -> Result<C::Reply, Problem> {
+    pub async fn read_open<C: Call>(
+        &self,
+        question: &C,
+        timeout: Duration,
+    ) -> Result<C::Reply, Problem> {
         self.bus.gateway_call(question, None, timeout).await
     }
 

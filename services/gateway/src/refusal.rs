@@ -3,9 +3,9 @@
 use std::marker::PhantomData;
 
 use contract::Problem;
+use poem_openapi::ApiResponse;
 use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::Type;
-use poem_openapi::ApiResponse;
 
 use crate::document::problem::Problem as ProblemSchema;
 use crate::error::catalogue::Kind;
@@ -67,7 +67,10 @@ pub struct Refusal<G> {
 
 impl<G> From<Refused> for Refusal<G> {
     fn from(refused: Refused) -> Self {
-        Self { refused, group: PhantomData }
+        Self {
+            refused,
+            group: PhantomData,
+        }
     }
 }
 
@@ -85,7 +88,9 @@ impl<G> From<Refusal<G>> for poem::Error {
 
 impl<G: Refusals> ApiResponse for Refusal<G> {
     fn meta() -> MetaResponses {
-        MetaResponses { responses: G::KINDS.iter().map(|kind| response(*kind)).collect() }
+        MetaResponses {
+            responses: G::KINDS.iter().map(|kind| response(*kind)).collect(),
+        }
     }
 
     fn register(registry: &mut Registry) {
@@ -103,16 +108,27 @@ fn response(kind: Kind) -> MetaResponse {
     };
     let mut headers = Vec::new();
     if kind == Kind::Unauthenticated {
-        headers.push(header("WWW-Authenticate", "How to authenticate.", String::schema_ref()));
+        headers.push(header(
+            "WWW-Authenticate",
+            "How to authenticate.",
+            String::schema_ref(),
+        ));
     }
     if kind.retry() {
-        headers.push(header("Retry-After", "Seconds until it is worth trying again.", u32::schema_ref()));
+        headers.push(header(
+            "Retry-After",
+            "Seconds until it is worth trying again.",
+            u32::schema_ref(),
+        ));
     }
     MetaResponse {
         description: kind.meaning(),
         status: Some(kind.status().as_u16()),
         status_range: None,
-        content: vec![MetaMediaType { content_type: PROBLEM_JSON, schema: ProblemSchema::schema_ref() }],
+        content: vec![MetaMediaType {
+            content_type: PROBLEM_JSON,
+            schema: ProblemSchema::schema_ref(),
+        }],
         headers,
     }
 }

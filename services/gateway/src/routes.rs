@@ -47,20 +47,30 @@ pub fn build<A: OpenApi>(api: A, pages: Vec<Page>) -> (Route, Routes) {
     let mut table: HashMap<String, HashMap<Method, BoxEndpoint<'static>>> = HashMap::new();
     api.add_routes(&mut table);
     for (path, page) in pages {
-        table.entry(path.to_owned()).or_default().insert(Method::GET, page);
+        table
+            .entry(path.to_owned())
+            .or_default()
+            .insert(Method::GET, page);
     }
     let mut routes = Routes::default();
     let mut route = Route::new();
     // Sorted, so that two starts build the same tree.
     for (pattern, methods) in table.into_iter().collect::<BTreeMap<_, _>>() {
-        let template = templates.remove(&pattern).unwrap_or_else(|| template(&pattern));
+        let template = templates
+            .remove(&pattern)
+            .unwrap_or_else(|| template(&pattern));
         routes.by_pattern.insert(
             pattern.as_str().into(),
-            Known { template: template.into(), allow: allow(methods.keys()) },
+            Known {
+                template: template.into(),
+                allow: allow(methods.keys()),
+            },
         );
         let methods = methods
             .into_iter()
-            .fold(RouteMethod::new(), |all, (method, endpoint)| all.method(method, endpoint));
+            .fold(RouteMethod::new(), |all, (method, endpoint)| {
+                all.method(method, endpoint)
+            });
         route = route.at(pattern, methods.into_endpoint());
     }
     (route, routes)
@@ -94,7 +104,10 @@ fn pattern(path: &str) -> String {
 fn template(pattern: &str) -> String {
     let parts: Vec<_> = pattern
         .split('/')
-        .map(|part| part.strip_prefix(':').map_or_else(|| part.to_owned(), |name| format!("{{{name}}}")))
+        .map(|part| {
+            part.strip_prefix(':')
+                .map_or_else(|| part.to_owned(), |name| format!("{{{name}}}"))
+        })
         .collect();
     parts.join("/")
 }
@@ -105,7 +118,10 @@ mod tests {
 
     #[test]
     fn patterns_and_templates_are_translated() {
-        assert_eq!(pattern("/api/v1/machines/{id}/samples"), "/api/v1/machines/:param0/samples");
+        assert_eq!(
+            pattern("/api/v1/machines/{id}/samples"),
+            "/api/v1/machines/:param0/samples"
+        );
         assert_eq!(pattern("/a/{b}/{c}"), "/a/:param0/:param1");
         assert_eq!(pattern("/a"), "/a");
         assert_eq!(template("/problems/:name"), "/problems/{name}");

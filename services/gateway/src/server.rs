@@ -51,11 +51,19 @@ struct Shared<E> {
 }
 
 /// Serves until the shutdown begins, then finishes what is under way, for at most `limit`.
-pub async fn serve<E>(listener: TcpListener, app: E, patience: Patience, open: IntGauge, shutdown: Shutdown, limit: Duration)
-where
+pub async fn serve<E>(
+    listener: TcpListener,
+    app: E,
+    patience: Patience,
+    open: IntGauge,
+    shutdown: Shutdown,
+    limit: Duration,
+) where
     E: Endpoint<Output = Response> + 'static,
 {
-    let local = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+    let local = listener
+        .local_addr()
+        .unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
     let shared = Arc::new(Shared {
         app,
         builder: builder(&patience),
@@ -99,8 +107,14 @@ where
     drop(listener);
     shared.stop.cancel();
     connections.close();
-    if tokio::time::timeout(limit, connections.wait()).await.is_err() {
-        tracing::warn!(open = connections.len(), "connections are cut off: their requests did not end in time");
+    if tokio::time::timeout(limit, connections.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            open = connections.len(),
+            "connections are cut off: their requests did not end in time"
+        );
         shared.abort.cancel();
         connections.wait().await;
     }
@@ -108,7 +122,10 @@ where
 
 fn builder(patience: &Patience) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(patience.next_request);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience.next_request);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -23,8 +23,17 @@ struct Check<'a> {
 
 /// What is wrong with a value; nothing when it fits. A `null` in an optional field is the same as its absence, and is
 /// taken out.
-pub fn check(schema: &MetaSchemaRef, registry: &Registry, strict: bool, value: &mut Value) -> Vec<FieldError> {
-    let mut check = Check { registry, strict, errors: Vec::new() };
+pub fn check(
+    schema: &MetaSchemaRef,
+    registry: &Registry,
+    strict: bool,
+    value: &mut Value,
+) -> Vec<FieldError> {
+    let mut check = Check {
+        registry,
+        strict,
+        errors: Vec::new(),
+    };
     check.at(schema, "", value);
     check.errors.truncate(ERRORS_MAX);
     check.errors
@@ -33,7 +42,10 @@ pub fn check(schema: &MetaSchemaRef, registry: &Registry, strict: bool, value: &
 impl Check<'_> {
     fn wrong(&mut self, path: &str, message: impl Into<String>) {
         let path = if path.is_empty() { ROOT } else { path };
-        self.errors.push(FieldError { path: path.to_owned(), message: message.into() });
+        self.errors.push(FieldError {
+            path: path.to_owned(),
+            message: message.into(),
+        });
     }
 
     fn at(&mut self, schema: &MetaSchemaRef, path: &str, value: &mut Value) {
@@ -74,7 +86,9 @@ impl Check<'_> {
                     self.wrong(path, message);
                 }
             }
-            "boolean" if !value.is_boolean() => self.wrong(path, format!("must be true or false{}", found(value))),
+            "boolean" if !value.is_boolean() => {
+                self.wrong(path, format!("must be true or false{}", found(value)))
+            }
             _ => {}
         }
     }
@@ -84,7 +98,13 @@ impl Check<'_> {
             let message = format!("must be an object{}", found(value));
             return self.wrong(path, message);
         };
-        let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        let below = |name: &str| {
+            if path.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{path}.{name}")
+            }
+        };
         for (name, property) in &schema.properties {
             let required = schema.required.contains(name);
             match fields.get_mut(*name) {
@@ -94,12 +114,16 @@ impl Check<'_> {
                 None => {}
             }
         }
-        let others = fields.iter_mut().filter(|(name, _)| !schema.properties.iter().any(|(known, _)| known == name));
+        let others = fields
+            .iter_mut()
+            .filter(|(name, _)| !schema.properties.iter().any(|(known, _)| known == name));
         for (name, field) in others {
             let name = below(&shown(name));
             match &schema.additional_properties {
                 Some(additional) => self.at(additional, &name, field),
-                None if self.strict && !schema.properties.is_empty() => self.wrong(&name, "is not a field of this"),
+                None if self.strict && !schema.properties.is_empty() => {
+                    self.wrong(&name, "is not a field of this")
+                }
                 None => {}
             }
         }
@@ -125,14 +149,23 @@ fn text_error(schema: &MetaSchema, text: &str) -> Option<String> {
     match schema.format {
         // Uuid's own parser takes braces and URNs too, which the rest of the house does not.
         Some("uuid") if !is_uuid(text) => return Some(format!("`{}` is not a UUID", shown(text))),
-        Some("date-time") => return text.parse::<Timestamp>().err().map(|error| error.to_string()),
+        Some("date-time") => {
+            return text
+                .parse::<Timestamp>()
+                .err()
+                .map(|error| error.to_string());
+        }
         _ => {}
     }
     let length = text.chars().count();
     match (schema.min_length, schema.max_length) {
         (Some(1), _) if length == 0 => Some("must not be empty".to_owned()),
-        (Some(least), _) if length < least => Some(format!("has {length} characters; at least {least}")),
-        (_, Some(most)) if length > most => Some(format!("has {length} characters; at most {most}")),
+        (Some(least), _) if length < least => {
+            Some(format!("has {length} characters; at least {least}"))
+        }
+        (_, Some(most)) if length > most => {
+            Some(format!("has {length} characters; at most {most}"))
+        }
         _ => None,
     }
 }
@@ -149,9 +182,13 @@ fn number_error(schema: &MetaSchema, value: &Value) -> Option<String> {
     };
     if schema.ty == "integer" {
         let fits = match schema.format {
-            Some("uint32") => value.as_u64().is_some_and(|number| u32::try_from(number).is_ok()),
+            Some("uint32") => value
+                .as_u64()
+                .is_some_and(|number| u32::try_from(number).is_ok()),
             Some("uint64") => value.is_u64(),
-            Some("int32") => value.as_i64().is_some_and(|number| i32::try_from(number).is_ok()),
+            Some("int32") => value
+                .as_i64()
+                .is_some_and(|number| i32::try_from(number).is_ok()),
             _ => value.is_i64() || value.is_u64(),
         };
         if !fits {
@@ -179,9 +216,14 @@ fn found(value: &Value) -> String {
 }
 
 fn word(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), ToOwned::to_owned)
 }
 
 fn shown(text: &str) -> String {
-    text.chars().take(SHOWN_MAX_CHARS).filter(|c| !c.is_control()).collect()
+    text.chars()
+        .take(SHOWN_MAX_CHARS)
+        .filter(|c| !c.is_control())
+        .collect()
 }

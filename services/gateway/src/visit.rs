@@ -33,7 +33,13 @@ pub struct Visit {
 impl Visit {
     /// A stay that begins.
     #[must_use]
-    pub fn new(address: IpAddr, declared: Option<u64>, expects: bool, bodies: Arc<Bodies>, body: Option<Body>) -> Self {
+    pub fn new(
+        address: IpAddr,
+        declared: Option<u64>,
+        expects: bool,
+        bodies: Arc<Bodies>,
+        body: Option<Body>,
+    ) -> Self {
         Self {
             address,
             declared,
@@ -56,7 +62,10 @@ impl Visit {
 
     /// The body, once; `None` when there is none or it was taken.
     pub fn take_body(&self) -> Option<Body> {
-        self.body.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.body
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// Keeps the room that a large body takes until the stay ends.

@@ -1,7 +1,13 @@
 //! The gateway on a real bus. Its owners are small stand-ins that answer by the contract; the real ones are tested
 //! together with it elsewhere.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 #[path = "main/connections.rs"]
 mod connections;

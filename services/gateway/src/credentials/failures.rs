@@ -29,7 +29,10 @@ impl Failures {
     /// Counters with a limit for each address and minute.
     #[must_use]
     pub fn new(limit: u32) -> Self {
-        Self { limit, windows: Mutex::new(Recent::new(ADDRESSES)) }
+        Self {
+            limit,
+            windows: Mutex::new(Recent::new(ADDRESSES)),
+        }
     }
 
     /// How long the address has to wait; `None` when it may try.
@@ -56,7 +59,13 @@ impl Failures {
             Some(window) if now.saturating_duration_since(window.began) < WINDOW => {
                 window.count = window.count.saturating_add(1);
             }
-            _ => windows.insert(address, Window { began: now, count: 1 }),
+            _ => windows.insert(
+                address,
+                Window {
+                    began: now,
+                    count: 1,
+                },
+            ),
         }
     }
 }

@@ -29,7 +29,11 @@ impl Pace {
     /// A counter with this limit.
     #[must_use]
     pub fn new(limit: u32) -> Self {
-        Self { limit, began: Instant::now(), state: AtomicU64::new(0) }
+        Self {
+            limit,
+            began: Instant::now(),
+            state: AtomicU64::new(0),
+        }
     }
 
     /// Counts one request now.
@@ -40,10 +44,16 @@ impl Pace {
     fn take_at(&self, elapsed: Duration) -> Taken {
         let second = elapsed.as_secs() & u64::from(u32::MAX);
         let step = |state: u64| {
-            let count = if state >> 32 == second { state & u64::from(u32::MAX) } else { 0 };
+            let count = if state >> 32 == second {
+                state & u64::from(u32::MAX)
+            } else {
+                0
+            };
             Some(second << 32 | (count + 1).min(u64::from(u32::MAX)))
         };
-        let before = self.state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step);
+        let before = self
+            .state
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, step);
         let count = match before {
             Ok(state) | Err(state) if state >> 32 == second => (state & u64::from(u32::MAX)) + 1,
             _ => 1,
@@ -65,11 +75,20 @@ mod tests {
     #[test]
     fn a_second_holds_so_many_and_the_next_one_as_many_again() {
         let pace = Pace::new(3);
-        for (millis, remaining, exceeded) in
-            [(0, 2, false), (10, 1, false), (999, 0, false), (999, 0, true), (1_000, 2, false), (5_000, 2, false)]
-        {
+        for (millis, remaining, exceeded) in [
+            (0, 2, false),
+            (10, 1, false),
+            (999, 0, false),
+            (999, 0, true),
+            (1_000, 2, false),
+            (5_000, 2, false),
+        ] {
             let taken = pace.take_at(Duration::from_millis(millis));
-            assert_eq!((taken.remaining, taken.exceeded), (remaining, exceeded), "at {millis} ms");
+            assert_eq!(
+                (taken.remaining, taken.exceeded),
+                (remaining, exceeded),
+                "at {millis} ms"
+            );
         }
     }
 }

@@ -16,7 +16,11 @@ impl<K: Eq + Hash, V> Recent<K, V> {
     /// A map of at most `capacity` entries; the latest half of them is never forgotten.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self { young: HashMap::new(), old: HashMap::new(), generation: (capacity / 2).max(1) }
+        Self {
+            young: HashMap::new(),
+            old: HashMap::new(),
+            generation: (capacity / 2).max(1),
+        }
     }
 
     /// The entry, which counts as a use.

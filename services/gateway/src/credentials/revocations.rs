@@ -57,7 +57,11 @@ async fn hear(bus: &Bus, credentials: &Credentials, pattern: &str) {
 }
 
 fn apply(credentials: &Credentials, event: &Event) {
-    let named = event.data.get("credential").and_then(|id| id.as_str()).and_then(|id| id.parse::<CredentialId>().ok());
+    let named = event
+        .data
+        .get("credential")
+        .and_then(|id| id.as_str())
+        .and_then(|id| id.parse::<CredentialId>().ok());
     match (event.verb.as_str(), named) {
         // A new key or person changes nothing about those that are known.
         ("created", _) => {}
@@ -68,7 +72,10 @@ fn apply(credentials: &Credentials, event: &Event) {
 }
 
 /// What was said while we were away was not heard: after each return, ask again.
-async fn reconnections(mut state: tokio::sync::watch::Receiver<BusState>, credentials: &Credentials) {
+async fn reconnections(
+    mut state: tokio::sync::watch::Receiver<BusState>,
+    credentials: &Credentials,
+) {
     loop {
         if let BusState::Connected(number) = *state.borrow_and_update()
             && number > 1

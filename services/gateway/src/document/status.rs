@@ -30,8 +30,15 @@ impl PartStatus {
     /// A part that answers, or does not.
     #[must_use]
     pub fn new(name: &str, answers: bool) -> Self {
-        let status = if answers { StatusWord::Ok } else { StatusWord::Away };
-        Self { name: name.to_owned(), status }
+        let status = if answers {
+            StatusWord::Ok
+        } else {
+            StatusWord::Away
+        };
+        Self {
+            name: name.to_owned(),
+            status,
+        }
     }
 }
 
@@ -50,8 +57,16 @@ impl Status {
     #[must_use]
     pub fn of(parts: Vec<PartStatus>) -> Self {
         let all = parts.iter().all(|part| part.status == StatusWord::Ok);
-        let status = if all { StatusWord::Ok } else { StatusWord::Degraded };
-        Self { status, version: env!("CARGO_PKG_VERSION").to_owned(), parts }
+        let status = if all {
+            StatusWord::Ok
+        } else {
+            StatusWord::Degraded
+        };
+        Self {
+            status,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            parts,
+        }
     }
 }
 

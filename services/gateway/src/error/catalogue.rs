@@ -108,7 +108,10 @@ impl Kind {
     /// Whether the response says when to try again.
     #[must_use]
     pub fn retry(self) -> bool {
-        matches!(self, Self::RateLimited | Self::Unavailable | Self::OutcomeUnknown)
+        matches!(
+            self,
+            Self::RateLimited | Self::Unavailable | Self::OutcomeUnknown
+        )
     }
 
     /// Its title.
@@ -151,7 +154,9 @@ impl Kind {
                 "There is no such thing in this organisation, or no such path. A thing of another organisation looks \
                  the same."
             }
-            Self::MethodNotAllowed => "The path exists and does not know this method. `Allow` names those it knows.",
+            Self::MethodNotAllowed => {
+                "The path exists and does not know this method. `Allow` names those it knows."
+            }
             Self::Timeout => "The request's body did not arrive in time. Send it again.",
             Self::Conflict => {
                 "The thing is in a state that forbids this, or the idempotency key was used for another body. Look at \
@@ -160,8 +165,12 @@ impl Kind {
             Self::TooLarge => {
                 "The body is larger than a megabyte, or a part of it than its own limit; `detail` says which."
             }
-            Self::MediaType => "Bodies are JSON: `Content-Type: application/json`, without a content encoding.",
-            Self::RateLimited => "Too many requests. `Retry-After` says in how many seconds to try again.",
+            Self::MediaType => {
+                "Bodies are JSON: `Content-Type: application/json`, without a content encoding."
+            }
+            Self::RateLimited => {
+                "Too many requests. `Retry-After` says in how many seconds to try again."
+            }
             Self::Internal => "The fault is ours. `traceId` leads to it in the logs.",
             Self::Unavailable => {
                 "A part that is needed does not answer. Nothing was changed. Try again after `Retry-After` seconds."
@@ -182,7 +191,13 @@ mod tests {
     fn names_are_unique_and_lead_back() {
         for kind in Kind::ALL {
             assert_eq!(Kind::of_name(kind.name()), Some(kind));
-            assert_eq!(Kind::ALL.into_iter().filter(|other| other.name() == kind.name()).count(), 1);
+            assert_eq!(
+                Kind::ALL
+                    .into_iter()
+                    .filter(|other| other.name() == kind.name())
+                    .count(),
+                1
+            );
         }
     }
 }

@@ -73,8 +73,15 @@ impl Actions {
     ) -> Result<Created, Refusal<ChangeWithBody>> {
         let Given(create) = body;
         check_payload(&create.payload)?;
-        let create = ActionCreate { idempotency_key: key.0, ..create };
-        let action = self.owners.write(&caller, &create).await.map_err(|problem| explain(problem, &create))?;
+        let create = ActionCreate {
+            idempotency_key: key.0,
+            ..create
+        };
+        let action = self
+            .owners
+            .write(&caller, &create)
+            .await
+            .map_err(|problem| explain(problem, &create))?;
         let location = format!("/api/v1/actions/{}", action.id);
         Ok(Created::Action(Shown(action), location))
     }
@@ -113,7 +120,16 @@ impl Actions {
         /// The action.
         id: Path<Id>,
     ) -> Result<Shown<Action>, Refusal<Question>> {
-        Ok(Shown(self.owners.read(&caller, &ActionGet { action_id: id.0.0.into() }).await?))
+        Ok(Shown(
+            self.owners
+                .read(
+                    &caller,
+                    &ActionGet {
+                        action_id: id.0.0.into(),
+                    },
+                )
+                .await?,
+        ))
     }
 
     /// Cancel an action
@@ -127,7 +143,15 @@ impl Actions {
         /// The action.
         id: Path<Id>,
     ) -> Result<Cancelled, Refusal<Change>> {
-        let action = self.owners.write(&caller, &ActionCancel { action_id: id.0.0.into() }).await?;
+        let action = self
+            .owners
+            .write(
+                &caller,
+                &ActionCancel {
+                    action_id: id.0.0.into(),
+                },
+            )
+            .await?;
         if action.status.is_terminal() {
             Ok(Cancelled::Ended(Shown(action)))
         } else {
@@ -156,8 +180,14 @@ fn check_payload(payload: &Value) -> Result<(), Refused> {
         Ok(()) if count.0 <= PAYLOAD_MAX_BYTES => Ok(()),
         Ok(()) => {
             let message = format!("is {} bytes of JSON; at most {PAYLOAD_MAX_BYTES}", count.0);
-            let errors = vec![contract::FieldError { path: "payload".to_owned(), message: message.clone() }];
-            Err(Refused { errors, ..Refused::new(Kind::TooLarge, format!("payload: {message}")) })
+            let errors = vec![contract::FieldError {
+                path: "payload".to_owned(),
+                message: message.clone(),
+            }];
+            Err(Refused {
+                errors,
+                ..Refused::new(Kind::TooLarge, format!("payload: {message}"))
+            })
         }
         Err(_) => Err(Refused::internal()),
     }

@@ -32,7 +32,10 @@ impl Auth {
     /// Operations that ask these owners.
     #[must_use]
     pub fn new(owners: Owners, credentials: Arc<Credentials>) -> Self {
-        Self { owners, credentials }
+        Self {
+            owners,
+            credentials,
+        }
     }
 }
 
@@ -42,12 +45,23 @@ impl Auth {
     ///
     /// Attempts are limited for each address and account.
     #[oai(path = "/login", method = "post", operation_id = "auth_login")]
-    async fn login(&self, request: &Request, body: Given<Login>) -> Result<Shown<Tokens>, Refusal<OpenWithBody>> {
+    async fn login(
+        &self,
+        request: &Request,
+        body: Given<Login>,
+    ) -> Result<Shown<Tokens>, Refusal<OpenWithBody>> {
         let visit = Visit::of(request)?;
         self.credentials.may_try(visit.address)?;
         let Given(login) = body;
-        let login = Login { address: visit.address.to_string(), ..login };
-        let tokens = self.owners.write_open(&login).await.map_err(|problem| self.credentials.counted(visit.address, problem))?;
+        let login = Login {
+            address: visit.address.to_string(),
+            ..login
+        };
+        let tokens = self
+            .owners
+            .write_open(&login)
+            .await
+            .map_err(|problem| self.credentials.counted(visit.address, problem))?;
         Ok(Shown(tokens))
     }
 
@@ -55,10 +69,18 @@ impl Auth {
     ///
     /// The refresh token is used up, and a new one comes with the answer.
     #[oai(path = "/refresh", method = "post", operation_id = "auth_refresh")]
-    async fn refresh(&self, request: &Request, body: Given<Refresh>) -> Result<Shown<Tokens>, Refusal<OpenWithBody>> {
+    async fn refresh(
+        &self,
+        request: &Request,
+        body: Given<Refresh>,
+    ) -> Result<Shown<Tokens>, Refusal<OpenWithBody>> {
         let visit = Visit::of(request)?;
         self.credentials.may_try(visit.address)?;
-        let tokens = self.owners.write_open(&body.0).await.map_err(|problem| self.credentials.counted(visit.address, problem))?;
+        let tokens = self
+            .owners
+            .write_open(&body.0)
+            .await
+            .map_err(|problem| self.credentials.counted(visit.address, problem))?;
         Ok(Shown(tokens))
     }
 
@@ -77,4 +99,3 @@ impl Auth {
         Ok(Shown(self.owners.read(&caller, &Me {}).await?))
     }
 }
-

@@ -31,14 +31,21 @@ impl Enrollments {
     /// Operations that ask these owners.
     #[must_use]
     pub fn new(owners: Owners, credentials: Arc<Credentials>) -> Self {
-        Self { owners, credentials }
+        Self {
+            owners,
+            credentials,
+        }
     }
 }
 
 #[OpenApi(prefix_path = "/api/v1/agents", tag = "Tag::Agents")]
 impl Enrollments {
     /// What a machine must sign to enrol
-    #[oai(path = "/enroll/challenge", method = "post", operation_id = "agent_enroll_challenge")]
+    #[oai(
+        path = "/enroll/challenge",
+        method = "post",
+        operation_id = "agent_enroll_challenge"
+    )]
     async fn challenge(&self) -> Result<Shown<Challenged>, Refusal<Open>> {
         Ok(Shown(self.owners.write_open(&Challenge {}).await?))
     }
@@ -48,10 +55,18 @@ impl Enrollments {
     /// The token says which organisation; the signature proves that the machine holds its key. The same request again
     /// gives the same machine.
     #[oai(path = "/enroll", method = "post", operation_id = "agent_enroll")]
-    async fn enroll(&self, request: &Request, body: Given<Enroll>) -> Result<Joined, Refusal<OpenWithBody>> {
+    async fn enroll(
+        &self,
+        request: &Request,
+        body: Given<Enroll>,
+    ) -> Result<Joined, Refusal<OpenWithBody>> {
         let visit = Visit::of(request)?;
         self.credentials.may_try(visit.address)?;
-        let enrolled = self.owners.write_open(&body.0).await.map_err(|problem| self.credentials.counted(visit.address, problem))?;
+        let enrolled = self
+            .owners
+            .write_open(&body.0)
+            .await
+            .map_err(|problem| self.credentials.counted(visit.address, problem))?;
         Ok(Joined::Enrolled(Shown(enrolled)))
     }
 }

@@ -49,8 +49,13 @@ impl<'a> ApiExtractor<'a> for IdempotencyKey {
         match key {
             Some(key) => Ok(Self(Some(key.to_owned()))),
             None => {
-                let message = format!("must be 1 to {KEY_MAX_BYTES} visible ASCII characters, once");
-                Err(Refused::invalid(vec![FieldError { path: HEADER.to_owned(), message }]).into())
+                let message =
+                    format!("must be 1 to {KEY_MAX_BYTES} visible ASCII characters, once");
+                Err(Refused::invalid(vec![FieldError {
+                    path: HEADER.to_owned(),
+                    message,
+                }])
+                .into())
             }
         }
     }

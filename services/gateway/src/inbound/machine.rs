@@ -2,7 +2,9 @@
 
 use chrono::Duration;
 use contract::identity::{MachineRelease, MachineRevoke};
-use contract::metrics::{Machine, MachineGet, MachineList, MachinePage, MachineSort, SampleList, SamplePage};
+use contract::metrics::{
+    Machine, MachineGet, MachineList, MachinePage, MachineSort, SampleList, SamplePage,
+};
 use domain::Timestamp;
 use domain::health::HealthStatus;
 use domain::machine::MachineStatus;
@@ -130,7 +132,16 @@ impl Machines {
         /// The machine.
         id: Path<Id>,
     ) -> Result<Shown<Machine>, Refusal<Question>> {
-        Ok(Shown(self.owners.read(&caller, &MachineGet { machine_id: id.0.0.into() }).await?))
+        Ok(Shown(
+            self.owners
+                .read(
+                    &caller,
+                    &MachineGet {
+                        machine_id: id.0.0.into(),
+                    },
+                )
+                .await?,
+        ))
     }
 
     /// Revoke a machine
@@ -144,26 +155,48 @@ impl Machines {
         /// The machine.
         id: Path<Id>,
     ) -> Result<Revoked, Refusal<Change>> {
-        self.owners.write(&caller, &MachineRevoke { machine_id: id.0.0.into() }).await?;
+        self.owners
+            .write(
+                &caller,
+                &MachineRevoke {
+                    machine_id: id.0.0.into(),
+                },
+            )
+            .await?;
         Ok(Revoked::Done)
     }
 
     /// Trust a quarantined machine again
-    #[oai(path = "/:id/release", method = "post", operation_id = "machine_release")]
+    #[oai(
+        path = "/:id/release",
+        method = "post",
+        operation_id = "machine_release"
+    )]
     async fn release(
         &self,
         caller: Caller,
         /// The machine.
         id: Path<Id>,
     ) -> Result<Released, Refusal<Change>> {
-        self.owners.write(&caller, &MachineRelease { machine_id: id.0.0.into() }).await?;
+        self.owners
+            .write(
+                &caller,
+                &MachineRelease {
+                    machine_id: id.0.0.into(),
+                },
+            )
+            .await?;
         Ok(Released::Done)
     }
 
     /// List a machine's samples
     ///
     /// As they were collected, the oldest first. The latest one comes with the machine.
-    #[oai(path = "/:id/samples", method = "get", operation_id = "machine_sample_list")]
+    #[oai(
+        path = "/:id/samples",
+        method = "get",
+        operation_id = "machine_sample_list"
+    )]
     #[allow(clippy::too_many_arguments)] // one for each parameter of the query
     async fn samples(
         &self,
@@ -184,7 +217,11 @@ impl Machines {
         let from = from.unwrap_or_else(|| now.min(to).plus(-SAMPLES_SINCE));
         if from > to {
             let message = format!("must not be after `to` ({to})");
-            return Err(Refused::invalid(vec![contract::FieldError { path: "from".to_owned(), message }]).into());
+            return Err(Refused::invalid(vec![contract::FieldError {
+                path: "from".to_owned(),
+                message,
+            }])
+            .into());
         }
         let question = SampleList {
             machine_id: id.0.0.into(),

@@ -54,7 +54,10 @@ pub fn all() -> Vec<Page> {
         ("/docs", file(HTML, DOCS)),
         ("/docs/start.js", file(SCRIPT, START)),
         ("/docs/swagger-ui.js", file(SCRIPT, script)),
-        ("/docs/swagger-ui.css", file("text/css; charset=utf-8", style)),
+        (
+            "/docs/swagger-ui.css",
+            file("text/css; charset=utf-8", style),
+        ),
         ("/problems", file(HTML, &catalogue_page())),
         ("/problems/:name", problem.boxed()),
     ]
@@ -66,7 +69,9 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 /// The framework brings the viewer inside of its own page, with scripts in the page itself; ours are files, so that
 /// the policy can forbid the others.
 fn between<'a>(text: &'a str, begin: &str, end: &str) -> &'a str {
-    text.split_once(begin).and_then(|(_, rest)| rest.split_once(end)).map_or("", |(inner, _)| inner)
+    text.split_once(begin)
+        .and_then(|(_, rest)| rest.split_once(end))
+        .map_or("", |(inner, _)| inner)
 }
 
 /// A text that never changes while we run: compressed on the way, asked for again only when it changed.
@@ -84,10 +89,16 @@ fn file(content_type: &'static str, text: &str) -> BoxEndpoint<'static> {
         if let Some(tag) = &tag {
             response.headers_mut().insert(header::ETAG, (**tag).clone());
         }
-        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        response
+            .headers_mut()
+            .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         response
     })
-    .with(Compression::new().algorithms([CompressionAlgo::GZIP]).with_quality(CompressionLevel::Fastest))
+    .with(
+        Compression::new()
+            .algorithms([CompressionAlgo::GZIP])
+            .with_quality(CompressionLevel::Fastest),
+    )
     .map_to_response()
     .boxed()
 }
@@ -95,7 +106,10 @@ fn file(content_type: &'static str, text: &str) -> BoxEndpoint<'static> {
 fn digest(text: &str) -> String {
     use sha2::Digest;
     let hash = sha2::Sha256::digest(text.as_bytes());
-    hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hash.iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn page(content_type: &str, body: impl Into<poem::Body>) -> Response {
@@ -107,12 +121,16 @@ fn page(content_type: &str, body: impl Into<poem::Body>) -> Response {
 }
 
 fn redirect(to: &'static str) -> Response {
-    Response::builder().status(StatusCode::TEMPORARY_REDIRECT).header(header::LOCATION, to).finish()
+    Response::builder()
+        .status(StatusCode::TEMPORARY_REDIRECT)
+        .header(header::LOCATION, to)
+        .finish()
 }
 
 #[handler]
 fn problem(Path(name): Path<String>) -> poem::Result<Response> {
-    let kind = Kind::of_name(&name).ok_or_else(|| Refused::new(Kind::NotFound, "there is no such class of refusal"))?;
+    let kind = Kind::of_name(&name)
+        .ok_or_else(|| Refused::new(Kind::NotFound, "there is no such class of refusal"))?;
     Ok(page(HTML, html(kind.title(), &entry(kind))))
 }
 

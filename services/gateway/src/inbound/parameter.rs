@@ -75,10 +75,14 @@ impl<T: ParseFromParameter> ParseFromParameter for Maybe<T> {
         if text.is_empty() {
             return Ok(Self(None));
         }
-        T::parse_from_parameter(text).map(|value| Self(Some(value))).map_err(ParseError::propagate)
+        T::parse_from_parameter(text)
+            .map(|value| Self(Some(value)))
+            .map_err(ParseError::propagate)
     }
 
-    fn parse_from_parameters<I: IntoIterator<Item = A>, A: AsRef<str>>(texts: I) -> ParseResult<Self> {
+    fn parse_from_parameters<I: IntoIterator<Item = A>, A: AsRef<str>>(
+        texts: I,
+    ) -> ParseResult<Self> {
         match texts.into_iter().next() {
             Some(text) => Self::parse_from_parameter(text.as_ref()),
             None => Ok(Self(None)),
@@ -90,7 +94,10 @@ impl<T: Documented + DeserializeOwned + Send + Sync> ParseFromParameter for Word
     fn parse_from_parameter(text: &str) -> ParseResult<Self> {
         let mut value = Value::String(text.to_owned());
         let schema = T::Schema::schema_ref();
-        if let Some(error) = shape::check(&schema, document::registry(), true, &mut value).into_iter().next() {
+        if let Some(error) = shape::check(&schema, document::registry(), true, &mut value)
+            .into_iter()
+            .next()
+        {
             return Err(ParseError::custom(error.message));
         }
         Ok(Self(serde_json::from_value(value)?))
@@ -135,7 +142,9 @@ impl ParseFromParameter for Limit {
     fn parse_from_parameter(text: &str) -> ParseResult<Self> {
         match text.parse() {
             Ok(limit) if (1..=LIMIT_MAX).contains(&limit) => Ok(Self(limit)),
-            _ => Err(ParseError::custom(format!("must be an integer from 1 to {LIMIT_MAX}"))),
+            _ => Err(ParseError::custom(format!(
+                "must be an integer from 1 to {LIMIT_MAX}"
+            ))),
         }
     }
 }

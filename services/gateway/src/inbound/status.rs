@@ -51,15 +51,24 @@ impl Installation {
     async fn answers<C: Call>(&self, question: C) -> bool {
         match self.owners.read_open(&question, self.status).await {
             Ok(_) => true,
-            Err(problem) => !matches!(problem.kind, ProblemKind::Unavailable | ProblemKind::OutcomeUnknown),
+            Err(problem) => !matches!(
+                problem.kind,
+                ProblemKind::Unavailable | ProblemKind::OutcomeUnknown
+            ),
         }
     }
 
     async fn ask(&self) -> Status {
         let (identity, action, metrics) = tokio::join!(
             self.answers(JwksGet {}),
-            self.answers(ActionList { limit: 1, ..ActionList::default() }),
-            self.answers(MachineList { limit: 1, ..MachineList::default() }),
+            self.answers(ActionList {
+                limit: 1,
+                ..ActionList::default()
+            }),
+            self.answers(MachineList {
+                limit: 1,
+                ..MachineList::default()
+            }),
         );
         let bus = self.owners.bus_is_connected();
         Status::of(vec![
@@ -90,7 +99,11 @@ impl Installation {
     }
 
     /// The keys with which grants are verified
-    #[oai(path = "/.well-known/jwks.json", method = "get", operation_id = "jwks_get")]
+    #[oai(
+        path = "/.well-known/jwks.json",
+        method = "get",
+        operation_id = "jwks_get"
+    )]
     async fn jwks(&self) -> Result<Shown<Jwks>, Refusal<Open>> {
         let mut last = self.last_keys.lock().await;
         if let Some((until, keys)) = &*last
@@ -98,7 +111,10 @@ impl Installation {
         {
             return Ok(Shown(keys.clone()));
         }
-        match (self.owners.read_open(&JwksGet {}, self.read).await, &mut *last) {
+        match (
+            self.owners.read_open(&JwksGet {}, self.read).await,
+            &mut *last,
+        ) {
             (Ok(keys), last) => {
                 *last = Some((Instant::now() + KEYS_FRESH, keys.clone()));
                 Ok(Shown(keys))

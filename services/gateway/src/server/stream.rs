@@ -20,36 +20,58 @@ pub struct Stream<S> {
 impl<S> Stream<S> {
     /// Watches `inner`.
     pub fn new(inner: S, patience: Duration) -> Self {
-        Self { inner, patience, stalled: None, waiting: false }
+        Self {
+            inner,
+            patience,
+            stalled: None,
+            waiting: false,
+        }
     }
 
     /// Passes on what a write came to; `Pending` for too long becomes an error.
-    fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn watch<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.waiting = false;
             return written;
         }
         let patience = self.patience;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
+        let stalled = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(sleep(patience)));
         if !self.waiting {
             self.waiting = true;
             stalled.as_mut().reset(Instant::now() + patience);
         }
         match stalled.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing"))),
+            Poll::Ready(()) => Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the client takes nothing",
+            ))),
             Poll::Pending => Poll::Pending,
         }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_read(cx, buffer)
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(cx, bytes);
         self.watch(cx, written)
     }
@@ -91,14 +113,22 @@ mod tests {
             let mut taken = [0; 4];
             for _ in 0..3 {
                 tokio::time::sleep(Duration::from_secs(20)).await;
-                tokio::io::AsyncReadExt::read_exact(&mut far, &mut taken).await.expect("bytes");
+                tokio::io::AsyncReadExt::read_exact(&mut far, &mut taken)
+                    .await
+                    .expect("bytes");
             }
             far
         });
-        stream.write_all(&[1; 12]).await.expect("a slow client is served");
+        stream
+            .write_all(&[1; 12])
+            .await
+            .expect("a slow client is served");
         let far = slow.await.expect("the client");
         stream.write_all(&[1; 4]).await.expect("there is room");
-        let error = stream.write_all(&[1; 4]).await.expect_err("nobody takes it");
+        let error = stream
+            .write_all(&[1; 4])
+            .await
+            .expect_err("nobody takes it");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         drop(far);
     }

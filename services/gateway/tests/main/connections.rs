@@ -11,14 +11,20 @@ use crate::standin::{HERE, SLOW};
 use crate::world::{GOOD, World, patience};
 
 async fn connect(world: &World) -> TcpStream {
-    TcpStream::connect(world.base.trim_start_matches("http://")).await.unwrap()
+    TcpStream::connect(world.base.trim_start_matches("http://"))
+        .await
+        .unwrap()
 }
 
 /// Everything until the other side closes.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut text = Vec::new();
     // A reset is an end too.
-    drop(tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut text)).await.expect("the end"));
+    drop(
+        tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut text))
+            .await
+            .expect("the end"),
+    );
     String::from_utf8_lossy(&text).into_owned()
 }
 
@@ -27,7 +33,10 @@ async fn response(stream: &mut TcpStream) -> String {
     let mut text = Vec::new();
     loop {
         let mut byte = [0; 1];
-        tokio::time::timeout(Duration::from_secs(10), stream.read_exact(&mut byte)).await.expect("in time").unwrap();
+        tokio::time::timeout(Duration::from_secs(10), stream.read_exact(&mut byte))
+            .await
+            .expect("in time")
+            .unwrap();
         text.push(byte[0]);
         if text.ends_with(b"\r\n\r\n") {
             break;
@@ -35,7 +44,11 @@ async fn response(stream: &mut TcpStream) -> String {
     }
     let head = String::from_utf8(text).unwrap();
     let length = head.to_lowercase();
-    let length = length.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()).unwrap_or("0");
+    let length = length
+        .split("content-length: ")
+        .nth(1)
+        .and_then(|rest| rest.split("\r\n").next())
+        .unwrap_or("0");
     let mut body = vec![0; length.parse().unwrap()];
     stream.read_exact(&mut body).await.unwrap();
     head + &String::from_utf8(body).unwrap()
@@ -60,7 +73,10 @@ async fn a_connection_serves_many_requests_also_after_refusals() {
         stream.write_all(good.as_bytes()).await.unwrap();
         assert!(response(&mut stream).await.starts_with("HTTP/1.1 201"));
         stream.write_all(large.as_bytes()).await.unwrap();
-        stream.write_all(&vec![b' '; 3 * 1024 * 1024]).await.unwrap();
+        stream
+            .write_all(&vec![b' '; 3 * 1024 * 1024])
+            .await
+            .unwrap();
         assert!(response(&mut stream).await.starts_with("HTTP/1.1 413"));
         stream.write_all(unknown.as_bytes()).await.unwrap();
         stream.write_all(&vec![b' '; 100_000]).await.unwrap();
@@ -72,7 +88,10 @@ async fn a_connection_serves_many_requests_also_after_refusals() {
 async fn a_body_of_more_than_eight_megabytes_is_not_read_to_its_end() {
     let world = World::new().await;
     let mut stream = connect(&world).await;
-    stream.write_all(post("/api/v1/actions", 1 << 40, "").as_bytes()).await.unwrap();
+    stream
+        .write_all(post("/api/v1/actions", 1 << 40, "").as_bytes())
+        .await
+        .unwrap();
     let (mut read, mut write) = stream.split();
     let mut sent = 0_usize;
     let sending = async {
@@ -82,7 +101,11 @@ async fn a_body_of_more_than_eight_megabytes_is_not_read_to_its_end() {
     };
     let mut answer = Vec::new();
     let reading = async { drop(read.read_to_end(&mut answer).await) };
-    tokio::time::timeout(Duration::from_secs(20), async { tokio::join!(sending, reading) }).await.expect("an end");
+    tokio::time::timeout(Duration::from_secs(20), async {
+        tokio::join!(sending, reading)
+    })
+    .await
+    .expect("an end");
     // The kernel's buffers hold a few more.
     assert!(sent < 40 * 1024 * 1024, "{sent} bytes were taken");
 }
@@ -92,7 +115,17 @@ async fn who_waits_for_leave_to_send_a_body_too_large_is_told_no_at_once() {
     let world = World::new().await;
     let mut stream = connect(&world).await;
     let began = Instant::now();
-    stream.write_all(post("/api/v1/actions", 5 * 1024 * 1024, "Expect: 100-continue\r\n").as_bytes()).await.unwrap();
+    stream
+        .write_all(
+            post(
+                "/api/v1/actions",
+                5 * 1024 * 1024,
+                "Expect: 100-continue\r\n",
+            )
+            .as_bytes(),
+        )
+        .await
+        .unwrap();
     assert!(response(&mut stream).await.starts_with("HTTP/1.1 413"));
     assert!(began.elapsed() < Duration::from_secs(5));
 }
@@ -106,7 +139,13 @@ async fn slow_clients_are_cut_off() {
         ..patience()
     };
     let world = World::with(short, &[]).await;
-    let within = |limit: u64, began: Instant| assert!(began.elapsed() < Duration::from_millis(limit), "{:?}", began.elapsed());
+    let within = |limit: u64, began: Instant| {
+        assert!(
+            began.elapsed() < Duration::from_millis(limit),
+            "{:?}",
+            began.elapsed()
+        )
+    };
 
     // It says nothing.
     let (mut silent, began) = (connect(&world).await, Instant::now());
@@ -122,16 +161,24 @@ async fn slow_clients_are_cut_off() {
 
     // It keeps the connection and asks for nothing more.
     let (mut idle, began) = (connect(&world).await, Instant::now());
-    idle.write_all(b"GET /api/status HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    idle.write_all(b"GET /api/status HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
     assert!(response(&mut idle).await.starts_with("HTTP/1.1 200"));
     assert_eq!(rest(&mut idle).await, "");
     within(3_000, began);
 
     // It promises a body and does not send it.
     let (mut promising, began) = (connect(&world).await, Instant::now());
-    promising.write_all(post("/api/v1/actions", 100, "").as_bytes()).await.unwrap();
+    promising
+        .write_all(post("/api/v1/actions", 100, "").as_bytes())
+        .await
+        .unwrap();
     let answer = response(&mut promising).await;
-    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("/problems/timeout"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 408") && answer.contains("/problems/timeout"),
+        "{answer}"
+    );
     within(2_000, began);
 }
 
@@ -139,34 +186,55 @@ async fn slow_clients_are_cut_off() {
 async fn at_the_end_what_is_under_way_is_answered_and_nothing_new_begins() {
     let mut world = World::new().await;
     let mut idle = connect(&world).await;
-    idle.write_all(b"GET /api/status HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    idle.write_all(b"GET /api/status HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
     assert!(response(&mut idle).await.starts_with("HTTP/1.1 200"));
     let body = json!({ "machineId": SLOW, "kind": "ping", "payload": {} }).to_string();
     let mut busy = connect(&world).await;
-    busy.write_all((post("/api/v1/actions", body.len(), "") + &body).as_bytes()).await.unwrap();
+    busy.write_all((post("/api/v1/actions", body.len(), "") + &body).as_bytes())
+        .await
+        .unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
 
     let running = world.running.take().unwrap();
     world.shutdown.begin();
     let ended = tokio::spawn(running.finished());
     let answer = rest(&mut busy).await;
-    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("outcome-unknown"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 503") && answer.contains("outcome-unknown"),
+        "{answer}"
+    );
     assert_eq!(rest(&mut idle).await, "", "an idle connection is closed");
     ended.await.unwrap().unwrap();
     let address = world.base.trim_start_matches("http://").to_owned();
-    assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+    assert!(
+        TcpStream::connect(address).await.is_err(),
+        "nobody listens any more"
+    );
 }
 
 #[tokio::test]
 async fn the_end_does_not_wait_for_ever() {
-    let slow = Patience { write: Duration::from_secs(60), body: Duration::from_secs(60), ..patience() };
+    let slow = Patience {
+        write: Duration::from_secs(60),
+        body: Duration::from_secs(60),
+        ..patience()
+    };
     let mut world = World::with(slow, &[("DASHFLEET_SHUTDOWN_MS", "500")]).await;
     let mut stuck = connect(&world).await;
-    stuck.write_all(post("/api/v1/actions", 100, "").as_bytes()).await.unwrap();
+    stuck
+        .write_all(post("/api/v1/actions", 100, "").as_bytes())
+        .await
+        .unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
     let began = Instant::now();
     world.end().await.unwrap();
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
+    );
     assert_eq!(rest(&mut stuck).await, "");
 }
 
@@ -175,10 +243,21 @@ async fn a_body_may_come_in_chunks() {
     let world = World::new().await;
     let body = json!({ "machineId": HERE, "kind": "ping", "payload": {} }).to_string();
     let mut stream = connect(&world).await;
-    let head = post("/api/v1/actions", 0, "Transfer-Encoding: chunked\r\n").replace("Content-Length: 0\r\n", "");
+    let head = post("/api/v1/actions", 0, "Transfer-Encoding: chunked\r\n")
+        .replace("Content-Length: 0\r\n", "");
     stream.write_all(head.as_bytes()).await.unwrap();
     for chunk in body.as_bytes().chunks(40) {
-        stream.write_all(format!("{:x}\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk)).as_bytes()).await.unwrap();
+        stream
+            .write_all(
+                format!(
+                    "{:x}\r\n{}\r\n",
+                    chunk.len(),
+                    String::from_utf8_lossy(chunk)
+                )
+                .as_bytes(),
+            )
+            .await
+            .unwrap();
         stream.flush().await.unwrap();
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -194,7 +273,10 @@ async fn a_body_may_come_in_chunks() {
     }
     stream.write_all(b"0\r\n\r\n").await.unwrap();
     assert!(response(&mut stream).await.starts_with("HTTP/1.1 413"));
-    stream.write_all(b"GET /api/status HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    stream
+        .write_all(b"GET /api/status HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
     assert!(response(&mut stream).await.starts_with("HTTP/1.1 200"));
 }
 
@@ -203,9 +285,18 @@ async fn http_2_is_spoken_to_those_who_begin_with_it() {
     const SETTINGS: u8 = 4;
     let world = World::new().await;
     let mut stream = connect(&world).await;
-    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
-    stream.write_all(&[0, 0, 0, SETTINGS, 0, 0, 0, 0, 0]).await.unwrap();
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .await
+        .unwrap();
+    stream
+        .write_all(&[0, 0, 0, SETTINGS, 0, 0, 0, 0, 0])
+        .await
+        .unwrap();
     let mut frame = [0; 9];
-    tokio::time::timeout(Duration::from_secs(5), stream.read_exact(&mut frame)).await.expect("in time").unwrap();
+    tokio::time::timeout(Duration::from_secs(5), stream.read_exact(&mut frame))
+        .await
+        .expect("in time")
+        .unwrap();
     assert_eq!(frame[3], SETTINGS);
 }

@@ -25,7 +25,11 @@ async fn a_credential_is_exchanged_once_also_by_many_at_once() {
     }
     assert_eq!(world.identity.exchanges(), 1);
     assert_eq!(world.get_as("dfa_good", LIST).await.status, 200);
-    assert_eq!(world.identity.exchanges(), 2, "another credential is another grant");
+    assert_eq!(
+        world.identity.exchanges(),
+        2,
+        "another credential is another grant"
+    );
 }
 
 #[tokio::test]
@@ -33,8 +37,17 @@ async fn a_revoked_credential_is_refused_within_a_second() {
     let world = World::new().await;
     assert_eq!(world.get(LIST).await.status, 200);
     assert_eq!(world.get_as("dfa_good", LIST).await.status, 200);
-    world.identity.refused.lock().unwrap().insert(GOOD.to_owned());
-    assert_eq!(world.get(LIST).await.status, 200, "nobody said anything yet");
+    world
+        .identity
+        .refused
+        .lock()
+        .unwrap()
+        .insert(GOOD.to_owned());
+    assert_eq!(
+        world.get(LIST).await.status,
+        200,
+        "nobody said anything yet"
+    );
     let began = Instant::now();
     world.revoked(world.identity.credential(GOOD)).await;
     eventually("the key is refused", Duration::from_secs(1), || async {
@@ -44,7 +57,11 @@ async fn a_revoked_credential_is_refused_within_a_second() {
     assert!(began.elapsed() < Duration::from_secs(1));
     let asked = world.identity.exchanges();
     assert_eq!(world.get_as("dfa_good", LIST).await.status, 200);
-    assert_eq!(world.identity.exchanges(), asked, "another credential is not touched");
+    assert_eq!(
+        world.identity.exchanges(),
+        asked,
+        "another credential is not touched"
+    );
 }
 
 #[tokio::test]
@@ -54,11 +71,19 @@ async fn an_answer_that_was_under_way_does_not_bring_a_revoked_credential_back()
     let asking = world.get(LIST);
     let revoking = async {
         tokio::time::sleep(Duration::from_millis(150)).await;
-        world.identity.refused.lock().unwrap().insert(GOOD.to_owned());
+        world
+            .identity
+            .refused
+            .lock()
+            .unwrap()
+            .insert(GOOD.to_owned());
         world.revoked(world.identity.credential(GOOD)).await;
     };
     let (reply, ()) = tokio::join!(asking, revoking);
-    assert_eq!(reply.status, 401, "identity said yes before the revocation, and the answer came after it");
+    assert_eq!(
+        reply.status, 401,
+        "identity said yes before the revocation, and the answer came after it"
+    );
     assert_eq!(world.get(LIST).await.status, 401);
 }
 
@@ -73,10 +98,20 @@ async fn other_changes_of_rights_make_the_gateway_ask_again() {
     })
     .await;
     let asked = world.identity.exchanges();
-    world.event("key", "created", json!({ "credential": domain::CredentialId::new() })).await;
+    world
+        .event(
+            "key",
+            "created",
+            json!({ "credential": domain::CredentialId::new() }),
+        )
+        .await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(world.get(ME).await.status, 200);
-    assert_eq!(world.identity.exchanges(), asked, "a new key says nothing about the others");
+    assert_eq!(
+        world.identity.exchanges(),
+        asked,
+        "a new key says nothing about the others"
+    );
 }
 
 #[tokio::test]
@@ -99,10 +134,19 @@ async fn while_identity_is_away_its_word_holds_until_the_grant_expires_and_not_l
     tokio::time::sleep_until((expires + Duration::from_millis(50)).into()).await;
     for _ in 0..5 {
         let reply = world.get(LIST).await;
-        assert_eq!((reply.status, reply.header("retry-after")), (503, "1"), "{}", reply.text);
+        assert_eq!(
+            (reply.status, reply.header("retry-after")),
+            (503, "1"),
+            "{}",
+            reply.text
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!(world.get_as("dfk_good_2", LIST).await.status, 503, "who was never known is not let in");
+    assert_eq!(
+        world.get_as("dfk_good_2", LIST).await.status,
+        503,
+        "who was never known is not let in"
+    );
     let service = world.identity.answer(&world.identity_bus).await;
     eventually("it recovers by itself", Duration::from_secs(3), || async {
         (world.get(LIST).await.status == 200).then_some(())
@@ -113,7 +157,11 @@ async fn while_identity_is_away_its_word_holds_until_the_grant_expires_and_not_l
 
 #[tokio::test]
 async fn a_grant_in_use_is_renewed_before_anybody_waits_for_it() {
-    let renew = Patience { grant_fresh: Duration::from_secs(5), grant_renew: Duration::from_millis(200), ..patience() };
+    let renew = Patience {
+        grant_fresh: Duration::from_secs(5),
+        grant_renew: Duration::from_millis(200),
+        ..patience()
+    };
     let world = World::with(renew, &[]).await;
     assert_eq!(world.get(LIST).await.status, 200);
     *world.identity.delay.lock().unwrap() = Duration::from_millis(500);
@@ -122,42 +170,68 @@ async fn a_grant_in_use_is_renewed_before_anybody_waits_for_it() {
     for _ in 0..5 {
         assert_eq!(world.get(LIST).await.status, 200);
     }
-    assert!(began.elapsed() < Duration::from_millis(400), "it waited: {:?}", began.elapsed());
-    eventually("identity was asked", Duration::from_secs(2), || async { (world.identity.exchanges() == 2).then_some(()) }).await;
-}
-
-#[tokio::test]
-async fn a_refusal_is_remembered_for_a_second_at_most() {
-    let world = World::new().await;
-    world.identity.refused.lock().unwrap().insert(GOOD.to_owned());
-    for _ in 0..10 {
-        assert_eq!(world.get(LIST).await.status, 401);
-    }
-    assert!(world.identity.exchanges() <= 2, "asked {} times", world.identity.exchanges());
-    world.identity.refused.lock().unwrap().clear();
-    eventually("it is let in again", Duration::from_millis(1_500), || async {
-        (world.get(LIST).await.status == 200).then_some(())
+    assert!(
+        began.elapsed() < Duration::from_millis(400),
+        "it waited: {:?}",
+        began.elapsed()
+    );
+    eventually("identity was asked", Duration::from_secs(2), || async {
+        (world.identity.exchanges() == 2).then_some(())
     })
     .await;
 }
 
 #[tokio::test]
+async fn a_refusal_is_remembered_for_a_second_at_most() {
+    let world = World::new().await;
+    world
+        .identity
+        .refused
+        .lock()
+        .unwrap()
+        .insert(GOOD.to_owned());
+    for _ in 0..10 {
+        assert_eq!(world.get(LIST).await.status, 401);
+    }
+    assert!(
+        world.identity.exchanges() <= 2,
+        "asked {} times",
+        world.identity.exchanges()
+    );
+    world.identity.refused.lock().unwrap().clear();
+    eventually(
+        "it is let in again",
+        Duration::from_millis(1_500),
+        || async { (world.get(LIST).await.status == 200).then_some(()) },
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn too_many_failures_from_an_address_are_held_back_and_others_are_not() {
-    let extra =
-        [("DASHFLEET_FAILED_AUTHENTICATIONS_PER_MINUTE", "20"), ("DASHFLEET_TRUSTED_PROXIES", "127.0.0.1")];
+    let extra = [
+        ("DASHFLEET_FAILED_AUTHENTICATIONS_PER_MINUTE", "20"),
+        ("DASHFLEET_TRUSTED_PROXIES", "127.0.0.1"),
+    ];
     let world = World::with(patience(), &extra).await;
     assert_eq!(world.get(LIST).await.status, 200);
     let guess = |number: usize, from: &'static str| {
         let credential = format!("Bearer dfk_guess{number}");
         let world = &world;
         async move {
-            let headers: [(&str, &[u8]); 2] =
-                [("authorization", credential.as_bytes()), ("x-forwarded-for", from.as_bytes())];
+            let headers: [(&str, &[u8]); 2] = [
+                ("authorization", credential.as_bytes()),
+                ("x-forwarded-for", from.as_bytes()),
+            ];
             world.send("GET", LIST, &headers, "").await
         }
     };
     for number in 0..20 {
-        assert_eq!(guess(number, "198.51.100.7").await.status, 401, "guess {number}");
+        assert_eq!(
+            guess(number, "198.51.100.7").await.status,
+            401,
+            "guess {number}"
+        );
     }
     let asked = world.identity.exchanges.load(Ordering::SeqCst);
     for number in 20..30 {
@@ -166,36 +240,75 @@ async fn too_many_failures_from_an_address_are_held_back_and_others_are_not() {
         let wait: u64 = reply.header("retry-after").parse().unwrap();
         assert!((1..=60).contains(&wait));
     }
-    assert_eq!(world.identity.exchanges(), asked, "identity is not asked for those");
+    assert_eq!(
+        world.identity.exchanges(),
+        asked,
+        "identity is not asked for those"
+    );
     let login = json!({ "email": "a@b", "password": "right" }).to_string();
     let held: [(&str, &[u8]); 2] = [("authorization", b""), ("x-forwarded-for", b"198.51.100.7")];
-    assert_eq!(world.send("POST", "/api/v1/auth/login", &held, login.clone()).await.status, 429);
-    assert_eq!(guess(99, "198.51.100.8").await.status, 401, "another address may try");
+    assert_eq!(
+        world
+            .send("POST", "/api/v1/auth/login", &held, login.clone())
+            .await
+            .status,
+        429
+    );
+    assert_eq!(
+        guess(99, "198.51.100.8").await.status,
+        401,
+        "another address may try"
+    );
     let known: [(&str, &[u8]); 1] = [("x-forwarded-for", b"198.51.100.7")];
-    assert_eq!(world.send("GET", LIST, &known, "").await.status, 200, "who is known goes on");
+    assert_eq!(
+        world.send("GET", LIST, &known, "").await.status,
+        200,
+        "who is known goes on"
+    );
 }
 
 #[tokio::test]
 async fn a_credential_has_its_pace_and_is_told_so() {
     let world = World::with(patience(), &[("DASHFLEET_REQUESTS_PER_SECOND", "5")]).await;
     let reply = world.get(LIST).await;
-    assert_eq!((reply.header("ratelimit-limit"), reply.header("ratelimit-reset")), ("5", "1"));
+    assert_eq!(
+        (
+            reply.header("ratelimit-limit"),
+            reply.header("ratelimit-reset")
+        ),
+        ("5", "1")
+    );
     let replies = futures::future::join_all((0..30).map(|_| world.get(LIST))).await;
     let (mut served, mut held) = (0, 0);
     for reply in &replies {
         match reply.status {
             200 => served += 1,
             429 => {
-                assert_eq!((reply.header("retry-after"), reply.header("ratelimit-remaining")), ("1", "0"));
+                assert_eq!(
+                    (
+                        reply.header("retry-after"),
+                        reply.header("ratelimit-remaining")
+                    ),
+                    ("1", "0")
+                );
                 held += 1;
             }
             other => panic!("{other}: {}", reply.text),
         }
     }
-    assert!(served <= 10 && held >= 20, "served {served}, held back {held}");
-    assert_eq!(world.get_as("dfa_good", LIST).await.status, 200, "another credential has its own");
-    eventually("the next second", Duration::from_secs(2), || async { (world.get(LIST).await.status == 200).then_some(()) })
-        .await;
+    assert!(
+        served <= 10 && held >= 20,
+        "served {served}, held back {held}"
+    );
+    assert_eq!(
+        world.get_as("dfa_good", LIST).await.status,
+        200,
+        "another credential has its own"
+    );
+    eventually("the next second", Duration::from_secs(2), || async {
+        (world.get(LIST).await.status == 200).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -216,15 +329,29 @@ async fn the_bus_away_is_unavailable_and_comes_back_by_itself() {
     assert_eq!(world.get(LIST).await.status, 200);
     world.nats.kill();
     eventually("the gateway notices", Duration::from_secs(5), || async {
-        let ready = world.client.get(format!("{}/readyz", world.admin)).send().await.unwrap();
+        let ready = world
+            .client
+            .get(format!("{}/readyz", world.admin))
+            .send()
+            .await
+            .unwrap();
         (ready.status().as_u16() == 503).then_some(())
     })
     .await;
     for path in [LIST, ME, "/api/v1/actions"] {
         let reply = world.get(path).await;
-        assert_eq!((reply.status, reply.header("retry-after")), (503, "1"), "{path}: {}", reply.text);
+        assert_eq!(
+            (reply.status, reply.header("retry-after")),
+            (503, "1"),
+            "{path}: {}",
+            reply.text
+        );
     }
-    assert_eq!(world.get_as("", "/docs").await.status, 200, "pages need no bus");
+    assert_eq!(
+        world.get_as("", "/docs").await.status,
+        200,
+        "pages need no bus"
+    );
     world.nats.launch_again();
     eventually("it serves again", Duration::from_secs(15), || async {
         (world.get(LIST).await.status == 200).then_some(())
@@ -237,7 +364,18 @@ async fn after_logging_out_the_token_is_refused_here_at_once() {
     let world = World::new().await;
     assert_eq!(world.get_as("dfa_good", ME).await.status, 200);
     let headers: [(&str, &[u8]); 1] = [("authorization", b"Bearer dfa_good")];
-    world.identity.refused.lock().unwrap().insert("dfa_good".to_owned());
-    assert_eq!(world.send("POST", "/api/v1/auth/logout", &headers, "").await.status, 204);
+    world
+        .identity
+        .refused
+        .lock()
+        .unwrap()
+        .insert("dfa_good".to_owned());
+    assert_eq!(
+        world
+            .send("POST", "/api/v1/auth/logout", &headers, "")
+            .await
+            .status,
+        204
+    );
     assert_eq!(world.get_as("dfa_good", ME).await.status, 401);
 }

@@ -3,7 +3,8 @@
 
 use contract::action::{Action, ActionCreate, ActionPage};
 use contract::agent::{
-    ActionError, CpuSample, DiskSample, Inventory, LoadSample, MemorySample, NetworkSample, Sample, SwapSample,
+    ActionError, CpuSample, DiskSample, Inventory, LoadSample, MemorySample, NetworkSample, Sample,
+    SwapSample,
 };
 use contract::grant::PrincipalKind;
 use contract::identity::{Challenged, Enroll, Enrolled, Login, Principal, Refresh, Tokens};
@@ -56,7 +57,10 @@ pub fn action_ended() -> Action {
         status: ActionStatus::Failed,
         payload: json!({ "title": "Tonight", "message": "Maintenance at ten." }),
         result: Some(json!({ "shownOn": ["tty1"], "depth": { "a": [1, null] } })),
-        error: Some(ActionError { code: text("policy-denied"), message: text("the rule `kinds` forbids it") }),
+        error: Some(ActionError {
+            code: text("policy-denied"),
+            message: text("the rule `kinds` forbids it"),
+        }),
         delivered_at: Some(time()),
         started_at: Some(time()),
         finished_at: Some(time()),
@@ -67,9 +71,21 @@ pub fn action_ended() -> Action {
 pub fn sample() -> Sample {
     Sample {
         at: time(),
-        cpu: CpuSample { percent: 12.5, cores: vec![10.0, 15.0] },
-        load: Some(LoadSample { one: 0.1, five: 0.2, fifteen: 0.3 }),
-        memory: MemorySample { total: 1 << 34, used: 1 << 33, available: 1 << 33, percent: 50.0 },
+        cpu: CpuSample {
+            percent: 12.5,
+            cores: vec![10.0, 15.0],
+        },
+        load: Some(LoadSample {
+            one: 0.1,
+            five: 0.2,
+            fifteen: 0.3,
+        }),
+        memory: MemorySample {
+            total: 1 << 34,
+            used: 1 << 33,
+            available: 1 << 33,
+            percent: 50.0,
+        },
         swap: SwapSample { total: 0, used: 0 },
         disks: vec![DiskSample {
             mount: text("/"),
@@ -78,7 +94,11 @@ pub fn sample() -> Sample {
             used: 1,
             percent: 0.0,
         }],
-        networks: vec![NetworkSample { name: text("eth0"), received: 1.5, sent: 0.0 }],
+        networks: vec![NetworkSample {
+            name: text("eth0"),
+            received: 1.5,
+            sent: 0.0,
+        }],
         uptime_seconds: 86_400,
         processes: 211,
     }
@@ -92,7 +112,12 @@ pub fn machine() -> Machine {
         status_reason: Some(text("connected")),
         transport: Transport::Nats,
         labels: [(text("env"), text("prod"))].into(),
-        inventory: Inventory { os: text("Debian GNU/Linux"), cpu_cores: 8, memory_total: 1 << 34, ..Inventory::default() },
+        inventory: Inventory {
+            os: text("Debian GNU/Linux"),
+            cpu_cores: 8,
+            memory_total: 1 << 34,
+            ..Inventory::default()
+        },
         health: Some(health(12.5, 50.0, 0.0)),
         latest_sample: Some(sample()),
         last_seen_at: Some(time()),
@@ -101,11 +126,21 @@ pub fn machine() -> Machine {
 }
 
 fn machine_new() -> Machine {
-    Machine { status_reason: None, health: None, latest_sample: None, last_seen_at: None, ..machine() }
+    Machine {
+        status_reason: None,
+        health: None,
+        latest_sample: None,
+        last_seen_at: None,
+        ..machine()
+    }
 }
 
 pub fn tokens() -> Tokens {
-    Tokens { access_token: text("dfa_good"), refresh_token: text("dfr_good"), expires_in: 900 }
+    Tokens {
+        access_token: text("dfa_good"),
+        refresh_token: text("dfr_good"),
+        expires_in: 900,
+    }
 }
 
 pub fn principal() -> Principal {
@@ -122,7 +157,10 @@ pub fn principal() -> Principal {
 }
 
 pub fn challenged() -> Challenged {
-    Challenged { challenge: text("opaque"), expires_at: time() }
+    Challenged {
+        challenge: text("opaque"),
+        expires_at: time(),
+    }
 }
 
 pub fn enrolled() -> Enrolled {
@@ -140,52 +178,112 @@ pub fn enrolled() -> Enrolled {
 fn documented<T: Documented + Serialize>(message: &T) {
     let mut value = serde_json::to_value(message).unwrap();
     let sent = value.clone();
-    let errors = shape::check(&T::Schema::schema_ref(), document::registry(), true, &mut value);
+    let errors = shape::check(
+        &T::Schema::schema_ref(),
+        document::registry(),
+        true,
+        &mut value,
+    );
     assert!(errors.is_empty(), "{}: {errors:?}", T::Schema::name());
-    assert_eq!(value, sent, "{}: a null is sent where the document says absent", T::Schema::name());
+    assert_eq!(
+        value,
+        sent,
+        "{}: a null is sent where the document says absent",
+        T::Schema::name()
+    );
 }
 
 #[test]
 fn what_owners_send_is_what_the_document_says() {
     documented(&action_queued());
     documented(&action_ended());
-    documented(&ActionPage { items: vec![action_ended()], next_cursor: Some(text("c")) });
-    documented(&ActionPage { items: vec![], next_cursor: None });
+    documented(&ActionPage {
+        items: vec![action_ended()],
+        next_cursor: Some(text("c")),
+    });
+    documented(&ActionPage {
+        items: vec![],
+        next_cursor: None,
+    });
     documented(&machine());
     documented(&machine_new());
-    documented(&MachinePage { items: vec![machine_new(), machine()], next_cursor: Some(text("c")) });
+    documented(&MachinePage {
+        items: vec![machine_new(), machine()],
+        next_cursor: Some(text("c")),
+    });
     documented(&sample());
-    documented(&SamplePage { items: vec![Sample { load: None, ..sample() }], next_cursor: None });
+    documented(&SamplePage {
+        items: vec![Sample {
+            load: None,
+            ..sample()
+        }],
+        next_cursor: None,
+    });
     documented(&tokens());
     documented(&principal());
-    documented(&Principal { email: Some(text("a@b")), kind: PrincipalKind::User, scopes: Scopes::default(), ..principal() });
+    documented(&Principal {
+        email: Some(text("a@b")),
+        kind: PrincipalKind::User,
+        scopes: Scopes::default(),
+        ..principal()
+    });
     documented(&challenged());
     documented(&enrolled());
-    documented(&Enrolled { nats_ca: None, ..enrolled() });
+    documented(&Enrolled {
+        nats_ca: None,
+        ..enrolled()
+    });
 }
 
 #[test]
 fn every_state_and_word_is_in_the_document() {
     for status in ActionStatus::ALL {
-        documented(&Action { status, ..action_queued() });
+        documented(&Action {
+            status,
+            ..action_queued()
+        });
     }
     for kind in ActionKind::ALL {
-        documented(&Action { kind, ..action_queued() });
+        documented(&Action {
+            kind,
+            ..action_queued()
+        });
     }
     for status in MachineStatus::ALL {
-        documented(&Machine { status, ..machine() });
+        documented(&Machine {
+            status,
+            ..machine()
+        });
     }
     for transport in [Transport::Nats, Transport::Http] {
-        documented(&Machine { transport, ..machine() });
+        documented(&Machine {
+            transport,
+            ..machine()
+        });
     }
     for (cpu, disk) in [(0.0, 0.0), (100.0, 0.0), (100.0, 100.0)] {
-        documented(&Machine { health: Some(health(cpu, 0.0, disk)), ..machine() });
+        documented(&Machine {
+            health: Some(health(cpu, 0.0, disk)),
+            ..machine()
+        });
     }
     for role in Role::ALL {
-        documented(&Principal { role, scopes: role.scopes(), ..principal() });
+        documented(&Principal {
+            role,
+            scopes: role.scopes(),
+            ..principal()
+        });
     }
-    for kind in [PrincipalKind::User, PrincipalKind::ApiKey, PrincipalKind::Service, PrincipalKind::Module] {
-        documented(&Principal { kind, ..principal() });
+    for kind in [
+        PrincipalKind::User,
+        PrincipalKind::ApiKey,
+        PrincipalKind::Service,
+        PrincipalKind::Module,
+    ] {
+        documented(&Principal {
+            kind,
+            ..principal()
+        });
     }
 }
 

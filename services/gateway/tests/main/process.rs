@@ -23,7 +23,11 @@ fn bad_configuration_exits_64_and_names_the_variable() {
         (vec![], "DASHFLEET_NATS_URLS"),
         (vec![("DASHFLEET_NATS_URLS", "nats://x")], "DASHFLEET_KEYS"),
         (
-            vec![("DASHFLEET_NATS_URLS", "nats://x"), ("DASHFLEET_KEYS", &keys), ("DASHFLEET_REQUESTS_PER_SECOND", "fast")],
+            vec![
+                ("DASHFLEET_NATS_URLS", "nats://x"),
+                ("DASHFLEET_KEYS", &keys),
+                ("DASHFLEET_REQUESTS_PER_SECOND", "fast"),
+            ],
             "DASHFLEET_REQUESTS_PER_SECOND",
         ),
     ] {
@@ -36,10 +40,21 @@ fn bad_configuration_exits_64_and_names_the_variable() {
 
 #[test]
 fn the_effective_configuration_is_printed() {
-    let variables = [("DASHFLEET_NATS_URLS", "nats://x"), ("DASHFLEET_KEYS", "/keys")];
-    let printed = program().envs(variables).arg("--print-config").output().unwrap();
+    let variables = [
+        ("DASHFLEET_NATS_URLS", "nats://x"),
+        ("DASHFLEET_KEYS", "/keys"),
+    ];
+    let printed = program()
+        .envs(variables)
+        .arg("--print-config")
+        .output()
+        .unwrap();
     let text = String::from_utf8(printed.stdout).unwrap();
-    for line in ["DASHFLEET_HTTP_ADDR=0.0.0.0:8080", "DASHFLEET_REQUESTS_PER_SECOND=1000", "DASHFLEET_TRUSTED_PROXIES="] {
+    for line in [
+        "DASHFLEET_HTTP_ADDR=0.0.0.0:8080",
+        "DASHFLEET_REQUESTS_PER_SECOND=1000",
+        "DASHFLEET_TRUSTED_PROXIES=",
+    ] {
         assert!(text.lines().any(|printed| printed == line), "{text}");
     }
 }
@@ -58,25 +73,49 @@ async fn a_request_is_one_line_of_json_with_its_trace_and_without_secrets() {
         .unwrap();
     let client = client();
     eventually("it is ready", Duration::from_secs(20), || async {
-        let reply = client.get(format!("http://127.0.0.1:{admin}/readyz")).send().await.ok()?;
+        let reply = client
+            .get(format!("http://127.0.0.1:{admin}/readyz"))
+            .send()
+            .await
+            .ok()?;
         reply.status().is_success().then_some(())
     })
     .await;
     let trace = "0af7651916cd43dd8448eb211c80319c";
     let reply = client
-        .get(format!("http://127.0.0.1:{http}/api/v1/machines?selector=private"))
+        .get(format!(
+            "http://127.0.0.1:{http}/api/v1/machines?selector=private"
+        ))
         .header("authorization", "Bearer dfk_very_secret")
         .header("traceparent", format!("00-{trace}-b7ad6b7169203331-01"))
         .send()
         .await
         .unwrap();
     assert_eq!(reply.status().as_u16(), 503, "nobody answers behind it");
-    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
-    let lines: Vec<String> = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap).collect();
+    assert!(
+        Command::new("kill")
+            .arg(child.id().to_string())
+            .status()
+            .unwrap()
+            .success()
+    );
+    let lines: Vec<String> = BufReader::new(child.stderr.take().unwrap())
+        .lines()
+        .map(Result::unwrap)
+        .collect();
     assert!(child.wait().unwrap().success(), "SIGTERM is a good end");
-    assert!(!lines.iter().any(|line| line.contains("very_secret") || line.contains("private")), "{lines:?}");
-    let values = lines.iter().map(|line| serde_json::from_str::<Value>(line).expect(line));
-    let access: Vec<Value> = values.filter(|line| line["target"] == "dashfleet_gateway::access").collect();
+    assert!(
+        !lines
+            .iter()
+            .any(|line| line.contains("very_secret") || line.contains("private")),
+        "{lines:?}"
+    );
+    let values = lines
+        .iter()
+        .map(|line| serde_json::from_str::<Value>(line).expect(line));
+    let access: Vec<Value> = values
+        .filter(|line| line["target"] == "dashfleet_gateway::access")
+        .collect();
     assert_eq!(access.len(), 1, "{access:?}");
     assert_eq!(access[0]["method"], "GET");
     assert_eq!(access[0]["route"], "/api/v1/machines");

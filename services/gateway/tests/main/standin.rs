@@ -10,8 +10,8 @@ use bus::{Bus, GrantVerifier, Service};
 use contract::action::{Action, ActionCancel, ActionCreate, ActionGet, ActionList, ActionPage};
 use contract::grant::{Grant, ISSUER, Jwk, Jwks, PrincipalKind};
 use contract::identity::{
-    Challenge, Challenged, Done, Enroll, Enrolled, Exchange, Exchanged, JwksGet, Login, Logout, MachineRelease,
-    MachineRevoke, Me, Principal, Refresh, Tokens,
+    Challenge, Challenged, Done, Enroll, Enrolled, Exchange, Exchanged, JwksGet, Login, Logout,
+    MachineRelease, MachineRevoke, Me, Principal, Refresh, Tokens,
 };
 use contract::metrics::{Machine, MachineGet, MachineList, MachinePage, SampleList, SamplePage};
 use contract::{Problem, ProblemKind};
@@ -69,7 +69,12 @@ impl Identity {
     }
 
     pub fn credential(&self, credential: &str) -> CredentialId {
-        *self.ids.lock().unwrap().entry(credential.to_owned()).or_insert_with(CredentialId::new)
+        *self
+            .ids
+            .lock()
+            .unwrap()
+            .entry(credential.to_owned())
+            .or_insert_with(CredentialId::new)
     }
 
     pub fn jwks(&self) -> Jwks {
@@ -91,7 +96,10 @@ impl Identity {
         self.exchanges.fetch_add(1, Ordering::SeqCst);
         let good = credential.starts_with("dfa_good") || credential.starts_with("dfk_good");
         if !good || self.refused.lock().unwrap().contains(credential) {
-            return Err(Problem::new(ProblemKind::Unauthenticated, "the credential is not accepted"));
+            return Err(Problem::new(
+                ProblemKind::Unauthenticated,
+                "the credential is not accepted",
+            ));
         }
         let now = Timestamp::now();
         let expires_at = now.plus(*self.lifetime.lock().unwrap());
@@ -109,7 +117,12 @@ impl Identity {
             iat: now.millis() / 1_000,
             exp: expires_at.millis() / 1_000,
         };
-        Ok(Exchanged { grant: self.sign(&grant), credential: id, org: self.org, expires_at })
+        Ok(Exchanged {
+            grant: self.sign(&grant),
+            credential: id,
+            org: self.org,
+            expires_at,
+        })
     }
 
     fn sign(&self, grant: &Grant) -> String {
@@ -122,7 +135,9 @@ impl Identity {
 
     pub async fn answer(self: &Arc<Self>, bus: &Bus) -> Service {
         let verifier = GrantVerifier::fixed(&self.jwks(), "identity");
-        let service = Service::start(bus, "identity", Some(verifier)).await.unwrap();
+        let service = Service::start(bus, "identity", Some(verifier))
+            .await
+            .unwrap();
         let this = self.clone();
         let exchange = move |_, request: Exchange| {
             let this = this.clone();
@@ -135,20 +150,29 @@ impl Identity {
         };
         service.answer(exchange).await.unwrap();
         let jwks = self.jwks();
-        service.answer(move |_, JwksGet {}| std::future::ready(Ok(jwks.clone()))).await.unwrap();
+        service
+            .answer(move |_, JwksGet {}| std::future::ready(Ok(jwks.clone())))
+            .await
+            .unwrap();
         let this = self.clone();
         let login = move |_, login: Login| {
             this.addresses.lock().unwrap().push(login.address.clone());
             std::future::ready(match login.password.as_str() {
                 "right" => Ok(messages::tokens()),
-                _ => Err(Problem::new(ProblemKind::Unauthenticated, "address or password is wrong")),
+                _ => Err(Problem::new(
+                    ProblemKind::Unauthenticated,
+                    "address or password is wrong",
+                )),
             })
         };
         service.answer(login).await.unwrap();
         let refresh = |_, refresh: Refresh| async move {
             match refresh.refresh_token.as_str() {
                 "dfr_good" => Ok::<Tokens, _>(messages::tokens()),
-                _ => Err(Problem::new(ProblemKind::Unauthenticated, "the refresh token is not accepted")),
+                _ => Err(Problem::new(
+                    ProblemKind::Unauthenticated,
+                    "the refresh token is not accepted",
+                )),
             }
         };
         service.answer(refresh).await.unwrap();
@@ -159,19 +183,33 @@ impl Identity {
         service.answer(logout).await.unwrap();
         let me = |ctx: bus::Context, Me {}| async move {
             let grant = ctx.grant()?;
-            Ok(Principal { organization_id: grant.org, role: grant.role, ..messages::principal() })
+            Ok(Principal {
+                organization_id: grant.org,
+                role: grant.role,
+                ..messages::principal()
+            })
         };
         service.answer(me).await.unwrap();
-        service.answer(|_, Challenge {}| async { Ok::<Challenged, _>(messages::challenged()) }).await.unwrap();
+        service
+            .answer(|_, Challenge {}| async { Ok::<Challenged, _>(messages::challenged()) })
+            .await
+            .unwrap();
         let enroll = |_, enroll: Enroll| async move {
             match enroll.token.as_str() {
                 "dfe_good" => Ok::<Enrolled, _>(messages::enrolled()),
-                _ => Err(Problem::new(ProblemKind::Unauthenticated, "the enrolment token is used up")),
+                _ => Err(Problem::new(
+                    ProblemKind::Unauthenticated,
+                    "the enrolment token is used up",
+                )),
             }
         };
         service.answer(enroll).await.unwrap();
         let known = |machine: MachineId| {
-            if machine.0 == id(ELSEWHERE) { Err(Problem::not_found("machine")) } else { Ok(Done {}) }
+            if machine.0 == id(ELSEWHERE) {
+                Err(Problem::not_found("machine"))
+            } else {
+                Ok(Done {})
+            }
         };
         let revoke = move |ctx: bus::Context, revoke: MachineRevoke| async move {
             ctx.grant()?.require(domain::access::MACHINES_WRITE)?;
@@ -199,13 +237,23 @@ pub struct Actions {
 
 impl Actions {
     fn create(&self, create: &ActionCreate) -> Result<Action, Problem> {
-        let kind: ActionKind = create.kind.parse().map_err(|error| Problem::invalid("kind", error))?;
-        Payload::parse(kind, &create.payload).map_err(|error| Problem::invalid(error.path, error.message))?;
+        let kind: ActionKind = create
+            .kind
+            .parse()
+            .map_err(|error| Problem::invalid("kind", error))?;
+        Payload::parse(kind, &create.payload)
+            .map_err(|error| Problem::invalid(error.path, error.message))?;
         match create.machine_id.0 {
             machine if machine == id(ELSEWHERE) => return Err(Problem::not_found("machine")),
             machine if machine == id(BUSY) => {
-                let problem = Problem::new(ProblemKind::RateLimited, "too many actions for this machine");
-                return Err(Problem { retry_after_ms: Some(6_500), ..problem });
+                let problem = Problem::new(
+                    ProblemKind::RateLimited,
+                    "too many actions for this machine",
+                );
+                return Err(Problem {
+                    retry_after_ms: Some(6_500),
+                    ..problem
+                });
             }
             _ => {}
         }
@@ -216,13 +264,20 @@ impl Actions {
             payload: create.payload.clone(),
             ..messages::action_queued()
         };
-        let Some(key) = &create.idempotency_key else { return Ok(made) };
+        let Some(key) = &create.idempotency_key else {
+            return Ok(made);
+        };
         let mut by_key = self.by_key.lock().unwrap();
-        let (first, action) = by_key.entry(key.clone()).or_insert_with(|| (create.clone(), made));
+        let (first, action) = by_key
+            .entry(key.clone())
+            .or_insert_with(|| (create.clone(), made));
         if first == create {
             Ok(action.clone())
         } else {
-            Err(Problem::new(ProblemKind::Conflict, "this idempotency key was used for another body"))
+            Err(Problem::new(
+                ProblemKind::Conflict,
+                "this idempotency key was used for another body",
+            ))
         }
     }
 
@@ -250,7 +305,10 @@ impl Actions {
             async move {
                 ctx.grant()?.require(domain::access::ACTIONS_READ)?;
                 this.listed.lock().unwrap().push(list);
-                Ok(ActionPage { items: vec![messages::action_ended()], next_cursor: Some("next".into()) })
+                Ok(ActionPage {
+                    items: vec![messages::action_ended()],
+                    next_cursor: Some("next".into()),
+                })
             }
         };
         service.answer(list).await.unwrap();
@@ -259,7 +317,10 @@ impl Actions {
             if get.action_id.0 == id(ELSEWHERE) {
                 return Err(Problem::not_found("action"));
             }
-            Ok(Action { id: get.action_id, ..messages::action_ended() })
+            Ok(Action {
+                id: get.action_id,
+                ..messages::action_ended()
+            })
         };
         service.answer(get).await.unwrap();
         let cancel = |ctx: bus::Context, cancel: ActionCancel| async move {
@@ -271,7 +332,12 @@ impl Actions {
                 action if action == id(DELIVERED) => ActionStatus::Delivered,
                 _ => ActionStatus::Cancelled,
             };
-            Ok(Action { id: cancel.action_id, status, cancel_requested: true, ..messages::action_queued() })
+            Ok(Action {
+                id: cancel.action_id,
+                status,
+                cancel_requested: true,
+                ..messages::action_queued()
+            })
         };
         service.answer(cancel).await.unwrap();
         bus.flush().await.unwrap();
@@ -289,14 +355,19 @@ pub struct Metrics {
 impl Metrics {
     pub async fn answer(self: &Arc<Self>, bus: &Bus, jwks: &Jwks) -> Service {
         let verifier = GrantVerifier::fixed(jwks, "metrics");
-        let service = Service::start(bus, "metrics", Some(verifier)).await.unwrap();
+        let service = Service::start(bus, "metrics", Some(verifier))
+            .await
+            .unwrap();
         let this = self.clone();
         let list = move |ctx: bus::Context, list: MachineList| {
             let this = this.clone();
             async move {
                 ctx.grant()?.require(domain::access::MACHINES_READ)?;
                 this.machines.lock().unwrap().push(list);
-                Ok(MachinePage { items: vec![messages::machine()], next_cursor: None })
+                Ok(MachinePage {
+                    items: vec![messages::machine()],
+                    next_cursor: None,
+                })
             }
         };
         service.answer(list).await.unwrap();
@@ -305,7 +376,10 @@ impl Metrics {
             if get.machine_id.0 == id(ELSEWHERE) {
                 return Err(Problem::not_found("machine"));
             }
-            Ok(Machine { id: get.machine_id, ..messages::machine() })
+            Ok(Machine {
+                id: get.machine_id,
+                ..messages::machine()
+            })
         };
         service.answer(get).await.unwrap();
         let this = self.clone();
@@ -314,7 +388,10 @@ impl Metrics {
             async move {
                 ctx.grant()?.require(domain::access::MACHINES_READ)?;
                 this.samples.lock().unwrap().push(list);
-                Ok(SamplePage { items: vec![messages::sample()], next_cursor: None })
+                Ok(SamplePage {
+                    items: vec![messages::sample()],
+                    next_cursor: None,
+                })
             }
         };
         service.answer(samples).await.unwrap();

@@ -32,13 +32,21 @@ impl Reply {
     }
 
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 
     /// The paths that a refusal names.
     pub fn paths(&self) -> Vec<String> {
-        let errors = self.json()["errors"].as_array().cloned().unwrap_or_default();
-        errors.iter().map(|error| error["path"].as_str().unwrap().to_owned()).collect()
+        let errors = self.json()["errors"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        errors
+            .iter()
+            .map(|error| error["path"].as_str().unwrap().to_owned())
+            .collect()
     }
 }
 
@@ -87,8 +95,15 @@ pub fn config(nats: &Nats, patience: Patience, extra: &[(&'static str, &str)]) -
         ("DASHFLEET_LOG", "warn,dashfleet_gateway=info".to_owned()),
         ("DASHFLEET_SHUTDOWN_MS", "3000".to_owned()),
     ];
-    let pairs = base.into_iter().chain(extra.iter().map(|(name, value)| (*name, (*value).to_owned())));
-    Config { patience, ..Config::read(&mut Reader::from_pairs(pairs)).unwrap() }
+    let pairs = base.into_iter().chain(
+        extra
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned())),
+    );
+    Config {
+        patience,
+        ..Config::read(&mut Reader::from_pairs(pairs)).unwrap()
+    }
 }
 
 impl World {
@@ -98,7 +113,11 @@ impl World {
 
     pub async fn with(patience: Patience, extra: &[(&'static str, &str)]) -> Self {
         let nats = Nats::start().await;
-        let (identity, actions, metrics) = (Identity::new(), Arc::<Actions>::default(), Arc::<Metrics>::default());
+        let (identity, actions, metrics) = (
+            Identity::new(),
+            Arc::<Actions>::default(),
+            Arc::<Metrics>::default(),
+        );
         let identity_bus = nats.bus("identity").await;
         let identity_service = identity.answer(&identity_bus).await;
         let jwks = identity.jwks();
@@ -109,7 +128,9 @@ impl World {
         let config = config(&nats, patience, extra);
         let admin = format!("http://{}", config.service.admin_addr);
         let shutdown = Shutdown::new();
-        let running = dashfleet_gateway::start(config, shutdown.clone()).await.unwrap();
+        let running = dashfleet_gateway::start(config, shutdown.clone())
+            .await
+            .unwrap();
         let world = Self {
             base: format!("http://{}", running.http_addr),
             nats,
@@ -131,17 +152,31 @@ impl World {
     /// Waits until `/readyz` says so.
     pub async fn ready(&self) {
         eventually("the gateway is ready", Duration::from_secs(10), || async {
-            let reply = self.client.get(format!("{}/readyz", self.admin)).send().await.ok()?;
+            let reply = self
+                .client
+                .get(format!("{}/readyz", self.admin))
+                .send()
+                .await
+                .ok()?;
             reply.status().is_success().then_some(())
         })
         .await;
     }
 
     /// A request with the good key unless a header says otherwise.
-    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &[u8])], body: impl Into<reqwest::Body>) -> Reply {
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &[u8])],
+        body: impl Into<reqwest::Body>,
+    ) -> Reply {
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
         let mut map = HeaderMap::new();
-        map.insert("authorization", HeaderValue::from_str(&format!("Bearer {GOOD}")).unwrap());
+        map.insert(
+            "authorization",
+            HeaderValue::from_str(&format!("Bearer {GOOD}")).unwrap(),
+        );
         map.insert("content-type", HeaderValue::from_static("application/json"));
         let mut named: Vec<HeaderName> = Vec::new();
         for (name, value) in headers {
@@ -154,10 +189,21 @@ impl World {
                 map.append(name, HeaderValue::from_bytes(value).unwrap());
             }
         }
-        let request = self.client.request(method, format!("{}{path}", self.base)).headers(map).body(body);
-        let reply = request.send().await.unwrap_or_else(|error| panic!("{path}: {error:?}"));
+        let request = self
+            .client
+            .request(method, format!("{}{path}", self.base))
+            .headers(map)
+            .body(body);
+        let reply = request
+            .send()
+            .await
+            .unwrap_or_else(|error| panic!("{path}: {error:?}"));
         let (status, headers) = (reply.status().as_u16(), reply.headers().clone());
-        Reply { status, headers, text: reply.text().await.unwrap() }
+        Reply {
+            status,
+            headers,
+            text: reply.text().await.unwrap(),
+        }
     }
 
     pub async fn get(&self, path: &str) -> Reply {
@@ -166,8 +212,13 @@ impl World {
 
     /// With this credential instead of the good key; none when it is empty.
     pub async fn get_as(&self, credential: &str, path: &str) -> Reply {
-        let value = if credential.is_empty() { String::new() } else { format!("Bearer {credential}") };
-        self.send("GET", path, &[("authorization", value.as_bytes())], "").await
+        let value = if credential.is_empty() {
+            String::new()
+        } else {
+            format!("Bearer {credential}")
+        };
+        self.send("GET", path, &[("authorization", value.as_bytes())], "")
+            .await
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Reply {
@@ -190,7 +241,12 @@ impl World {
     }
 
     pub async fn revoked(&self, credential: CredentialId) {
-        self.event("key", "revoked", serde_json::json!({ "credential": credential })).await;
+        self.event(
+            "key",
+            "revoked",
+            serde_json::json!({ "credential": credential }),
+        )
+        .await;
     }
 
     /// Identity stops answering.

@@ -1,5 +1,7 @@
 //! Who may connect to a real nats-server.
 
+use std::time::Duration;
+
 use nkeys::KeyPair;
 use serde_json::json;
 use testkit::eventually;
@@ -97,7 +99,7 @@ async fn a_revoked_key_is_refused_by_every_replica() {
     assert!(RawAgent::connect(&world.nats, &key).await.is_ok());
     world.revoke(enrolled.machine_id).await.unwrap();
     // The other replica hears of it in milliseconds.
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     for _ in 0..20 {
         assert!(RawAgent::connect(&world.nats, &key).await.is_err());
     }
@@ -149,7 +151,7 @@ async fn agents_come_back_by_themselves_when_the_server_does() {
     world.nats.kill_and_restart().await;
     eventually(
         "the agent came back",
-        std::time::Duration::from_secs(60),
+        Duration::from_secs(60),
         || async {
             let state = bus.state().borrow().clone();
             (state == bus::BusState::Connected(2)).then_some(())

@@ -31,6 +31,9 @@ impl Nats {
         let (port, websocket_port) = (free_port(), free_port());
         let (pid, keeper) = launch(&folder, port, websocket_port);
         let server = Self { folder, port, websocket_port, pid, _keeper: keeper };
+        // A client that finds nobody listening waits up to a second before it tries again.
+        let listens = || async { tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok() };
+        drop(crate::eventually("nats-server listens", Duration::from_secs(10), listens).await);
         let bus = server.bus("bootstrap").await;
         bus.ensure_streams(1).await.expect("streams");
         bus.drain().await;

@@ -17,7 +17,7 @@ use crate::app::Standing;
 // filter that is absent costs nothing and the place in the list is an index condition.
 
 /// By name.
-const PAGE_BY_HOSTNAME: &str = "
+pub const PAGE_BY_HOSTNAME: &str = "
     SELECT m.id, m.hostname FROM metrics.machines m
     WHERE ($1::text IS NULL OR m.status = $1)
         AND ($2::text IS NULL OR EXISTS (SELECT 1 FROM metrics.latest l WHERE l.org_id = m.org_id AND l.machine_id = m.id AND l.health_status = $2))
@@ -25,7 +25,7 @@ const PAGE_BY_HOSTNAME: &str = "
         AND ($7::text IS NULL OR (m.hostname, m.id) > ($7, $8))
     ORDER BY m.hostname, m.id LIMIT $9";
 /// By name, the last first.
-const PAGE_BY_HOSTNAME_DESC: &str = "
+pub const PAGE_BY_HOSTNAME_DESC: &str = "
     SELECT m.id, m.hostname FROM metrics.machines m
     WHERE ($1::text IS NULL OR m.status = $1)
         AND ($2::text IS NULL OR EXISTS (SELECT 1 FROM metrics.latest l WHERE l.org_id = m.org_id AND l.machine_id = m.id AND l.health_status = $2))
@@ -33,7 +33,7 @@ const PAGE_BY_HOSTNAME_DESC: &str = "
         AND ($7::text IS NULL OR (m.hostname, m.id) < ($7, $8))
     ORDER BY m.hostname DESC, m.id DESC LIMIT $9";
 /// By when it was last seen, the longest ago first.
-const PAGE_BY_LAST_SEEN: &str = "
+pub const PAGE_BY_LAST_SEEN: &str = "
     SELECT m.id, l.last_seen_at FROM metrics.latest l JOIN metrics.machines m ON m.org_id = l.org_id AND m.id = l.machine_id
     WHERE ($1::text IS NULL OR m.status = $1)
         AND ($2::text IS NULL OR l.health_status = $2)
@@ -41,7 +41,7 @@ const PAGE_BY_LAST_SEEN: &str = "
         AND ($7::timestamptz IS NULL OR (l.last_seen_at, l.machine_id) > ($7, $8))
     ORDER BY l.last_seen_at, l.machine_id LIMIT $9";
 /// By when it was last seen, the latest first.
-const PAGE_BY_LAST_SEEN_DESC: &str = "
+pub const PAGE_BY_LAST_SEEN_DESC: &str = "
     SELECT m.id, l.last_seen_at FROM metrics.latest l JOIN metrics.machines m ON m.org_id = l.org_id AND m.id = l.machine_id
     WHERE ($1::text IS NULL OR m.status = $1)
         AND ($2::text IS NULL OR l.health_status = $2)
@@ -49,7 +49,7 @@ const PAGE_BY_LAST_SEEN_DESC: &str = "
         AND ($7::timestamptz IS NULL OR (l.last_seen_at, l.machine_id) < ($7, $8))
     ORDER BY l.last_seen_at DESC, l.machine_id DESC LIMIT $9";
 /// By health, the unknown and the worst first.
-const PAGE_BY_HEALTH: &str = "
+pub const PAGE_BY_HEALTH: &str = "
     SELECT m.id, l.health_score FROM metrics.latest l JOIN metrics.machines m ON m.org_id = l.org_id AND m.id = l.machine_id
     WHERE ($1::text IS NULL OR m.status = $1)
         AND ($2::text IS NULL OR l.health_status = $2)
@@ -57,7 +57,7 @@ const PAGE_BY_HEALTH: &str = "
         AND ($7::smallint IS NULL OR (l.health_score, l.machine_id) > ($7, $8))
     ORDER BY l.health_score, l.machine_id LIMIT $9";
 /// By health, the best first.
-const PAGE_BY_HEALTH_DESC: &str = "
+pub const PAGE_BY_HEALTH_DESC: &str = "
     SELECT m.id, l.health_score FROM metrics.latest l JOIN metrics.machines m ON m.org_id = l.org_id AND m.id = l.machine_id
     WHERE ($1::text IS NULL OR m.status = $1)
         AND ($2::text IS NULL OR l.health_status = $2)
@@ -65,7 +65,7 @@ const PAGE_BY_HEALTH_DESC: &str = "
         AND ($7::smallint IS NULL OR (l.health_score, l.machine_id) < ($7, $8))
     ORDER BY l.health_score DESC, l.machine_id DESC LIMIT $9";
 /// Machines in full.
-const DETAILS: &str = "
+pub const DETAILS: &str = "
     SELECT m.id, m.hostname, m.status, m.quarantine_reason, m.presence_reason, m.labels, m.inventory, m.enrolled_at, l.last_seen_at, l.sample
     FROM metrics.machines m JOIN metrics.latest l ON l.org_id = m.org_id AND l.machine_id = m.id
     WHERE m.id = ANY ($1)";

@@ -51,7 +51,7 @@ const DECIDE: &str = r#"
     SELECT org_id, id, online, presence_version, presence_at, presence_reason, status FROM came"#;
 
 /// Whether somebody's grace is over: asked without the lock.
-const ANY_DUE: &str = "SELECT EXISTS (SELECT 1 FROM metrics.machines WHERE offline_due_at <= now())";
+pub const ANY_DUE: &str = "SELECT EXISTS (SELECT 1 FROM metrics.machines WHERE offline_due_at <= now())";
 
 /// Turns machines offline whose grace is over, with their events. What the agent said when it stopped of its own
 /// will, during the session that ended last, is the reason; else how that session ended.
@@ -79,7 +79,7 @@ const SET_OFFLINE: &str = r#"
     SELECT org_id, id, online, presence_version, presence_at, presence_reason, status FROM went"#;
 
 /// Presence that changed after a version, in the order of commit.
-const CHANGES: &str = "SELECT org_id, id, online, presence_version FROM metrics.machines WHERE presence_version > $1 ORDER BY presence_version LIMIT $2";
+pub const CHANGES: &str = "SELECT org_id, id, online, presence_version FROM metrics.machines WHERE presence_version > $1 ORDER BY presence_version LIMIT $2";
 
 /// How many machines are online.
 const COUNT_ONLINE: &str = "SELECT count(*) FROM metrics.machines WHERE online";

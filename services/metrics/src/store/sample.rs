@@ -18,7 +18,7 @@ use crate::metrics::{Measure, Metrics};
 
 /// Writes the messages of several machines: their samples, and the latest of each where it is newer. One statement
 /// is one round trip and one commit. `place` numbers the messages; each has at most one machine, and each machine one.
-const WRITE: &str = r"
+pub const WRITE: &str = r"
     WITH message AS (
         SELECT t.place, t.org_id, t.machine_id, t.at, t.sample, t.score, t.status,
             m.id IS NOT NULL AS known, m.revoked_at IS NOT NULL AS revoked
@@ -51,7 +51,7 @@ const WRITE: &str = r"
     ORDER BY m.place";
 
 /// The samples of a machine from one time to before another, oldest first.
-const LIST: &str = "SELECT at, body FROM metrics.samples WHERE machine_id = $1 AND at >= $2 AND at < $3 ORDER BY at LIMIT $4";
+pub const LIST: &str = "SELECT at, body FROM metrics.samples WHERE machine_id = $1 AND at >= $2 AND at < $3 ORDER BY at LIMIT $4";
 
 /// One message of one machine, ready to be written.
 #[derive(Debug)]

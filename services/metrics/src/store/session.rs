@@ -56,12 +56,12 @@ const CLOSE_OF_SERVER: &str = "
     WHERE s.org_id = c.org_id AND s.machine_id = c.machine_id AND s.server_id = $1 AND s.cid = c.cid
     RETURNING s.org_id, s.machine_id";
 /// Connections of a server that its list does not show, although they were recorded before it was asked for.
-const MISSING: &str = "
+pub const MISSING: &str = "
     SELECT s.org_id, s.machine_id, s.cid, s.started_at FROM metrics.sessions s
     WHERE s.server_id = $1 AND s.closed_at IS NULL AND s.recorded_at < $2
         AND NOT EXISTS (SELECT 1 FROM unnest($3::bigint[]) AS listed(cid) WHERE listed.cid = s.cid)";
 /// Connections that a list shows and that are not recorded, or whose end was inferred. By their place in the list.
-const UNRECORDED: &str = "
+pub const UNRECORDED: &str = "
     SELECT t.place FROM unnest($2::uuid[], $3::uuid[], $4::bigint[]) WITH ORDINALITY AS t(org_id, machine_id, cid, place)
     LEFT JOIN metrics.sessions s ON s.org_id = t.org_id AND s.machine_id = t.machine_id AND s.server_id = $1 AND s.cid = t.cid
     WHERE s.cid IS NULL OR s.inferred";

@@ -127,8 +127,12 @@ impl World {
     }
 
     pub fn grant(&self, org: OrgId, role: Role) -> String {
+        self.sign(&self.claims(org, role))
+    }
+
+    pub fn claims(&self, org: OrgId, role: Role) -> Grant {
         let now = Timestamp::now().millis() / 1_000;
-        let grant = Grant {
+        Grant {
             iss: ISSUER.into(),
             org,
             sub: Uuid::now_v7(),
@@ -139,8 +143,7 @@ impl World {
             credential: CredentialId::new(),
             iat: now,
             exp: now + 300,
-        };
-        self.sign(&grant)
+        }
     }
 
     pub fn sign(&self, grant: &Grant) -> String {

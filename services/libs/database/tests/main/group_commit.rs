@@ -13,6 +13,9 @@ use uuid::Uuid;
 
 use crate::probe::{Fate, Item, Probe, Tallies, Tally, in_one, submit_all};
 
+/// How many cases are tried.
+const CASES: u32 = 40;
+/// How many keys there are.
 const KEYS: i32 = 12;
 
 /// What is wrong with an item, if anything.
@@ -48,6 +51,15 @@ impl Fault {
     }
 }
 
+/// How connections end.
+#[derive(Clone, Copy, Debug)]
+enum Cut {
+    /// The server ends them, and what they were doing.
+    Killed,
+    /// The server knows nothing of it, and goes on.
+    Severed,
+}
+
 /// Two replicas' items, and what happens while they are written.
 #[derive(Clone, Debug)]
 struct Case {
@@ -55,8 +67,8 @@ struct Case {
     right: Vec<(i32, Fault)>,
     /// A stranger locks the keys in descending order.
     stranger: bool,
-    /// Milliseconds between two cuts of every connection; empty: none.
-    cuts: Vec<u64>,
+    /// What happens to every connection in the middle of a write, and how many tenths of a millisecond before that.
+    cuts: Vec<(Cut, u64)>,
     one_statement: bool,
 }
 
@@ -71,7 +83,8 @@ fn items() -> impl Strategy<Value = Vec<(i32, Fault)>> {
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    let cuts = prop_oneof![1 => Just(Vec::new()), 1 => prop::collection::vec(0..12u64, 1..4)];
+    let cut = prop_oneof![Just(Cut::Killed), Just(Cut::Severed)];
+    let cuts = prop_oneof![1 => Just(Vec::new()), 1 => prop::collection::vec((cut, 0..30u64), 1..4)];
     (items(), items(), any::<bool>(), cuts, any::<bool>())
         .prop_map(|(left, right, stranger, cuts, one_statement)| Case { left, right, stranger, cuts, one_statement })
 }
@@ -136,12 +149,15 @@ async fn run<const ONE: bool>(probe: &Probe, admin_url: &str, case: &Case) -> Re
     let (left_items, right_items) = (made(&case.left, 0), made(&case.right, RIGHT));
     let stranger = case.stranger.then(|| tokio::spawn(stranger(admin_url.to_owned())));
     let cutting = async {
-        let mut cut = 0;
-        for pause in &case.cuts {
-            tokio::time::sleep(Duration::from_millis(*pause)).await;
-            cut += probe.cut().await;
+        for (cut, pause) in &case.cuts {
+            let end = Instant::now() + Duration::from_millis(60);
+            while !probe.is_writing().await && Instant::now() < end {}
+            tokio::time::sleep(Duration::from_micros(pause * 100)).await;
+            match cut {
+                Cut::Killed => _ = probe.cut().await,
+                Cut::Severed => probe.sever(),
+            }
         }
-        cut
     };
     let ((left_answers, left_again), (right_answers, right_again), _) =
         tokio::join!(deliver(&left, &left_items), deliver(&right, &right_items), cutting);
@@ -196,19 +212,47 @@ fn each_item_is_answered_and_applied_once_in_order_whatever_happens() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_all().build().unwrap();
     let probe = runtime.block_on(Probe::new());
     let admin_url = runtime.block_on(testkit::Postgres::shared()).admin_url(&probe.database.name);
-    let config = Config { cases: 40, failure_persistence: None, max_shrink_iters: 60, ..Config::default() };
+    let config = Config { cases: CASES, failure_persistence: None, max_shrink_iters: 60, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let outcome = runner.run(&cases(), |case| {
         runtime.block_on(async {
             if case.one_statement { run::<true>(&probe, &admin_url, &case).await } else { run::<false>(&probe, &admin_url, &case).await }
         })
     });
-    let (deadlocks, lost) = (probe.trouble.deadlocks.load(Ordering::Relaxed), probe.trouble.lost.load(Ordering::Relaxed));
-    println!("group commit: 40 cases, {deadlocks} deadlocks, {lost} lost connections, {} handed in again", RETRIED.load(Ordering::Relaxed));
+    let [deadlocks, lost, repeated] =
+        [&probe.trouble.deadlocks, &probe.trouble.lost, &probe.trouble.repeated].map(|count| count.load(Ordering::Relaxed));
+    let retried = RETRIED.load(Ordering::Relaxed);
+    println!("group commit: {CASES} cases, {deadlocks} deadlocks, {lost} lost connections, {repeated} found applied, {retried} handed in again");
     if let Err(error) = outcome {
         panic!("{error}");
     }
     assert!(deadlocks > 0 && lost > 0, "nothing happened to the database");
+}
+
+/// Loses the connection while the server commits, which it does to its end, and sees what the answers are.
+async fn lose_the_commit<const ONE: bool>(keys: i32, items: i32) {
+    let probe = Probe::new().await;
+    let (_, commits) = probe.replica::<ONE>();
+    let items: Vec<Item> =
+        (0..items).map(|number| Item { key: number % keys, id: Uuid::new_v4(), number, value: "5".into() }).collect();
+    let (answers, ()) = tokio::join!(submit_all(&commits, &items), async {
+        testkit::eventually("the server commits", Duration::from_secs(5), || async { probe.is_writing().await.then_some(()) }).await;
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        probe.sever();
+    });
+    let repeated = probe.trouble.repeated.load(Ordering::Relaxed);
+    assert_eq!(repeated, items.len(), "the commit was not lost");
+    assert!(answers.iter().all(|answer| *answer == Ok(Fate::Repeated)), "{answers:?}");
+    let counts: i32 = probe.tallies().await.values().map(|tally| tally.count).sum();
+    assert_eq!(usize::try_from(counts).unwrap(), items.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_whose_outcome_is_unknown_is_run_again_with_the_same_ids() {
+    // A statement alone; a transaction of several waves; a batch of several statements.
+    lose_the_commit::<true>(100, 100).await;
+    lose_the_commit::<true>(20, 100).await;
+    lose_the_commit::<false>(100, 100).await;
 }
 
 /// The same keys from two replicas, in every order.

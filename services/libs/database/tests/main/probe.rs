@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use database::group_commit::Written;
 use database::{Batch, DatabaseError, GroupCommit, Pools};
 use sqlx::{Connection, Executor, PgConnection, PgPool, Row};
 use testkit::{Postgres, TestDatabase};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::broadcast;
 use uuid::Uuid;
 
-/// One row for each key, and one for each item that was ever applied.
+/// One row for each key, and one for each item that was ever applied. Some of them take their time to commit, so that
+/// a connection can be lost just then.
 const SCHEMA: &str = "
     CREATE SCHEMA probe;
     CREATE TABLE probe.tallies (
@@ -25,6 +29,12 @@ const SCHEMA: &str = "
         value integer NOT NULL CONSTRAINT seen_not_thirteen CHECK (value <> 13),
         xid xid8 NOT NULL DEFAULT pg_current_xact_id()
     );
+    CREATE FUNCTION probe.dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        PERFORM pg_sleep(0.001);
+        RETURN NULL;
+    END $$;
+    CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT ON probe.seen DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW WHEN (NEW.value % 5 = 0) EXECUTE FUNCTION probe.dawdle();
     GRANT USAGE ON SCHEMA probe TO df_action_system;
     GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA probe TO df_action_system;";
 
@@ -74,11 +84,13 @@ pub enum Fate {
     Repeated,
 }
 
-/// How often the server answered a write with a deadlock, or not at all.
+/// How often the server answered a write with a deadlock, or not at all, and how many items were found applied by
+/// a run before whose outcome was unknown.
 #[derive(Debug, Default)]
 pub struct Trouble {
     pub deadlocks: AtomicUsize,
     pub lost: AtomicUsize,
+    pub repeated: AtomicUsize,
 }
 
 /// The batch under test, as one statement or as two.
@@ -108,7 +120,11 @@ impl<const ONE: bool> Batch for Tallies<ONE> {
                 Err(sqlx::Error::Io(_)) => {
                     self.0.lost.fetch_add(1, Ordering::Relaxed);
                 }
-                _ => {}
+                Ok(fates) => {
+                    let repeated = fates.iter().filter(|fate| **fate == Fate::Repeated).count();
+                    self.0.repeated.fetch_add(repeated, Ordering::Relaxed);
+                }
+                Err(_) => {}
             }
             written
         })
@@ -165,6 +181,7 @@ pub struct Probe {
     pub database: TestDatabase,
     pub admin: PgPool,
     pub trouble: Arc<Trouble>,
+    wire: Wire,
 }
 
 impl Probe {
@@ -177,7 +194,8 @@ impl Probe {
         let admin = PgPool::connect(&postgres.admin_url(&database.name)).await.unwrap();
         let alter = format!("ALTER ROLE df_action_system IN DATABASE {} SET deadlock_timeout = '20ms'", database.name);
         admin.execute(sqlx::AssertSqlSafe(alter)).await.unwrap();
-        Self { database, admin, trouble: Arc::default() }
+        let wire = Wire::to(&database.url("df_action_system")).await;
+        Self { database, admin, trouble: Arc::default(), wire }
     }
 
     /// A replica: pools of its own, and a running committer.
@@ -189,7 +207,7 @@ impl Probe {
     }
 
     pub fn pools(&self, connections: u32) -> Pools {
-        let (tenant, system) = (self.database.url("df_action"), self.database.url("df_action_system"));
+        let (tenant, system) = (self.database.url("df_action"), self.wire.url.clone());
         Pools::connect("probe", &tenant, &system, connections).unwrap()
     }
 
@@ -213,6 +231,61 @@ impl Probe {
         .fetch_one(&self.admin)
         .await
         .unwrap()
+    }
+
+    /// Loses every connection of the committers, while the server goes on with what it was asked: it may well commit.
+    pub fn sever(&self) {
+        drop(self.wire.sever.send(()));
+    }
+
+    /// Whether the server is writing for a committer now.
+    pub async fn is_writing(&self) -> bool {
+        let active: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'
+             AND application_name LIKE 'dashfleet-probe%'",
+        )
+        .fetch_one(&self.admin)
+        .await
+        .unwrap();
+        active > 0
+    }
+}
+
+/// A wire between committers and the server, which can break on the committers' side alone.
+struct Wire {
+    url: String,
+    sever: broadcast::Sender<()>,
+}
+
+impl Wire {
+    async fn to(url: &str) -> Self {
+        let (head, tail) = url.rsplit_once(':').unwrap();
+        let (port, path) = tail.split_once('/').unwrap();
+        let server: u16 = port.parse().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("{head}:{}/{path}", listener.local_addr().unwrap().port());
+        let (sever, _) = broadcast::channel(1);
+        let signal = sever.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(carry(client, server, signal.subscribe()));
+            }
+        });
+        Self { url, sever }
+    }
+}
+
+async fn carry(mut client: TcpStream, server: u16, mut severed: broadcast::Receiver<()>) {
+    let Ok(mut server) = TcpStream::connect(("127.0.0.1", server)).await else { return };
+    let (Ok(()), Ok(())) = (client.set_nodelay(true), server.set_nodelay(true)) else { return };
+    let broken = tokio::select! {
+        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => false,
+        _ = severed.recv() => true,
+    };
+    drop(client);
+    if broken {
+        // The server is not told for a while.
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

@@ -1,0 +1,194 @@
+//! `enroll` against a server of the test's own that checks the proof as identity does.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use contract::identity::{Enroll, Enrolled, enrollment_message};
+use dashfleet_agent::config::{AgentConfig, EnrollOptions};
+use dashfleet_agent::enroll::enroll;
+use dashfleet_agent::error::AgentError;
+use domain::{DeploymentId, MachineId, OrgId};
+use nkeys::KeyPair;
+use runtime::Reader;
+use serde_json::{Value, json};
+use testkit::Folder;
+
+/// What the server answers, instead of doing its work, and how often.
+type Instead = (u16, Value, u32);
+
+#[derive(Default)]
+struct Server {
+    instead: Option<Instead>,
+    enrolled: HashMap<String, Enrolled>,
+    asked: u32,
+}
+
+/// A server for one test; its address.
+fn serve(instead: Option<Instead>) -> (String, Arc<Mutex<Server>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = Arc::new(Mutex::new(Server { instead, ..Server::default() }));
+    let shared = Arc::clone(&server);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut first = String::new();
+            stream.read_line(&mut first).unwrap();
+            let mut length = 0;
+            loop {
+                let mut line = String::new();
+                stream.read_line(&mut line).unwrap();
+                if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                if line.trim().is_empty() {
+                    break;
+                }
+            }
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).unwrap();
+            let path = first.split_whitespace().nth(1).unwrap();
+            let (status, answer) = shared.lock().unwrap().answer(path, &body);
+            let answer = answer.to_string();
+            let text = format!(
+                "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\nretry-after: 0\r\nconnection: close\r\n\r\n{answer}",
+                answer.len()
+            );
+            stream.get_mut().write_all(text.as_bytes()).unwrap();
+        }
+    });
+    (url, server)
+}
+
+impl Server {
+    fn answer(&mut self, path: &str, body: &[u8]) -> (u16, Value) {
+        self.asked += 1;
+        if let Some((status, answer, left)) = &mut self.instead
+            && *left > 0
+        {
+            *left -= 1;
+            return (*status, answer.clone());
+        }
+        match path {
+            "/api/v1/agents/enroll/challenge" => (200, json!({ "challenge": "c-1", "expiresAt": "2030-01-01T00:00:00Z" })),
+            "/api/v1/agents/enroll" => {
+                let request: Enroll = serde_json::from_slice(body).unwrap();
+                let message = enrollment_message(&request.challenge, &request.token, &request.public_key);
+                let key = KeyPair::from_public_key(&request.public_key).unwrap();
+                key.verify(&message, &STANDARD.decode(&request.signature).unwrap()).expect("the proof holds");
+                assert!(!request.hostname.is_empty() && request.inventory.cpu_cores > 0 && request.inventory.memory_total > 0);
+                assert_eq!(request.labels.get("env").map(String::as_str), Some("prod"));
+                let enrolled = self.enrolled.entry(request.public_key).or_insert_with(|| Enrolled {
+                    organization_id: OrgId::new(),
+                    machine_id: MachineId::new(),
+                    deployment_id: DeploymentId::new(),
+                    nats_urls: vec!["nats://127.0.0.1:1".into()],
+                    nats_ca: None,
+                    action_keys: vec![KeyPair::new_service().public_key()],
+                });
+                (201, serde_json::to_value(enrolled).unwrap())
+            }
+            other => (404, json!({ "title": format!("no {other}") })),
+        }
+    }
+}
+
+fn config(folder: &Folder) -> (AgentConfig, PathBuf) {
+    let machine_id = folder.path().join("machine-id");
+    std::fs::write(&machine_id, "0123456789abcdef\n").unwrap();
+    let state = folder.path().join("state");
+    let mut reader = Reader::from_pairs([
+        ("DASHFLEET_AGENT_STATE", state.display().to_string()),
+        ("DASHFLEET_AGENT_MACHINE_ID", machine_id.display().to_string()),
+    ]);
+    (AgentConfig::read(&mut reader).unwrap(), state)
+}
+
+fn options(url: &str) -> EnrollOptions {
+    EnrollOptions { url: url.into(), token: "dfe_token".into(), state: None, labels: vec!["env=prod".into()] }
+}
+
+#[tokio::test]
+async fn a_machine_proves_its_key_and_takes_its_place() {
+    let folder = Folder::new("enrol");
+    let (config, state) = config(&folder);
+    let (url, server) = serve(None);
+    let enrolment = enroll(&config, &options(&format!("{url}/"))).await.unwrap();
+    assert_eq!(enrolment.url, url);
+    let seed = std::fs::read_to_string(state.join("seed.nk")).unwrap();
+    assert_eq!(KeyPair::from_seed(seed.trim()).unwrap().public_key(), enrolment.public_key);
+    // Enrolled is enrolled: nobody is asked again.
+    let asked = server.lock().unwrap().asked;
+    assert_eq!(enroll(&config, &options(&url)).await.unwrap(), enrolment);
+    assert_eq!(server.lock().unwrap().asked, asked);
+    let elsewhere = enroll(&config, &options("http://127.0.0.1:9")).await.unwrap_err();
+    assert_eq!(elsewhere.code(), 73);
+}
+
+#[tokio::test]
+async fn a_repetition_after_a_crash_is_the_same_machine() {
+    let folder = Folder::new("enrol");
+    let (config, state) = config(&folder);
+    let (url, server) = serve(None);
+    let first = enroll(&config, &options(&url)).await.unwrap();
+    // The crash: the server knows, and the answer was not kept.
+    std::fs::remove_file(state.join("enrolment.json")).unwrap();
+    let second = enroll(&config, &options(&url)).await.unwrap();
+    assert_eq!(first, second);
+    assert_eq!(server.lock().unwrap().enrolled.len(), 1);
+}
+
+#[tokio::test]
+async fn a_refusal_is_shown_in_the_servers_words() {
+    let problem = json!({
+        "type": "about:blank", "title": "Forbidden", "status": 403, "detail": "the enrolment token has expired",
+        "errors": [{ "path": "token", "message": "expired at noon" }]
+    });
+    let folder = Folder::new("enrol");
+    let (config, state) = config(&folder);
+    let (url, _) = serve(Some((403, problem, 1)));
+    let error = enroll(&config, &options(&url)).await.unwrap_err();
+    assert_eq!(error.code(), 66);
+    let words = error.to_string();
+    assert!(words.contains("the enrolment token has expired") && words.contains("token: expired at noon"), "{words}");
+    assert!(state.join("seed.nk").exists() && !state.join("enrolment.json").exists());
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_for_a_moment_is_asked_again() {
+    let folder = Folder::new("enrol");
+    let (config, _) = config(&folder);
+    let (url, server) = serve(Some((503, json!({ "detail": "starting" }), 2)));
+    enroll(&config, &options(&url)).await.unwrap();
+    assert_eq!(server.lock().unwrap().asked, 4);
+    let (url, _) = serve(Some((503, json!({ "detail": "starting" }), 99)));
+    let other = Folder::new("enrol");
+    let error = enroll(&self::config(&other).0, &options(&url)).await.unwrap_err();
+    assert!(matches!(&error, AgentError::Unreachable(words) if words.contains("starting")), "{error}");
+    assert_eq!(error.code(), 75);
+}
+
+#[tokio::test]
+async fn a_copied_folder_does_not_enrol_and_wrong_options_are_named() {
+    let folder = Folder::new("enrol");
+    let (config, _) = config(&folder);
+    for (change, said) in [
+        (EnrollOptions { url: "ftp://x".into(), ..options("") }, "--url"),
+        (EnrollOptions { url: "nonsense".into(), ..options("") }, "--url"),
+        (EnrollOptions { labels: vec!["env".into()], ..options("http://x") }, "--label env"),
+        (EnrollOptions { labels: vec!["e nv=1".into()], ..options("http://x") }, "labels.e nv"),
+        (EnrollOptions { labels: vec!["a=1".into(), "a=2".into()], ..options("http://x") }, "twice"),
+    ] {
+        let error = enroll(&config, &change).await.unwrap_err();
+        assert_eq!(error.code(), 64);
+        assert!(error.to_string().contains(said), "{error}");
+    }
+    let (url, _) = serve(None);
+    enroll(&config, &options(&url)).await.unwrap();
+    std::fs::write(config.machine_id.as_ref().unwrap(), "another").unwrap();
+    assert_eq!(enroll(&config, &options(&url)).await.unwrap_err().code(), 67);
+}

@@ -1,0 +1,77 @@
+//! The state folder: one agent, this machine, keys that nobody else reads.
+
+use std::os::unix::fs::PermissionsExt;
+
+use dashfleet_agent::app::execution_log::ExecutionLog;
+use dashfleet_agent::engine::Work;
+use dashfleet_agent::journal::record::Key;
+use dashfleet_agent::state::StateFolder;
+use dashfleet_agent::state::enrolment::MachineKey;
+use dashfleet_agent::state::seal::Seal;
+use domain::ActionId;
+use domain::action::{ActionKind, Payload};
+use testkit::Folder;
+
+use super::task::time;
+
+#[test]
+fn only_one_agent_uses_a_folder() {
+    let folder = Folder::new("state");
+    let held = StateFolder::take(folder.path(), true).unwrap();
+    let error = StateFolder::take(folder.path(), true).unwrap_err();
+    assert_eq!(error.code(), 69);
+    assert!(error.to_string().contains("another agent process"), "{error}");
+    drop(held);
+    assert!(StateFolder::take(folder.path(), false).is_ok());
+}
+
+#[test]
+fn the_seed_is_made_once_and_only_its_owner_reads_it() {
+    let folder = Folder::new("state");
+    let state = StateFolder::take(&folder.path().join("new"), true).unwrap();
+    let mode = |name: &str| std::fs::metadata(state.file(name)).unwrap().permissions().mode() & 0o7777;
+    assert!(MachineKey::read(&state).unwrap().is_none());
+    let key = MachineKey::read_or_make(&state).unwrap();
+    assert_eq!(mode("seed.nk"), 0o600);
+    assert_eq!(mode("."), 0o700);
+    assert_eq!(MachineKey::read_or_make(&state).unwrap().pair.public_key(), key.pair.public_key());
+    assert!(!format!("{key:?}").contains(&key.seed), "it is not shown by accident either");
+}
+
+#[test]
+fn a_folder_works_on_the_machine_that_made_it() {
+    let folder = Folder::new("state");
+    let state = StateFolder::take(folder.path(), true).unwrap();
+    let here = Seal::of("machine-a", Some("hardware-a"));
+    here.apply(&state).unwrap();
+    here.apply(&state).unwrap();
+    // Who may not read the hardware's id is still on the same machine.
+    Seal::of("machine-a", None).apply(&state).unwrap();
+    for (machine, hardware, said) in
+        [("machine-b", Some("hardware-a"), "machine-id differs"), ("machine-a", Some("hardware-b"), "hardware UUID")]
+    {
+        let error = Seal::of(machine, hardware).apply(&state).unwrap_err();
+        assert_eq!(error.code(), 67);
+        assert!(error.to_string().contains(said), "{error}");
+    }
+    let text = std::fs::read_to_string(state.file("seal.json")).unwrap();
+    assert!(!text.contains("machine-a"), "only hashes are kept");
+}
+
+#[test]
+fn the_execution_log_has_a_line_for_each_execution_and_is_bounded() {
+    let folder = Folder::new("log");
+    let path = folder.path().join("execution.log");
+    let key = Key { action: ActionId::new(), attempt: 1 };
+    let work = |seq| Work { key, seq, payload: Payload::Ping, kind: ActionKind::Ping, traceparent: None };
+    for seq in 1..=20 {
+        // Opened anew each time, as after a crash.
+        ExecutionLog::open(&path, 1_024).unwrap().note(&work(seq), time(seq)).unwrap();
+    }
+    let old = std::fs::read_to_string(folder.path().join("execution.log.1")).unwrap();
+    let new = std::fs::read_to_string(&path).unwrap();
+    assert!(old.len() <= 1_024 && new.len() <= 1_024);
+    let line: serde_json::Value = serde_json::from_str(new.lines().last().unwrap()).unwrap();
+    let expected = serde_json::json!({ "at": time(20), "action": key.action, "attempt": 1, "seq": 20, "kind": "ping" });
+    assert_eq!(line, expected);
+}

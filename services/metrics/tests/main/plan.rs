@@ -1,0 +1,98 @@
+//! Plans: with ten thousand machines in an organisation among others, the hot questions are answered by indexes.
+
+use contract::metrics::SERVICE;
+use dashfleet_metrics::Timing;
+use dashfleet_metrics::store::{machine, sample};
+use domain::OrgId;
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection};
+use uuid::Uuid;
+
+use crate::main::world::World;
+
+const FILL_MACHINES: &str = "
+    INSERT INTO metrics.machines (org_id, id, change, hostname, labels, inventory, enrolled_at, online)
+    SELECT $1, gen_random_uuid(), n, 'web-' || n, jsonb_build_object('env', CASE n % 10 WHEN 0 THEN 'test' ELSE 'prod' END, 'n', n::text), '{}', now(), n % 3 <> 0
+    FROM generate_series(1, $2) n";
+const FILL_LATEST: &str = "
+    INSERT INTO metrics.latest (org_id, machine_id, last_seen_at, sample_at, sample, health_score, health_status)
+    SELECT org_id, id, now() - make_interval(secs => change), now(), '{}', change % 101, CASE WHEN change % 101 >= 80 THEN 'OK' WHEN change % 101 >= 60 THEN 'WARN' ELSE 'CRITICAL' END
+    FROM metrics.machines WHERE org_id = $1";
+const FILL_SAMPLES: &str = "
+    INSERT INTO metrics.samples (org_id, machine_id, at, body)
+    SELECT org_id, id, now() - make_interval(hours => h), '{}' FROM metrics.machines, generate_series(0, 150, 10) h WHERE org_id = $1 AND change <= 500";
+
+fn nodes<'a>(plan: &'a Value, found: &mut Vec<&'a Value>) {
+    found.push(plan);
+    for child in plan["Plans"].as_array().into_iter().flatten() {
+        nodes(child, found);
+    }
+}
+
+/// Kind and index of every node that reads a table of any size.
+fn reads(plan: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    nodes(&plan[0]["Plan"], &mut found);
+    found.iter().filter(|node| node["Relation Name"].is_string()).map(|node| format!("{} {}", node["Node Type"].as_str().unwrap(), node["Index Name"].as_str().unwrap_or("-"))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_and_ranges_are_read_by_index() {
+    let world = World::with(Timing::default(), 1).await;
+    let pools = world.database.pools(SERVICE);
+    let orgs: Vec<OrgId> = (0..4).map(|_| OrgId::new()).collect();
+    for org in &orgs {
+        sqlx::query(FILL_MACHINES).bind(org.0).bind(10_000).execute(pools.system()).await.unwrap();
+        sqlx::query(FILL_LATEST).bind(org.0).execute(pools.system()).await.unwrap();
+        sqlx::query(FILL_SAMPLES).bind(org.0).execute(pools.system()).await.unwrap();
+    }
+    let mut owner = sqlx::PgConnection::connect(&world.database.url("df_owner")).await.unwrap();
+    sqlx::raw_sql("ANALYZE metrics.machines; ANALYZE metrics.latest; ANALYZE metrics.samples").execute(&mut owner).await.unwrap();
+    let mut tx = pools.tenant_tx(orgs[1]).await.unwrap();
+    let empty: Vec<String> = Vec::new();
+    let none: Vec<Value> = Vec::new();
+    macro_rules! explain {
+        ($sql:expr, $status:expr, $key:expr) => {{
+            let (plan,): (Value,) = sqlx::query_as(AssertSqlSafe(format!("EXPLAIN (FORMAT JSON) {}", $sql)))
+                .bind($status)
+                .bind(None::<&str>)
+                .bind(serde_json::json!({ "env": "test" }))
+                .bind(&empty)
+                .bind(&empty)
+                .bind(&none)
+                .bind($key)
+                .bind(Some(Uuid::now_v7()))
+                .bind(51_i64)
+                .persistent(false)
+                .fetch_one(&mut *tx)
+                .await
+                .unwrap();
+            reads(&plan)
+        }};
+    }
+    for sql in [machine::PAGE_BY_HOSTNAME, machine::PAGE_BY_HOSTNAME_DESC] {
+        assert_eq!(explain!(sql, None::<&str>, Some("web-5")), ["Index Scan machines_hostname"]);
+        assert_eq!(explain!(sql, None::<&str>, None::<&str>), ["Index Scan machines_hostname"]);
+        assert_eq!(explain!(sql, Some("REVOKED"), None::<&str>), ["Index Scan machines_status"]);
+    }
+    let now = chrono::Utc::now();
+    for sql in [machine::PAGE_BY_LAST_SEEN, machine::PAGE_BY_LAST_SEEN_DESC] {
+        let read = explain!(sql, None::<&str>, Some(now));
+        assert!(read.iter().any(|node| node.contains("latest_last_seen")) && !read.iter().any(|node| node.contains("Seq Scan")), "{read:?}");
+    }
+    for sql in [machine::PAGE_BY_HEALTH, machine::PAGE_BY_HEALTH_DESC] {
+        let read = explain!(sql, None::<&str>, Some(50_i16));
+        assert!(read.iter().any(|node| node.contains("latest_health")) && !read.iter().any(|node| node.contains("Seq Scan")), "{read:?}");
+    }
+    // A range touches the partitions of its days alone, by their keys.
+    let (plan,): (Value,) = sqlx::query_as(AssertSqlSafe(format!("EXPLAIN (FORMAT JSON, ANALYZE) {}", sample::LIST)))
+        .bind(Uuid::now_v7())
+        .bind(now - chrono::Duration::hours(30))
+        .bind(now - chrono::Duration::hours(20))
+        .bind(201_i64)
+        .fetch_one(&mut *tx)
+        .await
+        .unwrap();
+    let read = reads(&plan);
+    assert!((1..=2).contains(&read.len()) && read.iter().all(|node| node.contains("pkey") && !node.contains("Seq")), "{read:?}");
+}
