@@ -71,7 +71,13 @@ impl Policy {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(text: &str, source: &str) -> Result<Self, String> {
-        let file: PolicyFile = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let value: serde_json::Value =
+            serde_json::from_str(text).map_err(|error| error.to_string())?;
+        // A list would be taken for the fields in their order.
+        if !value.is_object() {
+            return Err("is not a JSON object".into());
+        }
+        let file: PolicyFile = serde_json::from_value(value).map_err(|error| error.to_string())?;
         let mut kinds = Vec::new();
         for name in file
             .kinds

@@ -22,7 +22,10 @@ AGENT = LOG | names("AGENT_STATE AGENT_POLICY AGENT_REBOOT AGENT_SAMPLE_MS AGENT
 
 # By program and subcommand: what it cannot do without, and what it reads besides.
 PROGRAMS = {
-    "dashfleet-gateway": Reads(BUS, SERVICE | names("HTTP_ADDR")),
+    "dashfleet-gateway": Reads(
+        BUS,
+        SERVICE | names("HTTP_ADDR TRUSTED_PROXIES FAILED_AUTHENTICATIONS_PER_MINUTE REQUESTS_PER_SECOND"),
+    ),
     "dashfleet-identity": Reads(BUS | DATABASE | names("AGENT_NATS_URLS"), OWNER | names("AGENT_NATS_CA")),
     "dashfleet-identity bootstrap": Reads(
         DATABASE | names("BOOTSTRAP_ADMIN_EMAIL BOOTSTRAP_ADMIN_PASSWORD"),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::clock::Moment;
 use crate::engine::entry::Phase;
 use crate::engine::{Effect, Engine, Mark, RUNNING_MAX, StepWord, Work};
-use crate::journal::Record;
 use crate::journal::record::Key;
+use crate::journal::{Class, Record};
 
 /// What is decided about the next in order.
 enum Decision {
@@ -70,8 +70,13 @@ impl Engine {
                 Decision::Wait
             };
         }
-        if exclusive_waits || self.exclusive.is_some() || self.sequence.known_through() < seq - 1 {
+        // A gap or a delay can last: what is behind may pass. Everything else is a matter of moments.
+        let delayed = self.exclusive.is_some() && self.delays.keys().next().is_some();
+        if exclusive_waits || delayed || self.sequence.known_through() < seq - 1 {
             return Decision::Pass;
+        }
+        if self.exclusive.is_some() || self.may_be_forgotten_before(seq) {
+            return Decision::Wait;
         }
         // It takes the machine or the agent down: what came before it ends first, what comes after waits for it.
         let before = self
@@ -83,6 +88,16 @@ impl Engine {
         } else {
             Decision::Start
         }
+    }
+
+    /// Whether an action before this place is refused and the full disk may not even take the refusal: then it will
+    /// come again, and the place is a gap.
+    fn may_be_forgotten_before(&self, seq: i64) -> bool {
+        let refusals = self.in_flight.iter().filter(|(_, class, _)| *class == Class::Refusal);
+        refusals.flat_map(|(_, _, marks)| marks).any(|mark| match mark {
+            Mark::Ended(key) => self.entries.get(key).is_some_and(|entry| entry.seq < seq),
+            _ => false,
+        })
     }
 
     /// Whether the agent is about to be restarted.

@@ -88,6 +88,8 @@ fn samples_have_strictly_increasing_times() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn the_clock_is_never_below_what_was_signed(
         steps in proptest::collection::vec((any::<bool>(), -50_000..50_000i64, 0..5_000u64, -50_000..50_000i64), 1..40)

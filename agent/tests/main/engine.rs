@@ -369,6 +369,23 @@ fn what_cannot_even_be_refused_was_never_here() {
 }
 
 #[test]
+fn a_place_that_may_be_forgotten_again_is_a_gap() {
+    let mut engine = engine();
+    let (first, second) = (task(1, ActionKind::Restart), task(2, ActionKind::Restart));
+    engine.offer(second.clone(), time(0), moment(1));
+    write_all(&mut engine, 1);
+    engine.cancel(first.clone(), time(0), moment(2));
+    let batches = engine.take_batches();
+    assert_eq!(batches.len(), 1, "the second does not begin on a promise");
+    engine.rejected(batches[0].id, moment(3));
+    write_all(&mut engine, 3);
+    assert!(executed(&engine.take_effects()).is_empty());
+    engine.cancel(first, time(0), moment(4));
+    write_all(&mut engine, 4);
+    assert_eq!(seqs(&engine.take_effects()), [2]);
+}
+
+#[test]
 fn more_than_the_reserve_is_counted_for_is_not_taken() {
     let mut engine = engine();
     // All of them wait: place 1 is missing.

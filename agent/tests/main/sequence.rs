@@ -25,6 +25,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn ranges_say_what_a_set_says(steps in proptest::collection::vec(step(), 0..60)) {
         let key = Key { action: ActionId::new(), attempt: 1 };

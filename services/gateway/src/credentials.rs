@@ -109,6 +109,17 @@ impl fmt::Debug for Credentials {
     }
 }
 
+/// Whose rights may have changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// Everybody's.
+    All,
+    /// Those of one organisation.
+    Organization(OrgId),
+    /// Those of one credential.
+    Credential(CredentialId),
+}
+
 /// What is known about a credential without asking.
 enum Known {
     Good { granted: Arc<Granted>, renew: bool },
@@ -228,13 +239,18 @@ impl Credentials {
             .retain(|entry| entry.granted.credential != credential);
     }
 
-    /// Asks identity again before the next use: of all credentials, or of one organisation's.
-    pub fn doubt(&self, org: Option<OrgId>) {
+    /// Asks identity again before the next use.
+    pub fn doubt(&self, whose: Doubt) {
         let now = Instant::now();
         let mut memory = self.memory();
         memory.doubts += 1;
         memory.granted.retain(|entry| {
-            if org.is_none_or(|org| entry.granted.org == org) {
+            let doubted = match whose {
+                Doubt::All => true,
+                Doubt::Organization(org) => entry.granted.org == org,
+                Doubt::Credential(credential) => entry.granted.credential == credential,
+            };
+            if doubted {
                 entry.fresh_until = now;
             }
             true

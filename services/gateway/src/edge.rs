@@ -21,8 +21,8 @@ use crate::metrics::Metrics;
 use crate::routes::{Known, Routes, UNMATCHED};
 use crate::visit::Visit;
 
-/// The longest user agent in a span.
-const USER_AGENT_MAX_CHARS: usize = 200;
+/// The longest text of the client in a span or a line of the log.
+const SHOWN_MAX_CHARS: usize = 200;
 
 /// The outermost endpoint.
 pub struct Edge<E> {
@@ -39,6 +39,17 @@ struct Facts {
     path: String,
     address: IpAddr,
     began: Instant,
+}
+
+impl Facts {
+    fn shown_path(&self) -> &str {
+        let end = self
+            .path
+            .char_indices()
+            .nth(SHOWN_MAX_CHARS)
+            .map_or(self.path.len(), |(end, _)| end);
+        self.path.get(..end).unwrap_or_default()
+    }
 }
 
 /// Counts a request as under way until it is answered, or until its client goes away and it is dropped.
@@ -99,7 +110,7 @@ impl<E> Edge<E> {
         tracing::info!(
             target: "dashfleet_gateway::access",
             method = %facts.method,
-            path = facts.path,
+            path = facts.shown_path(),
             route,
             status = status.as_u16(),
             duration_ms = took.as_secs_f64() * 1_000.0,
@@ -144,6 +155,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Edge<E> {
                 (!body.is_empty()).then_some(body),
             ));
             request.set_data(visit.clone());
+            // What the framework's own service puts here before its operations; ours are routed by `routes`.
             let query: Vec<(String, String)> = request.params().unwrap_or_default();
             request.set_data(UrlQuery(query));
             let trace_id = bus::trace::current_id()
@@ -177,7 +189,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Edge<E> {
 /// A server span by OpenTelemetry's conventions for HTTP. Queries stay out: they may say what is nobody's business.
 fn span(request: &Request, facts: &Facts) -> Span {
     let agent = text(request.headers(), header::USER_AGENT.as_str()).unwrap_or_default();
-    let agent: String = agent.chars().take(USER_AGENT_MAX_CHARS).collect();
+    let agent: String = agent.chars().take(SHOWN_MAX_CHARS).collect();
     let version = match request.version() {
         Version::HTTP_10 => "1.0",
         Version::HTTP_2 => "2",
@@ -188,7 +200,7 @@ fn span(request: &Request, facts: &Facts) -> Span {
         otel.name = %facts.method,
         otel.kind = "server",
         http.request.method = %facts.method,
-        url.path = facts.path,
+        url.path = facts.shown_path(),
         url.scheme = "http",
         network.protocol.version = version,
         client.address = %facts.address,

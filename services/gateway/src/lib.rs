@@ -111,7 +111,7 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Gatewa
 
     let credentials = Credentials::new(&bus, &config, &metrics);
     revocations::listen(&bus, &credentials, &shutdown);
-    let owners = Owners::new(&bus, &config.patience);
+    let owners = Owners::new(&bus, &credentials, &config.patience);
     let installation = Installation::new(owners.clone(), &config.patience);
     let (router, routes) = routes::build(
         inbound::api(&owners, &credentials, installation),

@@ -1,17 +1,20 @@
 //! Asking the owners, each question with its time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bus::Bus;
-use contract::{Call, Problem};
+use contract::{Call, Problem, ProblemKind};
 
 use crate::caller::Caller;
 use crate::config::Patience;
+use crate::credentials::{Credentials, Doubt};
 
 /// The owners of everything, as the gateway reaches them. Clones share the connection.
 #[derive(Clone, Debug)]
 pub struct Owners {
     bus: Bus,
+    credentials: Arc<Credentials>,
     read: Duration,
     write: Duration,
 }
@@ -19,9 +22,10 @@ pub struct Owners {
 impl Owners {
     /// The owners behind this bus.
     #[must_use]
-    pub fn new(bus: &Bus, patience: &Patience) -> Self {
+    pub fn new(bus: &Bus, credentials: &Arc<Credentials>, patience: &Patience) -> Self {
         Self {
             bus: bus.clone(),
+            credentials: credentials.clone(),
             read: patience.read,
             write: patience.write,
         }
@@ -32,9 +36,7 @@ impl Owners {
     /// # Errors
     /// The owner's refusal, or that it is away.
     pub async fn read<C: Call>(&self, caller: &Caller, question: &C) -> Result<C::Reply, Problem> {
-        self.bus
-            .gateway_call(question, Some(caller.grant()), self.read)
-            .await
+        self.ask(caller, question, self.read).await
     }
 
     /// A change on the caller's behalf.
@@ -42,9 +44,27 @@ impl Owners {
     /// # Errors
     /// The owner's refusal, that it is away, or that the outcome is unknown.
     pub async fn write<C: Call>(&self, caller: &Caller, change: &C) -> Result<C::Reply, Problem> {
-        self.bus
-            .gateway_call(change, Some(caller.grant()), self.write)
-            .await
+        self.ask(caller, change, self.write).await
+    }
+
+    async fn ask<C: Call>(
+        &self,
+        caller: &Caller,
+        call: &C,
+        timeout: Duration,
+    ) -> Result<C::Reply, Problem> {
+        let answer = self
+            .bus
+            .gateway_call(call, Some(caller.grant()), timeout)
+            .await;
+        if let Err(problem) = &answer
+            && problem.kind == ProblemKind::Unauthenticated
+        {
+            // The owner does not take a grant that we remember: its session ended, or its key is no longer used.
+            self.credentials
+                .doubt(Doubt::Credential(caller.credential()));
+        }
+        answer
     }
 
     /// A change on behalf of nobody known: what is asked carries its own proof.

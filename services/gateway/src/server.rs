@@ -14,6 +14,8 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use poem::http::Version;
+use poem::http::header::{CONNECTION, HeaderValue};
 use poem::http::uri::Scheme;
 use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Endpoint, Response};
@@ -152,13 +154,13 @@ where
             let shared = shared.clone();
             async move {
                 let (local, remote) = (LocalAddr(shared.local.into()), RemoteAddr(peer.into()));
+                let version = request.version();
                 let request = (request, local, remote, Scheme::HTTP).into();
                 let mut response = shared.app.get_response(request).await;
-                if shared.stop.is_cancelled() && response.version() < poem::http::Version::HTTP_2 {
-                    response.headers_mut().insert(
-                        poem::http::header::CONNECTION,
-                        poem::http::HeaderValue::from_static("close"),
-                    );
+                if shared.stop.is_cancelled() && version < Version::HTTP_2 {
+                    response
+                        .headers_mut()
+                        .insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<hyper::Response<_>, Infallible>(response.into())
             }

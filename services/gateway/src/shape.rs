@@ -87,7 +87,7 @@ impl Check<'_> {
                 }
             }
             "boolean" if !value.is_boolean() => {
-                self.wrong(path, format!("must be true or false{}", found(value)))
+                self.wrong(path, format!("must be true or false{}", found(value)));
             }
             _ => {}
         }
@@ -122,7 +122,7 @@ impl Check<'_> {
             match &schema.additional_properties {
                 Some(additional) => self.at(additional, &name, field),
                 None if self.strict && !schema.properties.is_empty() => {
-                    self.wrong(&name, "is not a field of this")
+                    self.wrong(&name, "is not a field of this");
                 }
                 None => {}
             }

@@ -21,6 +21,7 @@ pub mod secret;
 pub mod signer;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bus::GrantVerifier;
 use bus::system::SystemBus;
@@ -70,6 +71,7 @@ pub struct App {
     pub(crate) gate: Gate,
     pub(crate) feed: Feed,
     pub(crate) kicker: Kicker,
+    answering: AtomicBool,
     agent_nats_urls: Vec<String>,
     agent_nats_ca: Option<String>,
 }
@@ -88,6 +90,7 @@ impl App {
             gate: Gate::default(),
             feed: Feed::default(),
             kicker: Kicker::new(parts.system, parts.metrics.kicks.clone()),
+            answering: AtomicBool::new(false),
             pools: parts.pools,
             relay: parts.relay,
             metrics: parts.metrics,
@@ -103,12 +106,20 @@ impl App {
         GrantVerifier::fixed(&self.signer.jwks(), contract::identity::SERVICE)
     }
 
-    /// Why the service cannot do its work, apart from the bus; `None` when it can.
+    /// The bus brings questions from now on.
+    pub fn set_answering(&self) {
+        self.answering.store(true, Ordering::Release);
+    }
+
+    /// Why the service cannot do its work, apart from its connections; `None` when it can.
     #[must_use]
     pub fn not_ready(&self) -> Option<String> {
         if !self.feed.database_answers() {
             return Some("the database does not answer".into());
         }
-        (!self.keys.is_loaded()).then(|| "the machines' keys are not loaded yet".into())
+        if !self.keys.is_loaded() {
+            return Some("the machines' keys are not loaded yet".into());
+        }
+        (!self.answering.load(Ordering::Acquire)).then(|| "nothing is answered yet".into())
     }
 }

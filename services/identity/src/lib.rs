@@ -103,6 +103,11 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), IdentityError
     });
     until_shutdown(&shutdown, relaying);
     let service = inbound::serve(&bus, &app).await?;
+    let (subscribed, ready) = (bus.clone(), app.clone());
+    until_shutdown(&shutdown, async move {
+        inbound::settled(&subscribed).await;
+        ready.set_answering();
+    });
 
     shutdown.begun().await;
     let limit = config.service.shutdown;

@@ -27,6 +27,7 @@ use tokio::sync::Notify;
 
 use crate::app::mirror::Mirror;
 use crate::app::readiness::Readiness;
+use crate::app::reconciliation::Tracking;
 use crate::app::timing::Timing;
 use crate::error::MetricsError;
 use crate::metrics::Metrics;
@@ -51,8 +52,8 @@ pub struct App {
     pub readiness: Arc<Readiness>,
     /// Identity's machines.
     pub mirror: Mirror,
-    /// Something was missed: compare with the servers' lists now.
-    pub reconcile: Notify,
+    /// Whether all that happened to connections was heard.
+    pub tracking: Tracking,
     /// A partition is missing: make it now.
     pub maintain: Notify,
     pub(crate) samples: GroupCommit<SampleWrites>,
@@ -73,7 +74,7 @@ impl App {
             metrics,
             timing,
             mirror: Mirror::default(),
-            reconcile: Notify::new(),
+            tracking: Tracking::default(),
             maintain: Notify::new(),
             samples,
             sessions,

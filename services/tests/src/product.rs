@@ -2,10 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
 use crate::api::Api;
+
+/// Whether anything in this process has panicked: then the logs are kept.
+static PANICKED: AtomicBool = AtomicBool::new(false);
+static HOOK: Once = Once::new();
 
 /// A running product.
 #[derive(Debug)]
@@ -20,6 +26,13 @@ impl Product {
     /// When it does not start.
     #[must_use]
     pub fn start(replicas: usize) -> Self {
+        HOOK.call_once(|| {
+            let before = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |panic| {
+                PANICKED.store(true, Ordering::Relaxed);
+                before(panic);
+            }));
+        });
         let folder = std::env::temp_dir().join(format!("dashfleet-product-{}", uuid::Uuid::new_v4().simple()));
         std::fs::create_dir_all(&folder).expect("a folder");
         let product = Self { folder };
@@ -28,7 +41,7 @@ impl Product {
     }
 
     fn xtask(&self, arguments: &[&str]) {
-        let output = Command::new(program("xtask")).args(arguments).arg("--data").arg(&self.folder).current_dir(repository()).output().expect("the launcher");
+        let output = Command::new(program("xtask")).env("DASHFLEET_BUILT", "1").args(arguments).arg("--data").arg(&self.folder).current_dir(repository()).output().expect("the launcher");
         assert!(output.status.success(), "xtask {arguments:?}:\n{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     }
 
@@ -72,11 +85,12 @@ impl Product {
 
 impl Drop for Product {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        let panicked = PANICKED.load(Ordering::Relaxed);
+        if panicked {
             println!("the product's logs are in {}", self.folder.join("logs").display());
         }
         let down = Command::new(program("xtask")).args(["down", "--data"]).arg(&self.folder).current_dir(repository()).output();
-        if !std::thread::panicking() && down.is_ok_and(|output| output.status.success()) {
+        if !panicked && down.is_ok_and(|output| output.status.success()) {
             drop(std::fs::remove_dir_all(&self.folder));
         }
     }

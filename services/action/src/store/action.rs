@@ -18,8 +18,9 @@ const CREATE: &str = "
     ), created AS (
         INSERT INTO action.actions (org_id, id, machine_id, seq, kind, payload, idempotent, status, principal,
             traceparent, not_after, give_up_at, created_at, offered_at, ring_at)
-        SELECT $1, $3, $2, last_seq, $4, $5, $6, 'QUEUED', $7, $8, $9, $10, $11,
-            CASE WHEN offer THEN $11 END, CASE WHEN offer THEN $11 + interval '1 second' END
+        SELECT $1, $3, $2, last_seq, $4, $5, $6, 'QUEUED', $7, $8, $9, $10, $11::timestamptz,
+            CASE WHEN offer THEN $11::timestamptz END,
+            CASE WHEN offer THEN $11::timestamptz + interval '1 second' END
         FROM machine
         RETURNING *
     )
@@ -59,7 +60,7 @@ const CANCEL_NOW: &str = "
 
 const CANCEL_REQUEST: &str = "
     UPDATE action.actions
-    SET cancel_requested_at = $3, version = version + 1, ring_at = $3 + interval '1 second', rings = 0
+    SET cancel_requested_at = $3, version = version + 1, ring_at = $3::timestamptz + interval '1 second', rings = 0
     WHERE org_id = $1 AND id = $2 AND cancel_requested_at IS NULL
     RETURNING *";
 

@@ -53,7 +53,7 @@ const OPEN: &str = "
     ORDER BY seq LIMIT $4";
 
 const OFFERED: &str = "
-    UPDATE action.actions SET offered_at = $3, ring_at = $3 + interval '5 seconds', rings = 1
+    UPDATE action.actions SET offered_at = $3, ring_at = $3::timestamptz + interval '5 seconds', rings = 1
     WHERE org_id = $1 AND id = ANY($2) AND offered_at IS NULL";
 
 /// What is known of a machine.

@@ -10,7 +10,7 @@ use domain::CredentialId;
 use futures::StreamExt;
 use runtime::Shutdown;
 
-use super::Credentials;
+use super::{Credentials, Doubt};
 
 /// What is heard: keys, and people with their sessions.
 const PATTERNS: [&str; 2] = ["df.evt.*.key.*", "df.evt.*.user.*"];
@@ -67,7 +67,7 @@ fn apply(credentials: &Credentials, event: &Event) {
         ("created", _) => {}
         ("revoked", Some(credential)) => credentials.revoke(credential),
         // Something else about a person's or key's rights: ask again before the next use.
-        _ => credentials.doubt(Some(event.org)),
+        _ => credentials.doubt(Doubt::Organization(event.org)),
     }
 }
 
@@ -80,7 +80,7 @@ async fn reconnections(
         if let BusState::Connected(number) = *state.borrow_and_update()
             && number > 1
         {
-            credentials.doubt(None);
+            credentials.doubt(Doubt::All);
         }
         if state.changed().await.is_err() {
             return;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use dashfleet_gateway::Patience;
 use serde_json::json;
+use testkit::eventually;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -144,7 +145,7 @@ async fn slow_clients_are_cut_off() {
             began.elapsed() < Duration::from_millis(limit),
             "{:?}",
             began.elapsed()
-        )
+        );
     };
 
     // It says nothing.
@@ -212,6 +213,41 @@ async fn at_the_end_what_is_under_way_is_answered_and_nothing_new_begins() {
         TcpStream::connect(address).await.is_err(),
         "nobody listens any more"
     );
+}
+
+#[tokio::test]
+async fn readiness_ends_before_the_service_does() {
+    let mut world = World::with(
+        Patience {
+            linger: Duration::from_secs(2),
+            ..patience()
+        },
+        &[],
+    )
+    .await;
+    let running = world.running.take().unwrap();
+    world.shutdown.begin();
+    let ended = tokio::spawn(running.finished());
+    eventually("it is not ready", Duration::from_secs(1), || async {
+        let ready = world
+            .client
+            .get(format!("{}/readyz", world.admin))
+            .send()
+            .await;
+        ready
+            .map_or(true, |reply| !reply.status().is_success())
+            .then_some(())
+    })
+    .await;
+    let mut late = connect(&world).await;
+    late.write_all(b"GET /api/status HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    assert!(
+        response(&mut late).await.starts_with("HTTP/1.1 200"),
+        "who comes now is still served"
+    );
+    ended.await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -360,6 +360,22 @@ async fn the_bus_away_is_unavailable_and_comes_back_by_itself() {
 }
 
 #[tokio::test]
+async fn a_grant_that_an_owner_no_longer_takes_is_not_used_again() {
+    let mut world = World::new().await;
+    assert_eq!(world.get(LIST).await.status, 200);
+    world.identity.rotate();
+    world.owners_start_anew().await;
+    // The owners that left may still be asked for a moment, and then nobody answers.
+    let first = eventually("an owner answers", Duration::from_secs(5), || async {
+        let status = world.get(LIST).await.status;
+        (status != 503).then_some(status)
+    })
+    .await;
+    assert_eq!(first, 401, "signed with a key that is gone");
+    assert_eq!(world.get(LIST).await.status, 200, "exchanged anew");
+}
+
+#[tokio::test]
 async fn after_logging_out_the_token_is_refused_here_at_once() {
     let world = World::new().await;
     assert_eq!(world.get_as("dfa_good", ME).await.status, 200);

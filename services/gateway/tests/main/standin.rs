@@ -38,7 +38,7 @@ fn id(text: &str) -> Uuid {
 
 /// Identity's memory, and what a test turns.
 pub struct Identity {
-    key: KeyPair,
+    key: Mutex<KeyPair>,
     pub org: OrgId,
     pub exchanges: AtomicUsize,
     pub delay: Mutex<Duration>,
@@ -52,7 +52,7 @@ pub struct Identity {
 impl Identity {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
-            key: KeyPair::new_user(),
+            key: Mutex::new(KeyPair::new_user()),
             org: OrgId::new(),
             exchanges: AtomicUsize::new(0),
             delay: Mutex::default(),
@@ -78,7 +78,7 @@ impl Identity {
     }
 
     pub fn jwks(&self) -> Jwks {
-        let (_, public) = nkeys::from_public_key(&self.key.public_key()).unwrap();
+        let (_, public) = nkeys::from_public_key(&self.key.lock().unwrap().public_key()).unwrap();
         let text = |text: &str| text.to_owned();
         Jwks {
             keys: vec![Jwk {
@@ -90,6 +90,11 @@ impl Identity {
                 usage: text("sig"),
             }],
         }
+    }
+
+    /// From now on grants are signed with another key.
+    pub fn rotate(&self) {
+        *self.key.lock().unwrap() = KeyPair::new_user();
     }
 
     fn exchange(&self, credential: &str) -> Result<Exchanged, Problem> {
@@ -129,7 +134,7 @@ impl Identity {
         let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"EdDSA","typ":"JWT","kid":"test"}"#);
         let claims = URL_SAFE_NO_PAD.encode(serde_json::to_vec(grant).unwrap());
         let signed = format!("{header}.{claims}");
-        let signature = self.key.sign(signed.as_bytes()).unwrap();
+        let signature = self.key.lock().unwrap().sign(signed.as_bytes()).unwrap();
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 

@@ -72,7 +72,7 @@ pub struct World {
     pub client: reqwest::Client,
     pub shutdown: Shutdown,
     pub running: Option<Running>,
-    _services: Vec<Service>,
+    services: Vec<Service>,
 }
 
 pub fn client() -> reqwest::Client {
@@ -112,6 +112,10 @@ impl World {
     }
 
     pub async fn with(patience: Patience, extra: &[(&'static str, &str)]) -> Self {
+        Box::pin(Self::build(patience, extra)).await
+    }
+
+    async fn build(patience: Patience, extra: &[(&'static str, &str)]) -> Self {
         let nats = Nats::start().await;
         let (identity, actions, metrics) = (
             Identity::new(),
@@ -143,9 +147,14 @@ impl World {
             client: client(),
             shutdown,
             running: Some(running),
-            _services: services,
+            services,
         };
         world.ready().await;
+        // A subscription that was sent is not yet one that the server has.
+        eventually("all owners answer", Duration::from_secs(10), || async {
+            (world.get_as("", "/api/status").await.json()["status"] == "OK").then_some(())
+        })
+        .await;
         world
     }
 
@@ -252,6 +261,24 @@ impl World {
     /// Identity stops answering.
     pub async fn identity_leaves(&mut self) {
         self.identity_service.take().unwrap().stop().await;
+    }
+
+    /// Action and metrics start anew, with the keys that identity has now.
+    pub async fn owners_start_anew(&mut self) {
+        for service in self.services.drain(..) {
+            service.stop().await;
+        }
+        let jwks = self.identity.jwks();
+        self.services.push(
+            self.actions
+                .answer(&self.nats.bus("action").await, &jwks)
+                .await,
+        );
+        self.services.push(
+            self.metrics
+                .answer(&self.nats.bus("metrics").await, &jwks)
+                .await,
+        );
     }
 
     /// Ends the gateway and says how that went.

@@ -133,22 +133,25 @@ fn follow(event: &Event, connections: &AtomicU64, state: &watch::Sender<BusState
                 connected
             });
         }
-        Event::ServerError(ServerError::AuthorizationViolation) => {
-            state.send_replace(BusState::Refused("the server does not accept this key".into()));
-        }
+        Event::ServerError(ServerError::AuthorizationViolation) => refused(state, "authorization violation"),
         Event::ServerError(error) => {
             let text = error.to_string();
             tracing::warn!(error = %text, "the bus server complains");
-            let lower = text.to_lowercase();
-            if lower.contains("authorization violation") || lower.contains("authentication") {
-                state.send_replace(BusState::Refused(text));
-            }
+            refused(state, &text);
         }
-        Event::ClientError(error) => tracing::debug!(%error, "bus client"),
+        // Refused at the door: while it connects, the client says so as its own error.
+        Event::ClientError(error) => refused(state, &error.to_string()),
         Event::Closed => {
             state.send_replace(BusState::Closed);
         }
         other => tracing::debug!(event = %other, "bus"),
+    }
+}
+
+fn refused(state: &watch::Sender<BusState>, text: &str) {
+    let lower = text.to_lowercase();
+    if lower.contains("authorization violation") || lower.contains("authentication") {
+        state.send_replace(BusState::Refused(text.to_owned()));
     }
 }
 

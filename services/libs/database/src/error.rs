@@ -54,7 +54,9 @@ impl From<sqlx::Error> for DatabaseError {
                     // Another statement waited for a lock for too long.
                     (_, "55P03") => Self::Unavailable(database.message().to_owned()),
                     ("23", _) => Self::Constraint(database.constraint().unwrap_or("unnamed").to_owned()),
-                    ("22", _) => Self::Data(database.message().to_owned()),
+                    // Also what exceeds a limit of the server's (an index entry too large): the fault of one item must
+                    // not be that of its whole batch.
+                    ("22" | "54", _) => Self::Data(database.message().to_owned()),
                     // A row that row-level security refuses: somebody mixed organisations.
                     (_, "42501") => Self::Bug(format!("not permitted: {}", database.message())),
                     _ => Self::Bug(format!("{code}: {}", database.message())),

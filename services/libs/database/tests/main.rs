@@ -4,9 +4,8 @@
 
 extern crate dashfleet_database as database;
 
-#[path = "main/group_commit.rs"]
-mod group_commit;
-#[path = "main/outbox.rs"]
-mod outbox;
-#[path = "main/probe.rs"]
-mod probe;
+mod main {
+    mod group_commit;
+    mod outbox;
+    mod probe;
+}

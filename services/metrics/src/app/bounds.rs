@@ -14,6 +14,10 @@ pub const AHEAD_MAX: Duration = Duration::minutes(10);
 const CORES_MAX: usize = 4_096;
 /// The most disks, and the most network interfaces, of a sample.
 const DEVICES_MAX: usize = 512;
+/// The greatest load, and bytes per second.
+const RATE_MAX: f64 = 1e18;
+/// Figures are kept to a millionth: what is finer is noise, and would be stored digit by digit.
+const PRECISION: f64 = 1e6;
 /// The longest name of a mount point, file system or interface, in bytes.
 const NAME_MAX: usize = 1_024;
 
@@ -42,7 +46,7 @@ pub fn check(batch: SampleBatch, now: Timestamp) -> Result<Checked, Problem> {
     for sample in batch.samples {
         let increasing = accepted.last().is_none_or(|last| last.at < sample.at);
         match complaint(&sample, now) {
-            None if increasing => accepted.push(sample),
+            None if increasing => accepted.push(rounded(sample)),
             complaint => {
                 refused += 1;
                 tracing::debug!(at = %sample.at, reason = complaint.unwrap_or("its time does not increase"), "a sample is refused");
@@ -77,7 +81,24 @@ fn percent(value: f64) -> bool {
 }
 
 fn rate(value: f64) -> bool {
-    value.is_finite() && value >= 0.0
+    (0.0..=RATE_MAX).contains(&value)
+}
+
+fn rounded(mut sample: Sample) -> Sample {
+    let load = sample.load.iter_mut().flat_map(|load| [&mut load.one, &mut load.five, &mut load.fifteen]);
+    let figures = std::iter::once(&mut sample.cpu.percent)
+        .chain(&mut sample.cpu.cores)
+        .chain(load)
+        .chain(std::iter::once(&mut sample.memory.percent))
+        .chain(sample.disks.iter_mut().map(|disk| &mut disk.percent))
+        .chain(sample.networks.iter_mut().flat_map(|network| [&mut network.received, &mut network.sent]));
+    for figure in figures {
+        // Beyond this a double has no millionths to round.
+        if *figure < 1e9 {
+            *figure = (*figure * PRECISION).round() / PRECISION;
+        }
+    }
+    sample
 }
 
 /// No control characters: PostgreSQL takes no NUL in JSON, and people no escape sequence in a name.
@@ -143,6 +164,18 @@ mod tests {
         let checked = check(SampleBatch { samples }, now)?;
         assert_eq!(checked.accepted.iter().map(|sample| sample.at).collect::<Vec<_>>(), [at(-30), at(-20), at(-10)]);
         assert_eq!((checked.refused, checked.through), (2, at(-10)));
+        Ok(())
+    }
+
+    #[test]
+    fn figures_are_kept_to_a_millionth() -> Result<(), Problem> {
+        let now = Timestamp::now();
+        let mut fine = sample(now);
+        fine.cpu = CpuSample { percent: 0.1 + 0.2, cores: vec![1e-300, 33.333_333_333] };
+        fine.networks.iter_mut().for_each(|network| network.sent = 1e17 + 16.0);
+        let checked = check(SampleBatch { samples: vec![fine] }, now)?;
+        let kept = checked.accepted.first().map(|sample| (sample.cpu.clone(), sample.networks.first().map(|network| network.sent)));
+        assert_eq!(kept, Some((CpuSample { percent: 0.3, cores: vec![0.0, 33.333_333] }, Some(1e17 + 16.0))));
         Ok(())
     }
 

@@ -1,6 +1,8 @@
 //! Presence: connections that begin and end, and what follows for machines. What is decided is decided in the
 //! database (`store::presence`); here it is told to others.
 
+use std::time::Duration;
+
 use bus::AgentSender;
 use bus::system::{Advisory, ServerInfo};
 use chrono::{DateTime, Utc};
@@ -68,7 +70,7 @@ impl App {
         let write = SessionWrite { org, machine, server_id, server_name, cid, started_at, heard };
         if let Err(error) = self.session_write(write).await {
             tracing::warn!(%error, "an advisory is lost; the servers' lists will tell");
-            self.reconcile.notify_one();
+            self.tracking.lose();
         }
     }
 
@@ -93,10 +95,7 @@ impl App {
     /// [`MetricsError::Database`].
     pub async fn server_shutdown(&self, server: &ServerInfo) -> Result<(), MetricsError> {
         tracing::info!(server = server.id, "a bus server goes down");
-        let mut tx = self.pools.system_tx().await?;
-        store::server::forget_in_tx(&mut tx, &server.id).await?;
-        tx.commit().await?;
-        self.server_sessions_close(&server.id, "server shut down", false).await
+        self.server_sessions_close(&server.id, "server shut down", None).await
     }
 
     /// A server has been silent for too long. Its connections count as ended until they show again.
@@ -104,28 +103,31 @@ impl App {
     /// # Errors
     /// [`MetricsError::Database`].
     pub async fn server_lost(&self, server_id: &str) -> Result<(), MetricsError> {
-        let mut tx = self.pools.system_tx().await?;
-        let lost = store::server::forget_silent_in_tx(&mut tx, server_id, self.timing.silence).await?;
-        tx.commit().await?;
-        if lost {
-            tracing::warn!(server = server_id, silence_ms = self.timing.silence.as_millis(), "a bus server is lost");
-            self.server_sessions_close(server_id, "server lost", true).await?;
-        }
-        Ok(())
+        tracing::warn!(server = server_id, silence_ms = self.timing.silence.as_millis(), "a bus server is lost");
+        self.server_sessions_close(server_id, "server lost", Some(self.timing.silence)).await
     }
 
-    async fn server_sessions_close(&self, server_id: &str, reason: &str, inferred: bool) -> Result<(), MetricsError> {
-        self.metrics.add(Count::ServersLost, 1);
+    /// Ends a server's sessions, some thousands a transaction, and forgets it with the last. With `silence` only for
+    /// as long as it is silent, and only by inference.
+    async fn server_sessions_close(&self, server_id: &str, reason: &str, silence: Option<Duration>) -> Result<(), MetricsError> {
         loop {
             let mut tx = self.pools.system_tx().await?;
             store::presence::lock_in_tx(&mut tx).await?;
-            let machines = store::session::close_of_server_in_tx(&mut tx, server_id, reason, inferred).await?;
+            if let Some(silence) = silence
+                && !store::server::is_silent_in_tx(&mut tx, server_id, silence).await?
+            {
+                return Ok(());
+            }
+            let machines = store::session::close_of_server_in_tx(&mut tx, server_id, reason, silence.is_some()).await?;
+            if machines.is_empty() {
+                store::server::forget_in_tx(&mut tx, server_id).await?;
+                tx.commit().await?;
+                self.metrics.add(Count::ServersLost, 1);
+                return Ok(());
+            }
             let changes = store::presence::decide_in_tx(&mut tx, &machines, self.timing.graces).await?;
             tx.commit().await?;
             self.presence_announce(&changes).await;
-            if machines.is_empty() {
-                return Ok(());
-            }
         }
     }
 

@@ -3,16 +3,20 @@
 //!
 //! A session counts as missed only if it was recorded before the list was asked for, by the database's clock: then
 //! its advisory had been sent, so it must be in the list if it stands. The servers' clocks decide nothing.
+//!
+//! Until a comparison has been made, a replica that may have missed something takes nobody offline ([`Tracking`]).
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bus::BusState;
+use bus::{BusError, BusState};
 use bus::system::{Connection, Connections};
 use chrono::{DateTime, Utc};
 use domain::{MachineId, OrgId};
 use futures::StreamExt;
+use tokio::sync::Notify;
 
 use crate::app::App;
 use crate::error::MetricsError;
@@ -29,22 +33,60 @@ const ASKED_FOR: Duration = Duration::from_secs(1);
 /// How many repairs are handed in at once.
 const REPAIRS_AT_ONCE: usize = 1_000;
 
-/// Compares when the bus comes back, when somebody asks for it, and regularly.
+/// Whether this replica knows of everything that happened to connections: it is connected, and has compared since.
+#[derive(Debug)]
+pub struct Tracking {
+    losses: AtomicU64,
+    /// The number of losses before the last comparison began.
+    compared: AtomicU64,
+    lost: Notify,
+}
+
+impl Default for Tracking {
+    fn default() -> Self {
+        Self { losses: AtomicU64::new(1), compared: AtomicU64::new(0), lost: Notify::new() }
+    }
+}
+
+impl Tracking {
+    /// Something was missed, or may have been: compare now.
+    pub fn lose(&self) {
+        self.losses.fetch_add(1, Ordering::SeqCst);
+        self.lost.notify_one();
+    }
+
+    /// Whether nothing was missed since the last comparison began.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.compared.load(Ordering::SeqCst) == self.losses.load(Ordering::SeqCst)
+    }
+}
+
+/// Compares when the bus comes back, when something was missed, and regularly.
 pub async fn run(app: Arc<App>) {
     let mut state = app.system.bus().state();
     loop {
-        if matches!(*state.borrow_and_update(), BusState::Connected(_)) {
-            // Turns are a little shorter than the period, so that jitter does not halve the rate.
-            let regularly = app.timing.reconcile.mul_f64(0.9);
-            if let Err(error) = app.reconcile(regularly).await {
-                tracing::warn!(%error, "sessions could not be compared with the servers' lists");
+        let connected = matches!(*state.borrow_and_update(), BusState::Connected(_));
+        // A turn is a little shorter than the period, so that jitter does not halve the rate.
+        let turn = if app.tracking.is_on() { app.timing.reconcile.mul_f64(0.9) } else { ASKED_FOR };
+        if connected {
+            let losses = app.tracking.losses.load(Ordering::SeqCst);
+            match app.reconcile(turn).await {
+                // What was missed while the lists came may not be in them: then the numbers differ.
+                Ok(true) => app.tracking.compared.store(losses, Ordering::SeqCst),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "sessions could not be compared with the servers' lists");
+                    tokio::time::sleep(ASKED_FOR).await;
+                }
             }
         }
+        let pause = if app.tracking.is_on() { app.timing.reconcile } else { ASKED_FOR };
         tokio::select! {
-            () = tokio::time::sleep(app.timing.reconcile) => {}
-            () = app.reconcile.notified() => app.reconcile_now().await,
+            () = tokio::time::sleep(pause) => {}
+            () = app.tracking.lost.notified() => {}
             changed = state.changed() => match changed {
-                Ok(()) => app.reconcile_now().await,
+                Ok(()) => app.tracking.lose(),
                 Err(_) => return,
             },
         }
@@ -63,37 +105,40 @@ struct List {
 }
 
 impl List {
-    /// Takes the next page. Pages are sorted by cid and overlap; when they do not touch, something is between them.
-    fn take(&mut self, page: Connections) {
+    /// Takes the next page; says whether the list went on. Pages are sorted by cid and overlap: when they do not
+    /// touch, something is between them.
+    fn take(&mut self, page: Connections) -> bool {
+        if self.whole {
+            return false;
+        }
         self.name = page.server.name;
         let page = page.data;
         let first = page.connections.first().map_or(u64::MAX, |connection| connection.cid);
-        self.gap |= page.offset > 0 && first > self.last_cid && !page.connections.is_empty();
+        self.gap |= page.offset > 0 && first > self.last_cid;
         self.whole = page.offset + page.connections.len() >= page.total;
         let known = self.last_cid;
         self.connections.extend(page.connections.into_iter().filter(|connection| connection.cid > known));
         self.last_cid = self.connections.last().map_or(0, |connection| connection.cid);
+        self.last_cid > known
     }
 }
 
 impl App {
-    async fn reconcile_now(&self) {
-        if let Err(error) = self.reconcile(ASKED_FOR).await {
-            tracing::warn!(%error, "sessions could not be compared with the servers' lists");
-        }
-    }
-
-    /// Compares sessions with the servers' lists, unless another replica did within `since`.
+    /// Compares sessions with the servers' lists, unless another replica began to within `since`; says whether it did.
     ///
     /// # Errors
     /// [`MetricsError`] when bus or database is away.
-    pub async fn reconcile(&self, since: Duration) -> Result<(), MetricsError> {
+    pub async fn reconcile(&self, since: Duration) -> Result<bool, MetricsError> {
         if !store::server::take_turn(self.pools.system(), since).await? {
-            return Ok(());
+            return Ok(false);
         }
         let begun = Instant::now();
         let asked_at = store::server::clock(self.pools.system()).await?;
-        for (server_id, list) in self.lists().await? {
+        let lists = self.lists().await?;
+        if lists.is_empty() {
+            return Err(BusError::Unavailable("no server gave its list".into()).into());
+        }
+        for (server_id, list) in lists {
             store::server::heard(self.pools.system(), &server_id, &list.name).await?;
             let repaired = self.reconcile_server(&server_id, &list, asked_at).await?;
             if repaired > 0 {
@@ -102,7 +147,7 @@ impl App {
             }
         }
         self.metrics.observe_time(Measure::ReconciliationSeconds, begun.elapsed());
-        Ok(())
+        Ok(true)
     }
 
     /// Every server's list of connections.
@@ -111,12 +156,13 @@ impl App {
         let mut offset = 0;
         for _ in 0..PAGES_MAX {
             let pages = self.system.connections(None, offset, self.timing.gather).await?;
-            let mut limit = 0;
+            let mut went_on = false;
+            let mut limit = OVERLAP;
             for page in pages {
                 limit = page.data.limit;
-                lists.entry(page.server.id.clone()).or_default().take(page);
+                went_on |= lists.entry(page.server.id.clone()).or_default().take(page);
             }
-            if limit == 0 || lists.values().all(|list| list.whole) {
+            if !went_on || lists.values().all(|list| list.whole) {
                 break;
             }
             offset += limit.saturating_sub(OVERLAP).max(1);
@@ -165,6 +211,21 @@ mod tests {
     use super::*;
     use bus::system::{ConnectionsPage, ServerInfo};
 
+    #[test]
+    fn what_is_lost_during_a_comparison_is_still_lost_after_it() {
+        let tracking = Tracking::default();
+        let compare = |during: fn(&Tracking)| {
+            let before = tracking.losses.load(Ordering::SeqCst);
+            during(&tracking);
+            tracking.compared.store(before, Ordering::SeqCst);
+            tracking.is_on()
+        };
+        assert!(!tracking.is_on());
+        assert!(compare(|_| ()));
+        assert!(!compare(Tracking::lose));
+        assert!(compare(|_| ()));
+    }
+
     fn page(cids: std::ops::Range<u64>, offset: usize, total: usize) -> Connections {
         let connections = cids.map(|cid| Connection { cid, start: String::new(), authorized_user: String::new(), name_tag: String::new() }).collect();
         let server = ServerInfo { id: "S".into(), name: "s".into(), time: None };
@@ -187,5 +248,10 @@ mod tests {
         list.take(page(1..5, 0, 9));
         list.take(page(6..9, 3, 6));
         assert!(list.gap);
+        // So many ended meanwhile that nothing is left where the next page begins.
+        let mut list = List::default();
+        list.take(page(1..5, 0, 9));
+        list.take(page(9..9, 3, 2));
+        assert!(list.gap && list.whole);
     }
 }

@@ -75,8 +75,6 @@ impl App {
             Ok(SampleWritten { standing: Standing::Unknown, .. }) => return Err(crate::app::unknown(from)),
             Ok(SampleWritten { standing: Standing::Revoked, .. }) => return Err(crate::app::revoked()),
             Ok(written) => {
-                self.metrics.add(Count::SamplesWritten, written.rows);
-                self.metrics.add(Count::SamplesRepeated, u64::from(count).saturating_sub(written.rows));
                 if let (Some(sample), true) = (newest, written.latest) {
                     self.sample_announce(from, sample).await;
                 }

@@ -4,8 +4,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bus::BusState;
-
 use crate::app::App;
 use crate::error::MetricsError;
 use crate::metrics::Level;
@@ -25,18 +23,27 @@ pub async fn run(app: Arc<App>) {
     let mut listening = Listening::default();
     loop {
         tokio::time::sleep(app.timing.tick).await;
-        let connected = matches!(*app.system.bus().state().borrow(), BusState::Connected(_));
-        let database = app.offline_due().await;
-        listening.note(connected && database.is_ok(), Instant::now());
-        if let Err(error) = database {
-            tracing::debug!(%error, "the watch waits for the database");
-            continue;
+        let mut hears = app.tracking.is_on();
+        match store::presence::any_due(app.pools.system()).await {
+            Ok(true) if hears => {
+                if let Err(error) = app.offline_due().await {
+                    tracing::warn!(%error, "machines whose grace is over could not be turned offline");
+                }
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(%error, "the watch waits for the database");
+                hears = false;
+                app.tracking.lose();
+            }
         }
-        if servers.elapsed() >= SERVERS {
+        if listening.note(hears, Instant::now()) == Lapse::Stood {
+            tracing::warn!("this process stood still");
+            app.tracking.lose();
+        }
+        if servers.elapsed() >= SERVERS && listening.has_lasted(app.timing.silence, Instant::now()) {
             servers = Instant::now();
-            if listening.has_lasted(app.timing.silence, servers)
-                && let Err(error) = app.servers_watch().await
-            {
+            if let Err(error) = app.servers_watch().await {
                 tracing::warn!(%error, "silent servers could not be judged");
             }
         }
@@ -56,14 +63,22 @@ struct Listening {
     noted: Option<Instant>,
 }
 
+/// Whether the watch itself stood still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lapse {
+    None,
+    Stood,
+}
+
 impl Listening {
-    fn note(&mut self, hears: bool, now: Instant) {
+    fn note(&mut self, hears: bool, now: Instant) -> Lapse {
         let stood_still = self.noted.is_some_and(|noted| now.duration_since(noted) > STANDSTILL);
         self.noted = Some(now);
         self.since = match self.since {
             Some(since) if hears && !stood_still => Some(since),
             _ => hears.then_some(now),
         };
+        if stood_still { Lapse::Stood } else { Lapse::None }
     }
 
     fn has_lasted(&self, silence: Duration, now: Instant) -> bool {
@@ -77,14 +92,16 @@ impl App {
     /// # Errors
     /// [`MetricsError::Database`].
     pub async fn offline_due(&self) -> Result<(), MetricsError> {
-        while store::presence::any_due(self.pools.system()).await? {
+        loop {
             let mut tx = self.pools.system_tx().await?;
             store::presence::lock_in_tx(&mut tx).await?;
             let went = store::presence::set_offline_in_tx(&mut tx).await?;
             tx.commit().await?;
             self.presence_announce(&went).await;
+            if went.is_empty() {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     async fn servers_watch(&self) -> Result<(), MetricsError> {
@@ -117,7 +134,7 @@ mod tests {
         listening.note(false, at(26));
         assert!(!listening.has_lasted(silence, at(60)));
         listening.note(true, at(27));
-        listening.note(true, at(60));
+        assert_eq!(listening.note(true, at(60)), Lapse::Stood);
         assert!(!listening.has_lasted(silence, at(60)), "it stood still from 27 to 60");
     }
 }

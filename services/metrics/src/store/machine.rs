@@ -13,15 +13,16 @@ use crate::app::Standing;
 
 // The pages of a list, one statement per order. Each has the same filters: `$1` status, `$2` health, `$3` labels that
 // must be there, `$4` keys that must be, `$5` keys that must not, `$6` labels that must not be. `$7` and `$8` are where the
-// page before ended, `$9` is the limit. The statements are planned for their values (`persistent(false)`), so that a
-// filter that is absent costs nothing and the place in the list is an index condition.
+// page before ended, `$9` is the limit. What is absent is null, and the statements are planned for their values
+// (`persistent(false)`): so an absent filter costs nothing, and the place in the list is an index condition.
 
 /// By name.
 pub const PAGE_BY_HOSTNAME: &str = "
     SELECT m.id, m.hostname FROM metrics.machines m
     WHERE ($1::text IS NULL OR m.status = $1)
         AND ($2::text IS NULL OR EXISTS (SELECT 1 FROM metrics.latest l WHERE l.org_id = m.org_id AND l.machine_id = m.id AND l.health_status = $2))
-        AND m.labels @> $3 AND m.labels ?& $4 AND NOT m.labels ?| $5 AND NOT m.labels @> ANY ($6)
+        AND ($3::jsonb IS NULL OR m.labels @> $3) AND ($4::text[] IS NULL OR m.labels ?& $4)
+        AND ($5::text[] IS NULL OR NOT m.labels ?| $5) AND ($6::jsonb[] IS NULL OR NOT m.labels @> ANY ($6))
         AND ($7::text IS NULL OR (m.hostname, m.id) > ($7, $8))
     ORDER BY m.hostname, m.id LIMIT $9";
 /// By name, the last first.
@@ -29,7 +30,8 @@ pub const PAGE_BY_HOSTNAME_DESC: &str = "
     SELECT m.id, m.hostname FROM metrics.machines m
     WHERE ($1::text IS NULL OR m.status = $1)
         AND ($2::text IS NULL OR EXISTS (SELECT 1 FROM metrics.latest l WHERE l.org_id = m.org_id AND l.machine_id = m.id AND l.health_status = $2))
-        AND m.labels @> $3 AND m.labels ?& $4 AND NOT m.labels ?| $5 AND NOT m.labels @> ANY ($6)
+        AND ($3::jsonb IS NULL OR m.labels @> $3) AND ($4::text[] IS NULL OR m.labels ?& $4)
+        AND ($5::text[] IS NULL OR NOT m.labels ?| $5) AND ($6::jsonb[] IS NULL OR NOT m.labels @> ANY ($6))
         AND ($7::text IS NULL OR (m.hostname, m.id) < ($7, $8))
     ORDER BY m.hostname DESC, m.id DESC LIMIT $9";
 /// By when it was last seen, the longest ago first.
@@ -37,7 +39,8 @@ pub const PAGE_BY_LAST_SEEN: &str = "
     SELECT m.id, l.last_seen_at FROM metrics.latest l JOIN metrics.machines m ON m.org_id = l.org_id AND m.id = l.machine_id
     WHERE ($1::text IS NULL OR m.status = $1)
         AND ($2::text IS NULL OR l.health_status = $2)
-        AND m.labels @> $3 AND m.labels ?& $4 AND NOT m.labels ?| $5 AND NOT m.labels @> ANY ($6)
+        AND ($3::jsonb IS NULL OR m.labels @> $3) AND ($4::text[] IS NULL OR m.labels ?& $4)
+        AND ($5::text[] IS NULL OR NOT m.labels ?| $5) AND ($6::jsonb[] IS NULL OR NOT m.labels @> ANY ($6))
         AND ($7::timestamptz IS NULL OR (l.last_seen_at, l.machine_id) > ($7, $8))
     ORDER BY l.last_seen_at, l.machine_id LIMIT $9";
 /// By when it was last seen, the latest first.
@@ -45,7 +48,8 @@ pub const PAGE_BY_LAST_SEEN_DESC: &str = "
     SELECT m.id, l.last_seen_at FROM metrics.latest l JOIN metrics.machines m ON m.org_id = l.org_id AND m.id = l.machine_id
     WHERE ($1::text IS NULL OR m.status = $1)
         AND ($2::text IS NULL OR l.health_status = $2)
-        AND m.labels @> $3 AND m.labels ?& $4 AND NOT m.labels ?| $5 AND NOT m.labels @> ANY ($6)
+        AND ($3::jsonb IS NULL OR m.labels @> $3) AND ($4::text[] IS NULL OR m.labels ?& $4)
+        AND ($5::text[] IS NULL OR NOT m.labels ?| $5) AND ($6::jsonb[] IS NULL OR NOT m.labels @> ANY ($6))
         AND ($7::timestamptz IS NULL OR (l.last_seen_at, l.machine_id) < ($7, $8))
     ORDER BY l.last_seen_at DESC, l.machine_id DESC LIMIT $9";
 /// By health, the unknown and the worst first.
@@ -53,7 +57,8 @@ pub const PAGE_BY_HEALTH: &str = "
     SELECT m.id, l.health_score FROM metrics.latest l JOIN metrics.machines m ON m.org_id = l.org_id AND m.id = l.machine_id
     WHERE ($1::text IS NULL OR m.status = $1)
         AND ($2::text IS NULL OR l.health_status = $2)
-        AND m.labels @> $3 AND m.labels ?& $4 AND NOT m.labels ?| $5 AND NOT m.labels @> ANY ($6)
+        AND ($3::jsonb IS NULL OR m.labels @> $3) AND ($4::text[] IS NULL OR m.labels ?& $4)
+        AND ($5::text[] IS NULL OR NOT m.labels ?| $5) AND ($6::jsonb[] IS NULL OR NOT m.labels @> ANY ($6))
         AND ($7::smallint IS NULL OR (l.health_score, l.machine_id) > ($7, $8))
     ORDER BY l.health_score, l.machine_id LIMIT $9";
 /// By health, the best first.
@@ -61,7 +66,8 @@ pub const PAGE_BY_HEALTH_DESC: &str = "
     SELECT m.id, l.health_score FROM metrics.latest l JOIN metrics.machines m ON m.org_id = l.org_id AND m.id = l.machine_id
     WHERE ($1::text IS NULL OR m.status = $1)
         AND ($2::text IS NULL OR l.health_status = $2)
-        AND m.labels @> $3 AND m.labels ?& $4 AND NOT m.labels ?| $5 AND NOT m.labels @> ANY ($6)
+        AND ($3::jsonb IS NULL OR m.labels @> $3) AND ($4::text[] IS NULL OR m.labels ?& $4)
+        AND ($5::text[] IS NULL OR NOT m.labels ?| $5) AND ($6::jsonb[] IS NULL OR NOT m.labels @> ANY ($6))
         AND ($7::smallint IS NULL OR (l.health_score, l.machine_id) < ($7, $8))
     ORDER BY l.health_score DESC, l.machine_id DESC LIMIT $9";
 /// Machines in full.
@@ -160,10 +166,10 @@ where
     let rows: Vec<(Uuid, K)> = sqlx::query_as(sql)
         .bind(filter.status)
         .bind(filter.health)
-        .bind(Json(&filter.equals))
-        .bind(&filter.has)
-        .bind(&filter.lacks)
-        .bind(&filter.differs)
+        .bind((!filter.equals.is_empty()).then_some(Json(&filter.equals)))
+        .bind((!filter.has.is_empty()).then_some(&filter.has))
+        .bind((!filter.lacks.is_empty()).then_some(&filter.lacks))
+        .bind((!filter.differs.is_empty()).then_some(&filter.differs))
         .bind(key)
         .bind(id)
         .bind(limit)

@@ -4,9 +4,9 @@ use database::DatabaseError;
 use sqlx::PgPool;
 
 /// Makes the partitions from so many days back to so many days ahead, by UTC.
-const ENSURE: &str = "SELECT metrics.sample_partitions_ensure((now() AT TIME ZONE 'UTC')::date - $1, (now() AT TIME ZONE 'UTC')::date + $2)";
+const ENSURE: &str = "SELECT metrics.sample_partitions_ensure((now() AT TIME ZONE 'UTC')::date - $1::integer, (now() AT TIME ZONE 'UTC')::date + $2::integer)";
 /// Drops the partitions of more than so many days back.
-const DROP: &str = "SELECT metrics.sample_partitions_drop((now() AT TIME ZONE 'UTC')::date - $1)";
+const DROP: &str = "SELECT metrics.sample_partitions_drop((now() AT TIME ZONE 'UTC')::date - $1::integer)";
 
 /// Makes what is missing; says how many.
 ///

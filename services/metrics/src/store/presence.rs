@@ -22,7 +22,7 @@ const DECIDE: &str = r#"
         SELECT DISTINCT t.org_id, t.machine_id FROM unnest($1::uuid[], $2::uuid[]) AS t(org_id, machine_id)
     ), state AS (
         SELECT m.org_id, m.id, m.online, m.offline_due_at, open.yes AS open,
-            CASE WHEN NOT open.yes THEN coalesce(last.closed_at, now()) + make_interval(secs => CASE last.closed_by WHEN 'SERVER' THEN $4 ELSE $3 END) END AS due_at
+            CASE WHEN NOT open.yes THEN coalesce(last.closed_at, now()) + make_interval(secs => CASE last.closed_by WHEN 'SERVER' THEN $4::float8 ELSE $3::float8 END) END AS due_at
         FROM touched t
         JOIN metrics.machines m ON m.org_id = t.org_id AND m.id = t.machine_id
         CROSS JOIN LATERAL (
@@ -51,7 +51,7 @@ const DECIDE: &str = r#"
     SELECT org_id, id, online, presence_version, presence_at, presence_reason, status FROM came"#;
 
 /// Whether somebody's grace is over: asked without the lock.
-pub const ANY_DUE: &str = "SELECT EXISTS (SELECT 1 FROM metrics.machines WHERE offline_due_at <= now())";
+pub const ANY_DUE: &str = "SELECT EXISTS (SELECT 1 FROM metrics.machines WHERE offline_due_at <= now() AND online)";
 
 /// Turns machines offline whose grace is over, with their events. What the agent said when it stopped of its own
 /// will, during the session that ended last, is the reason; else how that session ended.
@@ -59,7 +59,7 @@ const SET_OFFLINE: &str = r#"
     WITH due AS (
         SELECT m.org_id, m.id,
             CASE WHEN m.stopping_at >= last.recorded_at THEN 'clean stop: ' || m.stopping_reason ELSE coalesce(last.reason, 'connection lost') END AS reason
-        FROM (SELECT * FROM metrics.machines WHERE offline_due_at <= now() ORDER BY offline_due_at LIMIT 1000) m
+        FROM (SELECT * FROM metrics.machines WHERE offline_due_at <= now() AND online ORDER BY offline_due_at LIMIT 1000) m
         LEFT JOIN LATERAL (
             SELECT s.recorded_at, s.reason FROM metrics.sessions s
             WHERE s.org_id = m.org_id AND s.machine_id = m.id ORDER BY s.started_at DESC LIMIT 1

@@ -14,7 +14,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::app::Standing;
-use crate::metrics::{Measure, Metrics};
+use crate::metrics::{Count, Measure, Metrics};
 
 /// Writes the messages of several machines: their samples, and the latest of each where it is newer. One statement
 /// is one round trip and one commit. `place` numbers the messages; each has at most one machine, and each machine one.
@@ -33,7 +33,7 @@ pub const WRITE: &str = r"
         WHERE m.known AND NOT m.revoked
         ORDER BY m.place, s.at
         ON CONFLICT DO NOTHING
-        RETURNING org_id, machine_id
+        RETURNING 1
     ), heard AS (
         UPDATE metrics.latest l SET
             last_seen_at = greatest(l.last_seen_at, now()),
@@ -45,8 +45,7 @@ pub const WRITE: &str = r"
         WHERE l.org_id = m.org_id AND l.machine_id = m.machine_id AND NOT m.revoked
         RETURNING m.place, l.sample_at = m.at AS latest
     )
-    SELECT m.known, m.revoked, coalesce(h.latest, false),
-        (SELECT count(*) FROM written w WHERE w.org_id = m.org_id AND w.machine_id = m.machine_id)
+    SELECT m.known, m.revoked, coalesce(h.latest, false), (SELECT count(*) FROM written)
     FROM message m LEFT JOIN heard h ON h.place = m.place
     ORDER BY m.place";
 
@@ -82,8 +81,6 @@ pub struct Newest {
 pub struct SampleWritten {
     /// Whether the machine may speak; when not, nothing was written.
     pub standing: Standing,
-    /// How many samples were not there before.
-    pub rows: u64,
     /// Whether its newest is the machine's latest.
     pub latest: bool,
 }
@@ -135,18 +132,24 @@ impl Batch for SampleWrites {
                 .await?;
             self.metrics.observe(Measure::SampleBatchSize, items.len() as f64);
             self.metrics.observe_time(Measure::SampleCommitSeconds, begun.elapsed());
-            Ok(answers.into_iter().map(written).collect())
+            let rows = answers.first().map_or(0, |answer| u64::try_from(answer.3).unwrap_or(0));
+            let answers: Vec<_> = answers.into_iter().map(written).collect();
+            let known = items.iter().zip(&answers).filter(|(_, answer)| answer.standing == Standing::Known);
+            let taken: u64 = known.map(|(item, _)| item.rows.len() as u64).sum();
+            self.metrics.add(Count::SamplesWritten, rows);
+            self.metrics.add(Count::SamplesRepeated, taken.saturating_sub(rows));
+            Ok(answers)
         })
     }
 }
 
-fn written((known, revoked, latest, rows): (bool, bool, bool, i64)) -> SampleWritten {
+fn written((known, revoked, latest, _): (bool, bool, bool, i64)) -> SampleWritten {
     let standing = match (known, revoked) {
         (false, _) => Standing::Unknown,
         (true, true) => Standing::Revoked,
         (true, false) => Standing::Known,
     };
-    SampleWritten { standing, rows: u64::try_from(rows).unwrap_or(0), latest }
+    SampleWritten { standing, latest }
 }
 
 /// The samples of a machine of the transaction's organisation.

@@ -15,9 +15,9 @@ const HEARD: &str = "
     WHERE s.heard_at < excluded.heard_at - make_interval(secs => 1)";
 /// Servers that have been silent for so many seconds.
 const SILENT: &str = "SELECT server_id FROM metrics.servers WHERE heard_at < now() - make_interval(secs => $1)";
-/// A server, unless it gave a sign of life meanwhile.
-const FORGET_SILENT: &str = "DELETE FROM metrics.servers WHERE server_id = $1 AND heard_at < now() - make_interval(secs => $2)";
-/// A server that said that it goes.
+/// Whether a server is one of them.
+const IS_SILENT: &str = "SELECT EXISTS (SELECT 1 FROM metrics.servers WHERE server_id = $1 AND heard_at < now() - make_interval(secs => $2))";
+/// A server that is gone.
 const FORGET: &str = "DELETE FROM metrics.servers WHERE server_id = $1";
 /// The database's clock.
 const CLOCK: &str = "SELECT clock_timestamp()";
@@ -54,15 +54,15 @@ pub async fn silent(pool: &PgPool, silence: Duration) -> Result<Vec<String>, Dat
     Ok(sqlx::query_scalar(SILENT).bind(silence.as_secs_f64()).fetch_all(pool).await?)
 }
 
-/// Forgets a server if it is still silent; says whether it was.
+/// Whether a server is still silent: another replica may have heard it, or found it lost before us.
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn forget_silent_in_tx(connection: &mut PgConnection, server_id: &str, silence: Duration) -> Result<bool, DatabaseError> {
-    Ok(sqlx::query(FORGET_SILENT).bind(server_id).bind(silence.as_secs_f64()).execute(connection).await?.rows_affected() > 0)
+pub async fn is_silent_in_tx(connection: &mut PgConnection, server_id: &str, silence: Duration) -> Result<bool, DatabaseError> {
+    Ok(sqlx::query_scalar(IS_SILENT).bind(server_id).bind(silence.as_secs_f64()).fetch_one(connection).await?)
 }
 
-/// Forgets a server that said that it goes.
+/// Forgets a server that is gone, when its last session has ended.
 ///
 /// # Errors
 /// [`DatabaseError`].

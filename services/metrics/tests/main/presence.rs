@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use contract::agent::{Noted, Stopping};
 use contract::metrics::PresenceGet;
 use contract::subject::Up;
@@ -9,8 +11,10 @@ use dashfleet_metrics::Timing;
 use dashfleet_metrics::app::timing::Graces;
 use domain::SessionId;
 use domain::machine::MachineStatus;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use crate::main::world::{PATIENCE, SECOND, World};
+use crate::main::world::{Enrolled, PATIENCE, SECOND, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_is_online_while_connected_and_offline_two_seconds_later() {
@@ -144,6 +148,60 @@ async fn what_nobody_heard_the_servers_lists_tell() {
     assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
     assert_eq!(gone.status_reason.as_deref(), Some("connection lost"));
     assert_eq!(world.machine(stays.machine).await.status_reason, before.status_reason);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_returned_while_nobody_listened_was_never_away() {
+    let mut world = World::new().await;
+    let enrolled = world.enroll("web-1", &[]);
+    world.mirrored().await;
+    let agent = world.connect(&enrolled).await;
+    world.becomes(enrolled.machine, MachineStatus::Online).await;
+    agent.leave().await;
+    testkit::eventually("the grace runs", PATIENCE, || async { (world.count("SELECT count(*) FROM metrics.machines WHERE offline_due_at IS NOT NULL").await == 1).then_some(()) }).await;
+    world.metrics_stop().await;
+    let _agent = world.connect(&enrolled).await;
+    let mut events = world.hear("df.evt.*.machine.*").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    // The grace is over, but a replica that starts asks the servers before it judges.
+    world.metrics_start();
+    world.settle().await;
+    testkit::eventually("the new session is known", PATIENCE, || async { (world.count("SELECT count(*) FROM metrics.machines WHERE offline_due_at IS NOT NULL").await == 0).then_some(()) }).await;
+    events.silence(Duration::from_secs(2)).await;
+    assert_eq!(world.machine(enrolled.machine).await.status, MachineStatus::Online);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_machine_is_offline_within_25_seconds() {
+    let world = World::new().await;
+    let enrolled = world.enroll("web-1", &[]);
+    let mut frozen = connect_by_hand(&world, &enrolled).await;
+    world.becomes(enrolled.machine, MachineStatus::Online).await;
+    let begun = Instant::now();
+    // It does not answer the server's pings; it reads nothing at all.
+    let machine = testkit::eventually("the machine is offline", Duration::from_secs(25), || async {
+        let machine = world.machine(enrolled.machine).await;
+        (machine.status == MachineStatus::Offline).then_some(machine)
+    })
+    .await;
+    assert_eq!(machine.status_reason.as_deref(), Some("no answer"));
+    assert!(begun.elapsed() > Duration::from_secs(10));
+    let mut rest = String::new();
+    drop(frozen.read_to_string(&mut rest).await);
+    assert!(rest.contains("Stale Connection"), "{rest}");
+}
+
+/// A connection that does nothing by itself: `INFO` is read, `CONNECT` and one `PING` are sent.
+async fn connect_by_hand(world: &World, enrolled: &Enrolled) -> TcpStream {
+    let mut stream = TcpStream::connect(world.nats.url().trim_start_matches("nats://")).await.unwrap();
+    let mut info = vec![0; 4_096];
+    let length = stream.read(&mut info).await.unwrap();
+    let info: serde_json::Value = serde_json::from_str(std::str::from_utf8(&info[..length]).unwrap().trim().strip_prefix("INFO ").unwrap()).unwrap();
+    let signature = enrolled.key.sign(info["nonce"].as_str().unwrap().as_bytes()).unwrap();
+    let connect = serde_json::json!({ "verbose": false, "pedantic": false, "lang": "hand", "version": "0", "protocol": 1,
+        "nkey": enrolled.key.public_key(), "sig": URL_SAFE_NO_PAD.encode(signature) });
+    stream.write_all(format!("CONNECT {connect}\r\nPING\r\n").as_bytes()).await.unwrap();
+    stream
 }
 
 #[tokio::test(flavor = "multi_thread")]

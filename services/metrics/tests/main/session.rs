@@ -23,7 +23,7 @@ async fn apps(world: &World, count: usize) -> Apps {
     let (mut apps, shutdown) = (Vec::new(), Shutdown::new());
     for _ in 0..count {
         let (bus, system) = (world.nats.bus("metrics").await, SystemBus::new(world.nats.bus("metrics-sys").await));
-        let (app, committers) = App::new(world.database.pools(SERVICE), bus, system, Relay::new(), Arc::new(Metrics::new().unwrap()), Timing::default());
+        let (app, committers) = App::new(world.database.pools(SERVICE), bus, system, Relay::new(), Arc::new(Metrics::new().unwrap()), world.timing);
         shutdown.spawn(committers);
         apps.push(app);
     }
@@ -149,6 +149,37 @@ async fn replicas_agree_whatever_the_order() {
     }
     let page = apps.apps[0].presence_get(PresenceGet { after: 0, limit: 7 }).await.unwrap();
     assert!(page.more && page.items.windows(2).all(|pair| pair[0].version < pair[1].version));
+    apps.shutdown.begin();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_goes_takes_its_sessions_along_and_one_that_is_heard_keeps_them() {
+    let timing = Timing { silence: std::time::Duration::from_secs(1), ..Timing::default() };
+    let world = World::without_metrics(timing).await;
+    let apps = apps(&world, 1).await;
+    let app = &apps.apps[0];
+    let machines: Vec<_> = (0..3).map(|n| world.enroll(&format!("web-{n}"), &[])).collect();
+    app.mirror_catch_up().await.unwrap();
+    let server = |id: &str| bus::system::ServerInfo { id: id.into(), name: id.into(), time: None };
+    for (machine, id) in machines.iter().zip(["A", "B", "C"]) {
+        app.session_open(&advisory(machine, id, 1, 1, "")).await;
+    }
+    app.server_shutdown(&server("A")).await.unwrap();
+    let waits = due(&world, machines[0].machine).await.unwrap();
+    assert!((waits - 45.0).abs() < 1.0, "{waits}");
+    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    app.server_heard(&server("B")).await.unwrap();
+    app.server_lost("B").await.unwrap();
+    assert_eq!(due(&world, machines[1].machine).await, None, "it was heard meanwhile");
+    app.server_lost("C").await.unwrap();
+    assert!(due(&world, machines[2].machine).await.is_some());
+    assert_eq!(world.count("SELECT count(*) FROM metrics.servers").await, 1);
+    assert_eq!(world.count("SELECT count(*) FROM metrics.sessions WHERE inferred").await, 1);
+    // Nobody is offline yet: the grace runs.
+    app.offline_due().await.unwrap();
+    for machine in &machines {
+        assert!(online(app, machine.machine).await.0);
+    }
     apps.shutdown.begin();
 }
 

@@ -11,6 +11,7 @@ use dashfleet_tests::api::{Api, ENDED};
 use dashfleet_tests::product::signal;
 use dashfleet_tests::random::Random;
 use dashfleet_tests::Product;
+use futures::StreamExt;
 use reqwest::Method;
 use serde_json::json;
 
@@ -47,7 +48,7 @@ async fn every_action_ends_truly_and_none_executes_twice_whatever_is_killed() {
             let mut killed: HashMap<&str, u32> = HashMap::new();
             let mut round = 0;
             while !over.load(Ordering::Relaxed) {
-                tokio::time::sleep(Duration::from_millis(200 + random.below(900))).await;
+                tokio::time::sleep(Duration::from_millis(400 + random.below(1_600))).await;
                 // Each kind once, then at random.
                 let victim = if round < VICTIMS.len() { VICTIMS[round] } else { random.choose(&VICTIMS) };
                 round += 1;
@@ -61,12 +62,18 @@ async fn every_action_ends_truly_and_none_executes_twice_whatever_is_killed() {
         })
     };
 
-    let mut ids = Vec::new();
-    for place in 0..ACTIONS {
-        let kind = if place % 50 == 25 { "restart" } else { "ping" };
-        ids.push(create(&api, &machine, place, kind).await);
-        tokio::time::sleep(Duration::from_millis(random.below(60))).await;
-    }
+    let pauses: Vec<u64> = (0..ACTIONS).map(|_| random.below(800)).collect();
+    let ids: Vec<String> = futures::stream::iter(pauses.into_iter().enumerate())
+        .map(|(place, pause)| {
+            let (api, machine) = (&api, &machine);
+            async move {
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+                create(api, machine, place, if place % 50 == 25 { "restart" } else { "ping" }).await
+            }
+        })
+        .buffered(8)
+        .collect()
+        .await;
     over.store(true, Ordering::Relaxed);
     let killed = killer.await.expect("the killer");
     println!("killed {killed:?} while {ACTIONS} actions ran");

@@ -35,6 +35,11 @@ const SCHEMA: &str = "
     END $$;
     CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT ON probe.seen DEFERRABLE INITIALLY DEFERRED
         FOR EACH ROW WHEN (NEW.value % 5 = 0) EXECUTE FUNCTION probe.dawdle();
+    CREATE FUNCTION probe.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        RAISE EXCEPTION 'fifteen is too much' USING ERRCODE = 'program_limit_exceeded';
+    END $$;
+    CREATE TRIGGER refuse BEFORE INSERT ON probe.seen
+        FOR EACH ROW WHEN (NEW.value = 15) EXECUTE FUNCTION probe.refuse();
     GRANT USAGE ON SCHEMA probe TO df_action_system;
     GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA probe TO df_action_system;";
 
@@ -240,14 +245,20 @@ impl Probe {
 
     /// Whether the server is writing for a committer now.
     pub async fn is_writing(&self) -> bool {
-        let active: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'
-             AND application_name LIKE 'dashfleet-probe%'",
-        )
-        .fetch_one(&self.admin)
-        .await
-        .unwrap();
-        active > 0
+        self.has_committer("state = 'active'").await
+    }
+
+    /// Whether it is at the very end of that.
+    pub async fn is_committing(&self) -> bool {
+        self.has_committer("wait_event = 'PgSleep'").await
+    }
+
+    async fn has_committer(&self, that: &str) -> bool {
+        let question = format!(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+             AND application_name LIKE 'dashfleet-probe%' AND {that})"
+        );
+        sqlx::query_scalar(sqlx::AssertSqlSafe(question)).fetch_one(&self.admin).await.unwrap()
     }
 }
 

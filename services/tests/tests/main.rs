@@ -1,0 +1,20 @@
+//! What crosses services, on real servers: flow, chaos, security, and the rules of the house.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods
+)]
+
+mod main {
+    mod catalogue;
+    mod chaos;
+    mod flow;
+    mod hostile;
+    mod permissions;
+    mod rules;
+    mod sql;
+}
