@@ -288,6 +288,12 @@ impl Engine {
         self.running.len()
     }
 
+    /// How many batches wait for the disk.
+    #[must_use]
+    pub fn backlog(&self) -> usize {
+        self.in_flight.len()
+    }
+
     /// Whether something is being written.
     #[must_use]
     pub fn is_writing(&self) -> bool {

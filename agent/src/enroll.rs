@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use contract::identity::{Challenged, Enroll, Enrolled, enrollment_message};
+use contract::identity::{
+    Challenged, Enroll, Enrolled, KeyStanding, Standing, StandingGet, enrollment_message,
+    standing_message,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +37,9 @@ pub async fn enroll(
     let labels = parse_labels(&options.labels)?;
     let url = options.url.trim_end_matches('/').to_owned();
     let server = Server::new(&url)?;
-    let folder = StateFolder::take(options.state.as_deref().unwrap_or(&config.state), true)?;
+    let folder =
+        StateFolder::take_patiently(options.state.as_deref().unwrap_or(&config.state), true)
+            .await?;
     Seal::of_this_machine(config.machine_id.as_deref())
         .await?
         .apply(&folder)?;
@@ -84,7 +89,9 @@ async fn prove(
     token: &str,
     labels: &domain::labels::Labels,
 ) -> Result<Enrolled, Failure> {
-    let Challenged { challenge, .. } = server.post("challenge", &serde_json::json!({})).await?;
+    let Challenged { challenge, .. } = server
+        .post("enroll/challenge", &serde_json::json!({}))
+        .await?;
     let public_key = key.pair.public_key();
     let signature = key
         .pair
@@ -103,7 +110,34 @@ async fn prove(
         inventory: inventory::inventory(),
         labels: labels.clone(),
     };
-    server.post("", &request).await
+    server.post("enroll", &request).await
+}
+
+/// How a server says that this machine's key stands.
+///
+/// # Errors
+/// The reason for having no answer, for the log.
+pub async fn standing(url: &str, pair: &nkeys::KeyPair) -> Result<KeyStanding, String> {
+    let server = Server::new(url).map_err(|error| error.to_string())?;
+    let words = |failure: Failure| match failure {
+        Failure::Final(error) => error.to_string(),
+        Failure::Passing(reason, _) => reason,
+    };
+    let Challenged { challenge, .. } = server
+        .post("enroll/challenge", &serde_json::json!({}))
+        .await
+        .map_err(words)?;
+    let public_key = pair.public_key();
+    let signature = pair
+        .sign(&standing_message(&challenge, &public_key))
+        .map_err(|error| error.to_string())?;
+    let request = StandingGet {
+        challenge,
+        public_key,
+        signature: STANDARD.encode(signature),
+    };
+    let Standing { standing } = server.post("standing", &request).await.map_err(words)?;
+    Ok(standing)
 }
 
 /// Why an answer is none.
@@ -170,13 +204,8 @@ impl Server {
         step: &str,
         body: &impl Serialize,
     ) -> Result<T, Failure> {
-        let path = format!("{}/api/v1/agents/enroll/{step}", self.url);
-        let sent = self
-            .client
-            .post(path.trim_end_matches('/'))
-            .json(body)
-            .send()
-            .await;
+        let path = format!("{}/api/v1/agents/{step}", self.url);
+        let sent = self.client.post(path).json(body).send().await;
         let response = sent.map_err(|error| Failure::Passing(words(&error), None))?;
         let status = response.status();
         let pause = response

@@ -5,11 +5,11 @@
 //! the thread.
 
 use std::path::Path;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use domain::JournalId;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::Sender;
 
 use crate::error::AgentError;
 
@@ -99,10 +99,16 @@ pub(crate) enum Command {
 /// The journal, as its users hold it.
 #[derive(Debug)]
 pub struct Journal {
-    commands: Sender<Command>,
+    commands: SyncSender<Command>,
     thread: JoinHandle<()>,
 }
 
+/// How many batches may wait. What is open is bounded (`engine::OPEN_MAX`), each open action has at most a few batches
+/// under way, and a page brings at most as many as may be open: neither this queue nor that of the answers is ever full.
+/// If they were, the loop would wait for the disk.
+const QUEUE: usize = 4_096;
+/// How many answers may wait: more than batches, so that the writer never waits for whoever waits for the writer.
+pub const ANSWERS: usize = 2 * QUEUE;
 /// The writer's stack: it encodes and writes, nothing deep.
 const STACK_BYTES: usize = 256 * 1024;
 
@@ -115,11 +121,11 @@ impl Journal {
         path: &Path,
         limits: Limits,
         apply: impl FnMut(Record),
-        events: UnboundedSender<JournalEvent>,
+        events: Sender<JournalEvent>,
     ) -> Result<(Self, Head), AgentError> {
         let file = file::JournalFile::open(path, limits, apply)?;
         let head = file.head();
-        let (commands, receiver) = channel();
+        let (commands, receiver) = sync_channel(QUEUE);
         let thread = std::thread::Builder::new()
             .name("journal".into())
             .stack_size(STACK_BYTES)

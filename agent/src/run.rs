@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bus::{Bus, BusConfig};
 use domain::SessionId;
 use runtime::Shutdown;
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::channel;
 
 use crate::app::core::{Core, Exit, Parts};
 use crate::app::execution_log::{ExecutionLog, ROTATE_AT_BYTES};
@@ -35,7 +35,7 @@ pub async fn run(config: &AgentConfig, shutdown: Shutdown) -> Result<Exit, Agent
     if !config.state.exists() {
         return Err(AgentError::NotEnrolled(config.state.clone()));
     }
-    let folder = Arc::new(StateFolder::take(&config.state, false)?);
+    let folder = Arc::new(StateFolder::take_patiently(&config.state, false).await?);
     let policy = Policy::read(&config.policy)?;
     let not_enrolled = || AgentError::NotEnrolled(config.state.clone());
     let enrolment = Enrolment::read(&folder)?.ok_or_else(not_enrolled)?;
@@ -57,7 +57,7 @@ pub async fn run(config: &AgentConfig, shutdown: Shutdown) -> Result<Exit, Agent
     };
 
     let clock = Arc::new(Clock::new(SystemTime));
-    let (events, journal_events) = unbounded_channel();
+    let (events, journal_events) = channel(crate::journal::ANSWERS);
     let mut engine = Engine::new(life.clone(), policy.clone());
     let (journal, head) = Journal::open(
         &folder.file("journal.log"),
@@ -138,6 +138,7 @@ pub async fn run(config: &AgentConfig, shutdown: Shutdown) -> Result<Exit, Agent
         log,
         metrics,
         refused: Refused::default(),
+        door: Arc::new((enrolment.url.clone(), key.pair)),
         shutdown: shutdown.clone(),
         patience: config.shutdown,
     });

@@ -15,6 +15,10 @@ pub mod seal;
 const LOCK: &str = "agent.lock";
 /// How long to wait for a predecessor that is just ending (a restart in place).
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+/// How often to look meanwhile.
+const LOCK_AGAIN: Duration = Duration::from_millis(50);
+/// What is said of a folder in use.
+const HELD: &str = "another agent process is using it";
 
 /// The state folder, held by this process alone.
 #[derive(Debug)]
@@ -40,24 +44,30 @@ impl StateFolder {
             .write(true)
             .open(&lock_path)
             .map_err(|error| AgentError::state(&lock_path, error))?;
-        let begun = Instant::now();
+        match lock.try_lock() {
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
+            Err(TryLockError::WouldBlock) => Err(AgentError::state(path, HELD)),
+            Err(TryLockError::Error(error)) => Err(AgentError::state(&lock_path, error)),
+        }
+    }
+
+    /// The same, waiting a little for a predecessor that is just ending.
+    ///
+    /// # Errors
+    /// As [`StateFolder::take`].
+    pub async fn take_patiently(path: &Path, create: bool) -> Result<Self, AgentError> {
+        let until = Instant::now() + LOCK_PATIENCE;
         loop {
-            match lock.try_lock() {
-                Ok(()) => {
-                    return Ok(Self {
-                        path: path.to_owned(),
-                        _lock: lock,
-                    });
+            match Self::take(path, create) {
+                Err(AgentError::State { reason, .. })
+                    if reason == HELD && Instant::now() < until =>
+                {
+                    tokio::time::sleep(LOCK_AGAIN).await;
                 }
-                Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_PATIENCE => {
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-                Err(TryLockError::WouldBlock) => {
-                    return Err(AgentError::state(path, "another agent process is using it"));
-                }
-                Err(TryLockError::Error(error)) => {
-                    return Err(AgentError::state(&lock_path, error));
-                }
+                taken => return taken,
             }
         }
     }

@@ -15,6 +15,8 @@ mod main {
     pub mod engine;
     pub mod enrolment;
     pub mod journal;
+    pub mod limits;
+    pub mod memory;
     pub mod message;
     pub mod model;
     pub mod orders;

@@ -8,13 +8,14 @@ use std::time::Duration;
 use bus::{Bus, BusState, Message, Subscription};
 use contract::Problem;
 use contract::agent::{ReportAnswer, Stopping};
+use contract::identity::KeyStanding;
 use contract::order::{Signed, SyncItem, SyncRequest};
 use contract::subject::{Up, up};
 use domain::SessionId;
 use domain::action::ActionKind;
 use futures::StreamExt;
 use runtime::Shutdown;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::Instrument;
@@ -43,6 +44,10 @@ use end::Farewell;
 
 /// How long an owner may take to answer a report or a question.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// What tasks have to tell waits here; each task tells one thing and ends.
+const EVENTS: usize = 64;
+/// While so much waits for the disk no further order is looked at: the server rings again.
+const BACKLOG_MAX: usize = 1_024;
 /// The loop looks at the time at least so often.
 const TICK_MAX: Duration = Duration::from_secs(5);
 /// What is long over is forgotten so often.
@@ -51,6 +56,8 @@ const FORGET_EVERY: Duration = Duration::from_secs(600);
 const COMPACT_FROM_BYTES: u64 = 4 * 1024 * 1024;
 /// The clock's floor is noted again when it has moved so far.
 const CLOCK_EVERY: chrono::Duration = chrono::Duration::minutes(5);
+/// Why a key is refused is asked again after this time.
+const STANDING_AGAIN: Duration = Duration::from_secs(30);
 /// A refused key is mentioned again after this time.
 const REFUSED_AGAIN: Duration = Duration::from_secs(600);
 
@@ -64,7 +71,7 @@ pub struct Parts {
     /// The journal.
     pub journal: Journal,
     /// What the journal's writer says.
-    pub journal_events: UnboundedReceiver<JournalEvent>,
+    pub journal_events: Receiver<JournalEvent>,
     /// The clock.
     pub clock: Arc<Clock>,
     /// The bus.
@@ -87,6 +94,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Refusals of what came from the bus.
     pub refused: Refused,
+    /// Where to ask why the bus refuses this machine's key, and the key.
+    pub door: Arc<(String, nkeys::KeyPair)>,
     /// The end.
     pub shutdown: Shutdown,
     /// How long what is under way may take at the end.
@@ -107,6 +116,7 @@ enum Event {
     Finished(Key, Ending),
     Answered(Outgoing, Result<ReportAnswer, Problem>),
     Page(Uuid, Result<Signed, Problem>),
+    Standing(Result<KeyStanding, String>),
 }
 
 /// The loop.
@@ -114,11 +124,12 @@ pub struct Core {
     parts: Parts,
     outbox: Outbox,
     sync: Sync,
-    events: (UnboundedSender<Event>, UnboundedReceiver<Event>),
+    events: (Sender<Event>, Receiver<Event>),
     state: watch::Receiver<BusState>,
     connection: u64,
     greeting: Option<JoinHandle<()>>,
     refused_said: Option<Duration>,
+    standing_at: Option<Duration>,
     compact_at: u64,
     compacting: bool,
     tick_at: Duration,
@@ -144,11 +155,12 @@ impl Core {
             parts,
             outbox: Outbox::default(),
             sync: Sync::new(),
-            events: unbounded_channel(),
+            events: channel(EVENTS),
             state,
             connection: 0,
             greeting: None,
             refused_said: None,
+            standing_at: None,
             compact_at: COMPACT_FROM_BYTES,
             compacting: false,
             tick_at: Duration::ZERO,
@@ -185,8 +197,8 @@ impl Core {
             let wake = self.sleep();
             tokio::select! {
                 Some(event) = self.parts.journal_events.recv() => self.journal(event)?,
-                Some(event) = self.events.1.recv() => self.event(event),
-                Some(message) = orders.next() => self.order(&message),
+                Some(event) = self.events.1.recv() => self.event(event)?,
+                Some(message) = orders.next(), if self.parts.engine.backlog() < BACKLOG_MAX => self.order(&message),
                 Ok(()) = self.state.changed() => self.follow_bus()?,
                 () = self.parts.shutdown.begun(), if self.ending.is_none() => self.end(Exit::Stopped, "signal"),
                 () = tokio::time::sleep(wake) => self.tick(),
@@ -293,12 +305,12 @@ impl Core {
             tracing::info!(seq = work.seq, "executing");
             let ending = kinds::execute(&work, &means).await;
             tracing::info!(outcome = ?ending.outcome, "executed");
-            tell(&events, Event::Finished(work.key, ending));
+            tell(&events, Event::Finished(work.key, ending)).await;
         };
         tokio::spawn(task.instrument(span));
     }
 
-    fn event(&mut self, event: Event) {
+    fn event(&mut self, event: Event) -> Result<(), AgentError> {
         match event {
             Event::Finished(
                 key,
@@ -315,7 +327,15 @@ impl Core {
             }
             Event::Answered(outgoing, answer) => self.answered(&outgoing, answer),
             Event::Page(nonce, answer) => self.page(nonce, answer),
+            Event::Standing(Ok(KeyStanding::Revoked)) => {
+                let words = "it is never accepted again".to_owned();
+                return Err(AgentError::Revoked(words));
+            }
+            Event::Standing(standing) => {
+                tracing::info!(?standing, "what the server says of this machine's key");
+            }
         }
+        Ok(())
     }
 
     fn journal(&mut self, event: JournalEvent) -> Result<(), AgentError> {
@@ -447,10 +467,10 @@ impl Core {
                 self.refused_said = None;
                 self.connected();
             }
-            BusState::Refused(words) if words.to_lowercase().contains("revoked") => {
-                return Err(AgentError::Revoked(words));
+            BusState::Refused(words) => {
+                self.say_refused(&words);
+                self.ask_standing();
             }
-            BusState::Refused(words) => self.say_refused(&words),
             BusState::Connected(_) | BusState::Connecting | BusState::Closed => {}
         }
         Ok(())
@@ -470,6 +490,23 @@ impl Core {
                  machine again after a revocation, enrol it anew with an empty state folder"
             );
         }
+    }
+
+    /// The bus says no more than that it refuses: the server knows why.
+    fn ask_standing(&mut self) {
+        let now = self.moment().boot;
+        if self
+            .standing_at
+            .is_some_and(|asked| now < asked + STANDING_AGAIN)
+        {
+            return;
+        }
+        self.standing_at = Some(now);
+        let (door, events) = (Arc::clone(&self.parts.door), self.events.0.clone());
+        tokio::spawn(async move {
+            let standing = crate::enroll::standing(&door.0, &door.1).await;
+            tell(&events, Event::Standing(standing)).await;
+        });
     }
 
     fn connected(&mut self) {
@@ -492,8 +529,8 @@ impl Core {
     }
 }
 
-fn tell(events: &UnboundedSender<Event>, event: Event) {
-    if events.send(event).is_err() {
+async fn tell(events: &Sender<Event>, event: Event) {
+    if events.send(event).await.is_err() {
         tracing::debug!("the loop has ended");
     }
 }

@@ -73,7 +73,11 @@ impl ExecutionLog {
             self.file = Self::file(&self.path)?;
             self.bytes = 0;
         }
-        self.file.write_all(&text)?;
+        if let Err(error) = self.file.write_all(&text) {
+            // A line is whole or not there.
+            self.file.set_len(self.bytes)?;
+            return Err(error);
+        }
         self.bytes += text.len() as u64;
         Ok(())
     }

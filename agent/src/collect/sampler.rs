@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use contract::agent::Sample;
@@ -18,6 +18,8 @@ use crate::error::AgentError;
 
 /// The first sample comes so soon: a share of processor time needs a while to be measured.
 const FIRST: Duration = Duration::from_millis(300);
+/// How many commands may wait: one user asks one thing at a time. A thread that hangs is not waited for.
+const QUEUE: usize = 8;
 /// The thread's stack.
 const STACK_BYTES: usize = 512 * 1024;
 
@@ -38,7 +40,7 @@ pub struct BufferState {
 /// The sampling thread, as its users hold it.
 #[derive(Clone, Debug)]
 pub struct Sampler {
-    commands: Sender<Command>,
+    commands: SyncSender<Command>,
     news: Arc<Notify>,
     state: Arc<std::sync::Mutex<BufferState>>,
 }
@@ -51,7 +53,7 @@ impl Sampler {
     pub fn begin(folder: PathBuf, period: Duration, clock: Arc<Clock>) -> Result<Self, AgentError> {
         let buffer = Buffer::open(&folder, Bounds::default())
             .map_err(|error| AgentError::state(&folder, error))?;
-        let (commands, receiver) = channel();
+        let (commands, receiver) = sync_channel(QUEUE);
         let this = Self {
             commands,
             news: Arc::new(Notify::new()),
@@ -91,7 +93,7 @@ impl Sampler {
     /// The oldest samples that the server does not have.
     pub async fn batch(&self) -> Vec<Sample> {
         let (answer, batch) = oneshot::channel();
-        if self.commands.send(Command::Batch(answer)).is_err() {
+        if self.commands.try_send(Command::Batch(answer)).is_err() {
             return Vec::new();
         }
         batch.await.unwrap_or_default()
@@ -99,8 +101,12 @@ impl Sampler {
 
     /// The server has everything up to this time.
     pub fn acknowledge(&self, through: Timestamp) {
-        if self.commands.send(Command::Acknowledge(through)).is_err() {
-            tracing::debug!("the sampling thread has ended");
+        if self
+            .commands
+            .try_send(Command::Acknowledge(through))
+            .is_err()
+        {
+            tracing::debug!("the sampling thread does not listen; the server says it again");
         }
     }
 

@@ -93,11 +93,16 @@ impl Engine {
     /// Whether an action before this place is refused and the full disk may not even take the refusal: then it will
     /// come again, and the place is a gap.
     fn may_be_forgotten_before(&self, seq: i64) -> bool {
-        let refusals = self.in_flight.iter().filter(|(_, class, _)| *class == Class::Refusal);
-        refusals.flat_map(|(_, _, marks)| marks).any(|mark| match mark {
-            Mark::Ended(key) => self.entries.get(key).is_some_and(|entry| entry.seq < seq),
-            _ => false,
-        })
+        let refusals = self
+            .in_flight
+            .iter()
+            .filter(|(_, class, _)| *class == Class::Refusal);
+        refusals
+            .flat_map(|(_, _, marks)| marks)
+            .any(|mark| match mark {
+                Mark::Ended(key) => self.entries.get(key).is_some_and(|entry| entry.seq < seq),
+                _ => false,
+            })
     }
 
     /// Whether the agent is about to be restarted.

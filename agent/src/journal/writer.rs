@@ -4,7 +4,7 @@ use std::io;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::Sender;
 
 use crate::journal::file::JournalFile;
 use crate::journal::frame::HEADER_BYTES;
@@ -17,7 +17,7 @@ const GROW_AGAIN: Duration = Duration::from_secs(1);
 
 struct Writer<'a> {
     file: JournalFile,
-    events: &'a UnboundedSender<JournalEvent>,
+    events: &'a Sender<JournalEvent>,
     /// What is to be written, not yet given to the system.
     payloads: Vec<Vec<u8>>,
     bytes: u64,
@@ -37,11 +37,7 @@ enum Answer {
 }
 
 /// Writes until the handle is dropped or the journal breaks.
-pub(crate) fn run(
-    file: JournalFile,
-    commands: &Receiver<Command>,
-    events: &UnboundedSender<JournalEvent>,
-) {
+pub(crate) fn run(file: JournalFile, commands: &Receiver<Command>, events: &Sender<JournalEvent>) {
     let mut writer = Writer {
         file,
         events,
@@ -74,7 +70,7 @@ pub(crate) fn run(
 
 impl Writer<'_> {
     fn send(&self, event: JournalEvent) {
-        if self.events.send(event).is_err() {
+        if self.events.blocking_send(event).is_err() {
             tracing::debug!("nobody waits for the journal any more");
         }
     }

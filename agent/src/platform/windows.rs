@@ -90,6 +90,7 @@ pub fn private_folder(path: &Path) -> io::Result<()> {
 }
 
 /// Starts the same program anew and ends this process. Returns only when it could not.
+#[allow(clippy::disallowed_methods)] // everything is drained already: this stands for `exec`
 pub fn restart_in_place(program: &Path, arguments: &[std::ffi::OsString]) -> io::Error {
     match std::process::Command::new(program).args(arguments).spawn() {
         Ok(_) => std::process::exit(0),

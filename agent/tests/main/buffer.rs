@@ -13,25 +13,47 @@ use super::task::time;
 fn sample(at: i64) -> Sample {
     Sample {
         at: time(at),
-        cpu: CpuSample { percent: 1.5, cores: vec![1.0, 2.0] },
+        cpu: CpuSample {
+            percent: 1.5,
+            cores: vec![1.0, 2.0],
+        },
         load: None,
-        memory: MemorySample { total: 8, used: 2, available: 6, percent: 25.0 },
+        memory: MemorySample {
+            total: 8,
+            used: 2,
+            available: 6,
+            percent: 25.0,
+        },
         swap: SwapSample { total: 0, used: 0 },
-        disks: vec![DiskSample { mount: "/".into(), file_system: "ext4".into(), total: 8, used: 4, percent: 50.0 }],
+        disks: vec![DiskSample {
+            mount: "/".into(),
+            file_system: "ext4".into(),
+            total: 8,
+            used: 4,
+            percent: 50.0,
+        }],
         networks: Vec::new(),
         uptime_seconds: 5,
         processes: 7,
     }
 }
 
-const SMALL: Bounds = Bounds { total: 16_384, segment: 2_048, batch: 64 * 1024, memory: 4 };
+const SMALL: Bounds = Bounds {
+    total: 16_384,
+    segment: 2_048,
+    batch: 64 * 1024,
+    memory: 4,
+};
 
 fn times(samples: &[Sample]) -> Vec<Timestamp> {
     samples.iter().map(|sample| sample.at).collect()
 }
 
 fn files(folder: &Path) -> u64 {
-    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+    std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum()
 }
 
 #[test]
@@ -61,12 +83,19 @@ fn a_restart_costs_nothing() {
     buffer.acknowledge(time(7)).unwrap();
     drop(buffer);
     let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
-    assert_eq!(times(&buffer.batch().unwrap()), (8..=30).map(time).collect::<Vec<_>>());
+    assert_eq!(
+        times(&buffer.batch().unwrap()),
+        (8..=30).map(time).collect::<Vec<_>>()
+    );
     assert_eq!(buffer.last(), Some(time(30)), "the next one must be later");
     buffer.acknowledge(time(30)).unwrap();
     drop(buffer);
     let buffer = Buffer::open(folder.path(), SMALL).unwrap();
-    assert_eq!(buffer.last(), Some(time(30)), "also when all are acknowledged");
+    assert_eq!(
+        buffer.last(),
+        Some(time(30)),
+        "also when all are acknowledged"
+    );
 }
 
 #[test]
@@ -77,7 +106,12 @@ fn a_line_that_a_crash_tore_costs_itself() {
         buffer.push(sample(at));
     }
     drop(buffer);
-    let file = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    let file = std::fs::read_dir(folder.path())
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
     let whole = std::fs::read(&file).unwrap();
     std::fs::write(&file, &whole[..whole.len() - 20]).unwrap();
     let mut buffer = Buffer::open(folder.path(), Bounds::default()).unwrap();
@@ -95,13 +129,20 @@ fn when_it_is_full_the_oldest_go_first_and_are_counted() {
     }
     let kept = times(&buffer.batch().unwrap());
     assert_eq!(kept.last(), Some(&time(500)));
-    assert_eq!(buffer.dropped() + kept.len() as u64, 500, "what is not there was counted");
+    assert_eq!(
+        buffer.dropped() + kept.len() as u64,
+        500,
+        "what is not there was counted"
+    );
 }
 
 #[test]
 fn in_normal_times_the_files_stay_small() {
     let folder = Folder::new("buffer");
-    let bounds = Bounds { segment: 16_384, ..Bounds::default() };
+    let bounds = Bounds {
+        segment: 16_384,
+        ..Bounds::default()
+    };
     let mut buffer = Buffer::open(folder.path(), bounds).unwrap();
     for at in 1..=2_000 {
         buffer.push(sample(at));
@@ -117,7 +158,10 @@ fn a_batch_is_one_message_of_an_agent() {
     let mut buffer = Buffer::open(folder.path(), Bounds::default()).unwrap();
     for at in 1..=64 {
         let disks = vec![sample(0).disks[0].clone(); 64];
-        buffer.push(Sample { disks, ..sample(at) });
+        buffer.push(Sample {
+            disks,
+            ..sample(at)
+        });
     }
     let batch = buffer.batch().unwrap();
     assert!(!batch.is_empty() && batch.len() < 64);
@@ -133,7 +177,10 @@ fn without_a_disk_the_last_few_stay_in_memory() {
     for at in 1..=6 {
         buffer.push(sample(at));
     }
-    assert_eq!(times(&buffer.batch().unwrap()), (3..=6).map(time).collect::<Vec<_>>());
+    assert_eq!(
+        times(&buffer.batch().unwrap()),
+        (3..=6).map(time).collect::<Vec<_>>()
+    );
     assert_eq!(buffer.dropped(), 2);
     // The files are gone: trimming says so, and memory is trimmed all the same.
     drop(buffer.acknowledge(time(5)));

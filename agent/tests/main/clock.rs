@@ -1,7 +1,7 @@
 //! The clock: never below what the server signed, whatever the machine's own clock says.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use dashfleet_agent::clock::{Clock, Increasing, TimeSource};
@@ -76,7 +76,10 @@ fn the_floor_outlives_the_process_and_the_boot() {
     let clock = Clock::new(hands);
     clock.restore(time(50_000), None);
     assert_eq!(clock.now(), time(50_000));
-    assert_eq!(clock.floor(), Some((time(50_000), Duration::from_millis(70_000))));
+    assert_eq!(
+        clock.floor(),
+        Some((time(50_000), Duration::from_millis(70_000)))
+    );
 }
 
 #[test]

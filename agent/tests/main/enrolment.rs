@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use contract::identity::{Enroll, Enrolled, enrollment_message};
+use contract::identity::{Enroll, Enrolled, StandingGet, enrollment_message, standing_message};
 use dashfleet_agent::config::{AgentConfig, EnrollOptions};
 use dashfleet_agent::enroll::enroll;
 use dashfleet_agent::error::AgentError;
@@ -18,20 +18,23 @@ use serde_json::{Value, json};
 use testkit::Folder;
 
 /// What the server answers, instead of doing its work, and how often.
-type Instead = (u16, Value, u32);
+pub type Instead = (u16, Value, u32);
 
 #[derive(Default)]
-struct Server {
+pub struct Server {
     instead: Option<Instead>,
     enrolled: HashMap<String, Enrolled>,
     asked: u32,
 }
 
 /// A server for one test; its address.
-fn serve(instead: Option<Instead>) -> (String, Arc<Mutex<Server>>) {
+pub fn serve(instead: Option<Instead>) -> (String, Arc<Mutex<Server>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let server = Arc::new(Mutex::new(Server { instead, ..Server::default() }));
+    let server = Arc::new(Mutex::new(Server {
+        instead,
+        ..Server::default()
+    }));
     let shared = Arc::clone(&server);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
@@ -74,23 +77,43 @@ impl Server {
             return (*status, answer.clone());
         }
         match path {
-            "/api/v1/agents/enroll/challenge" => (200, json!({ "challenge": "c-1", "expiresAt": "2030-01-01T00:00:00Z" })),
+            "/api/v1/agents/enroll/challenge" => (
+                200,
+                json!({ "challenge": "c-1", "expiresAt": "2030-01-01T00:00:00Z" }),
+            ),
             "/api/v1/agents/enroll" => {
                 let request: Enroll = serde_json::from_slice(body).unwrap();
-                let message = enrollment_message(&request.challenge, &request.token, &request.public_key);
+                let message =
+                    enrollment_message(&request.challenge, &request.token, &request.public_key);
                 let key = KeyPair::from_public_key(&request.public_key).unwrap();
-                key.verify(&message, &STANDARD.decode(&request.signature).unwrap()).expect("the proof holds");
-                assert!(!request.hostname.is_empty() && request.inventory.cpu_cores > 0 && request.inventory.memory_total > 0);
+                key.verify(&message, &STANDARD.decode(&request.signature).unwrap())
+                    .expect("the proof holds");
+                assert!(
+                    !request.hostname.is_empty()
+                        && request.inventory.cpu_cores > 0
+                        && request.inventory.memory_total > 0
+                );
                 assert_eq!(request.labels.get("env").map(String::as_str), Some("prod"));
-                let enrolled = self.enrolled.entry(request.public_key).or_insert_with(|| Enrolled {
-                    organization_id: OrgId::new(),
-                    machine_id: MachineId::new(),
-                    deployment_id: DeploymentId::new(),
-                    nats_urls: vec!["nats://127.0.0.1:1".into()],
-                    nats_ca: None,
-                    action_keys: vec![KeyPair::new_service().public_key()],
-                });
+                let enrolled =
+                    self.enrolled
+                        .entry(request.public_key)
+                        .or_insert_with(|| Enrolled {
+                            organization_id: OrgId::new(),
+                            machine_id: MachineId::new(),
+                            deployment_id: DeploymentId::new(),
+                            nats_urls: vec!["nats://127.0.0.1:1".into()],
+                            nats_ca: None,
+                            action_keys: vec![KeyPair::new_service().public_key()],
+                        });
                 (201, serde_json::to_value(enrolled).unwrap())
+            }
+            "/api/v1/agents/standing" => {
+                let request: StandingGet = serde_json::from_slice(body).unwrap();
+                let key = KeyPair::from_public_key(&request.public_key).unwrap();
+                let message = standing_message(&request.challenge, &request.public_key);
+                key.verify(&message, &STANDARD.decode(&request.signature).unwrap())
+                    .expect("the proof holds");
+                (200, json!({ "standing": "REVOKED" }))
             }
             other => (404, json!({ "title": format!("no {other}") })),
         }
@@ -103,13 +126,21 @@ fn config(folder: &Folder) -> (AgentConfig, PathBuf) {
     let state = folder.path().join("state");
     let mut reader = Reader::from_pairs([
         ("DASHFLEET_AGENT_STATE", state.display().to_string()),
-        ("DASHFLEET_AGENT_MACHINE_ID", machine_id.display().to_string()),
+        (
+            "DASHFLEET_AGENT_MACHINE_ID",
+            machine_id.display().to_string(),
+        ),
     ]);
     (AgentConfig::read(&mut reader).unwrap(), state)
 }
 
 fn options(url: &str) -> EnrollOptions {
-    EnrollOptions { url: url.into(), token: "dfe_token".into(), state: None, labels: vec!["env=prod".into()] }
+    EnrollOptions {
+        url: url.into(),
+        token: "dfe_token".into(),
+        state: None,
+        labels: vec!["env=prod".into()],
+    }
 }
 
 #[tokio::test]
@@ -120,12 +151,17 @@ async fn a_machine_proves_its_key_and_takes_its_place() {
     let enrolment = enroll(&config, &options(&format!("{url}/"))).await.unwrap();
     assert_eq!(enrolment.url, url);
     let seed = std::fs::read_to_string(state.join("seed.nk")).unwrap();
-    assert_eq!(KeyPair::from_seed(seed.trim()).unwrap().public_key(), enrolment.public_key);
+    assert_eq!(
+        KeyPair::from_seed(seed.trim()).unwrap().public_key(),
+        enrolment.public_key
+    );
     // Enrolled is enrolled: nobody is asked again.
     let asked = server.lock().unwrap().asked;
     assert_eq!(enroll(&config, &options(&url)).await.unwrap(), enrolment);
     assert_eq!(server.lock().unwrap().asked, asked);
-    let elsewhere = enroll(&config, &options("http://127.0.0.1:9")).await.unwrap_err();
+    let elsewhere = enroll(&config, &options("http://127.0.0.1:9"))
+        .await
+        .unwrap_err();
     assert_eq!(elsewhere.code(), 73);
 }
 
@@ -154,7 +190,11 @@ async fn a_refusal_is_shown_in_the_servers_words() {
     let error = enroll(&config, &options(&url)).await.unwrap_err();
     assert_eq!(error.code(), 66);
     let words = error.to_string();
-    assert!(words.contains("the enrolment token has expired") && words.contains("token: expired at noon"), "{words}");
+    assert!(
+        words.contains("the enrolment token has expired")
+            && words.contains("token: expired at noon"),
+        "{words}"
+    );
     assert!(state.join("seed.nk").exists() && !state.join("enrolment.json").exists());
 }
 
@@ -167,8 +207,13 @@ async fn a_server_that_is_away_for_a_moment_is_asked_again() {
     assert_eq!(server.lock().unwrap().asked, 4);
     let (url, _) = serve(Some((503, json!({ "detail": "starting" }), 99)));
     let other = Folder::new("enrol");
-    let error = enroll(&self::config(&other).0, &options(&url)).await.unwrap_err();
-    assert!(matches!(&error, AgentError::Unreachable(words) if words.contains("starting")), "{error}");
+    let error = enroll(&self::config(&other).0, &options(&url))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, AgentError::Unreachable(words) if words.contains("starting")),
+        "{error}"
+    );
     assert_eq!(error.code(), 75);
 }
 
@@ -177,11 +222,41 @@ async fn a_copied_folder_does_not_enrol_and_wrong_options_are_named() {
     let folder = Folder::new("enrol");
     let (config, _) = config(&folder);
     for (change, said) in [
-        (EnrollOptions { url: "ftp://x".into(), ..options("") }, "--url"),
-        (EnrollOptions { url: "nonsense".into(), ..options("") }, "--url"),
-        (EnrollOptions { labels: vec!["env".into()], ..options("http://x") }, "--label env"),
-        (EnrollOptions { labels: vec!["e nv=1".into()], ..options("http://x") }, "labels.e nv"),
-        (EnrollOptions { labels: vec!["a=1".into(), "a=2".into()], ..options("http://x") }, "twice"),
+        (
+            EnrollOptions {
+                url: "ftp://x".into(),
+                ..options("")
+            },
+            "--url",
+        ),
+        (
+            EnrollOptions {
+                url: "nonsense".into(),
+                ..options("")
+            },
+            "--url",
+        ),
+        (
+            EnrollOptions {
+                labels: vec!["env".into()],
+                ..options("http://x")
+            },
+            "--label env",
+        ),
+        (
+            EnrollOptions {
+                labels: vec!["e nv=1".into()],
+                ..options("http://x")
+            },
+            "labels.e nv",
+        ),
+        (
+            EnrollOptions {
+                labels: vec!["a=1".into(), "a=2".into()],
+                ..options("http://x")
+            },
+            "twice",
+        ),
     ] {
         let error = enroll(&config, &change).await.unwrap_err();
         assert_eq!(error.code(), 64);
@@ -190,5 +265,8 @@ async fn a_copied_folder_does_not_enrol_and_wrong_options_are_named() {
     let (url, _) = serve(None);
     enroll(&config, &options(&url)).await.unwrap();
     std::fs::write(config.machine_id.as_ref().unwrap(), "another").unwrap();
-    assert_eq!(enroll(&config, &options(&url)).await.unwrap_err().code(), 67);
+    assert_eq!(
+        enroll(&config, &options(&url)).await.unwrap_err().code(),
+        67
+    );
 }

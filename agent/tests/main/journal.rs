@@ -7,18 +7,28 @@ use std::time::{Duration, Instant};
 use dashfleet_agent::journal::file::JournalFile;
 use dashfleet_agent::journal::frame::HEADER_BYTES;
 use dashfleet_agent::journal::record::Ended;
-use dashfleet_agent::journal::{Batch, Class, Head, Journal, JournalEvent, Limits, Record};
+use dashfleet_agent::journal::{
+    ANSWERS, Batch, Class, Head, Journal, JournalEvent, Limits, Record,
+};
 use domain::ActionId;
 use domain::action::{ActionKind, Outcome};
 use testkit::Folder;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, channel};
 
 use super::task::{task, time};
 
-const SMALL: Limits = Limits { step: 4_096, reserve: 4_096, ceiling: 1024 * 1024 };
+const SMALL: Limits = Limits {
+    step: 4_096,
+    reserve: 4_096,
+    ceiling: 1024 * 1024,
+};
 
 fn accepted(seq: i64) -> Record {
-    Record::Accepted { task: task(seq, ActionKind::Message), at: time(seq), issued: time(seq) }
+    Record::Accepted {
+        task: task(seq, ActionKind::Message),
+        at: time(seq),
+        issued: time(seq),
+    }
 }
 
 fn ended(seq: i64) -> Record {
@@ -49,8 +59,14 @@ fn read(path: &Path) -> (JournalFile, Vec<Record>) {
 }
 
 fn append(file: &mut JournalFile, records: &[Record]) {
-    let payloads: Vec<_> = records.iter().map(|record| JournalFile::payload(record).unwrap()).collect();
-    let bytes: usize = payloads.iter().map(|payload| payload.len() + HEADER_BYTES).sum();
+    let payloads: Vec<_> = records
+        .iter()
+        .map(|record| JournalFile::payload(record).unwrap())
+        .collect();
+    let bytes: usize = payloads
+        .iter()
+        .map(|payload| payload.len() + HEADER_BYTES)
+        .sum();
     file.grow(bytes as u64).unwrap();
     file.write(&payloads).unwrap();
     file.sync().unwrap();
@@ -63,7 +79,9 @@ fn a_tail_torn_at_any_byte_costs_only_what_was_torn() {
     let (mut file, _) = read(&path);
     let begin = file.used();
     let mut ends = vec![begin];
-    let records: Vec<_> = (1..=3).map(|seq| if seq == 2 { ended(seq) } else { accepted(seq) }).collect();
+    let records: Vec<_> = (1..=3)
+        .map(|seq| if seq == 2 { ended(seq) } else { accepted(seq) })
+        .collect();
     for record in &records {
         append(&mut file, std::slice::from_ref(record));
         ends.push(file.used());
@@ -83,7 +101,11 @@ fn a_tail_torn_at_any_byte_costs_only_what_was_torn() {
             bytes
         };
         let zeros = || [&whole[..cut], &vec![0; whole.len() - cut]].concat();
-        for (how, bytes) in [("cut off", whole[..cut].to_vec()), ("zeros", zeros()), ("garbage", garbage())] {
+        for (how, bytes) in [
+            ("cut off", whole[..cut].to_vec()),
+            ("zeros", zeros()),
+            ("garbage", garbage()),
+        ] {
             if how == "garbage" && cut as u64 == ends[3] {
                 continue;
             }
@@ -111,12 +133,20 @@ fn an_altered_entry_breaks_the_chain_behind_it() {
     let before = file.head();
     drop(file);
     let mut bytes = std::fs::read(&path).unwrap();
-    let at = begin + HEADER_BYTES + bytes[begin + HEADER_BYTES..].windows(6).position(|w| w == b"FAILED").unwrap();
+    let at = begin
+        + HEADER_BYTES
+        + bytes[begin + HEADER_BYTES..]
+            .windows(6)
+            .position(|w| w == b"FAILED")
+            .unwrap();
     bytes[at] = b'f';
     std::fs::write(&path, bytes).unwrap();
     let (file, found) = read(&path);
     assert!(found.is_empty());
-    assert!(file.head().entries < before.entries, "the server sees that entries are missing");
+    assert!(
+        file.head().entries < before.entries,
+        "the server sees that entries are missing"
+    );
 }
 
 #[test]
@@ -124,7 +154,12 @@ fn a_file_that_is_no_journal_is_put_aside_and_a_new_journal_has_a_new_id() {
     let folder = Folder::new("journal");
     let path = folder.path().join("journal.log");
     let first = read(&path).0.head().journal;
-    for nonsense in [Vec::new(), vec![0; 9_000], b"hello".to_vec(), vec![0xff; 9_000]] {
+    for nonsense in [
+        Vec::new(),
+        vec![0; 9_000],
+        b"hello".to_vec(),
+        vec![0xff; 9_000],
+    ] {
         std::fs::write(&path, &nonsense).unwrap();
         assert_ne!(read(&path).0.head().journal, first);
     }
@@ -158,7 +193,11 @@ fn written_anew_the_chain_goes_on() {
     assert!(file.used() < long / 10);
     let after = file.head();
     assert_eq!(after.journal, before.journal);
-    assert_eq!(after.entries, before.entries + 3, "a beginning and two that are kept");
+    assert_eq!(
+        after.entries,
+        before.entries + 3,
+        "a beginning and two that are kept"
+    );
     append(&mut file, &[ended(9)]);
     let last = file.head();
     drop(file);
@@ -172,16 +211,25 @@ fn written_anew_the_chain_goes_on() {
 
 struct Open {
     journal: Journal,
-    events: UnboundedReceiver<JournalEvent>,
+    events: Receiver<JournalEvent>,
     next: u64,
 }
 
 impl Open {
     fn new(path: &Path, limits: Limits) -> (Self, Head, Vec<Record>) {
-        let (sender, events) = unbounded_channel();
+        let (sender, events) = channel(ANSWERS);
         let mut records = Vec::new();
-        let (journal, head) = Journal::open(path, limits, |record| records.push(record), sender).unwrap();
-        (Self { journal, events, next: 1 }, head, records)
+        let (journal, head) =
+            Journal::open(path, limits, |record| records.push(record), sender).unwrap();
+        (
+            Self {
+                journal,
+                events,
+                next: 1,
+            },
+            head,
+            records,
+        )
     }
 
     fn next_event(&mut self) -> JournalEvent {
@@ -199,7 +247,11 @@ impl Open {
     fn append(&mut self, class: Class, record: Record) -> bool {
         let id = self.next;
         self.next += 1;
-        self.journal.append(Batch { id, class, records: vec![record] });
+        self.journal.append(Batch {
+            id,
+            class,
+            records: vec![record],
+        });
         match self.next_event() {
             JournalEvent::Durable { batch, .. } if batch == id => true,
             JournalEvent::Rejected { batch } if batch == id => false,
@@ -224,17 +276,26 @@ fn entries_and_head_only_grow_and_are_those_on_the_disk() {
     for life in 0..4 {
         let (mut open, head, _) = Open::new(&path, SMALL);
         if let Some(before) = &seen {
-            assert_eq!(&head, before, "life {life} goes on where the one before ended");
+            assert_eq!(
+                &head, before,
+                "life {life} goes on where the one before ended"
+            );
         }
         for seq in 1..20 {
             if seq % 3 == 0 {
                 // Not answered and not synced by itself; asking where the journal stands syncs it.
-                open.journal.append(Batch { id: 0, class: Class::Lazy, records: vec![ended(seq)] });
+                open.journal.append(Batch {
+                    id: 0,
+                    class: Class::Lazy,
+                    records: vec![ended(seq)],
+                });
             } else {
                 assert!(open.append(Class::New, accepted(seq)));
             }
             let now = open.head();
-            assert!(seen.is_none_or(|before| before.entries < now.entries && before.head != now.head));
+            assert!(
+                seen.is_none_or(|before| before.entries < now.entries && before.head != now.head)
+            );
             seen = Some(now);
         }
         open.journal.compact(vec![ended(1)]);
@@ -252,7 +313,11 @@ fn what_waits_is_written_together_and_answered_in_order() {
     let path = folder.path().join("journal.log");
     let (mut open, _, _) = Open::new(&path, Limits::default());
     for id in 1..=1_000 {
-        open.journal.append(Batch { id, class: Class::Owed, records: vec![ended(1)] });
+        open.journal.append(Batch {
+            id,
+            class: Class::Owed,
+            records: vec![ended(1)],
+        });
     }
     for id in 1..=1_000 {
         assert!(matches!(open.next_event(), JournalEvent::Durable { batch, .. } if batch == id));
@@ -279,7 +344,10 @@ fn fill(path: &Path, limits: Limits) -> (Open, usize) {
     let one = JournalFile::payload(&ended(1)).unwrap().len() + HEADER_BYTES;
     let owed = usize::try_from(limits.reserve).unwrap() / 2 / one;
     for _ in 0..owed {
-        assert!(open.append(Class::Owed, ended(2)), "what is owed always fits");
+        assert!(
+            open.append(Class::Owed, ended(2)),
+            "what is owed always fits"
+        );
     }
     (open, accepted_count + refusals + owed)
 }
@@ -288,7 +356,11 @@ fn fill(path: &Path, limits: Limits) -> (Open, usize) {
 fn at_its_bound_the_journal_refuses_new_actions_and_keeps_what_it_owes() {
     let folder = Folder::new("journal");
     let path = folder.path().join("journal.log");
-    let limits = Limits { step: 16_384, reserve: 16_384, ceiling: 65_536 };
+    let limits = Limits {
+        step: 16_384,
+        reserve: 16_384,
+        ceiling: 65_536,
+    };
     let (open, written) = fill(&path, limits);
     open.journal.close();
     let (mut open, _, records) = Open::new(&path, limits);
@@ -299,10 +371,10 @@ fn at_its_bound_the_journal_refuses_new_actions_and_keeps_what_it_owes() {
 }
 
 /// A file system of its own that can be filled; `None` without the right to mount one.
-struct TinyDisk(Folder);
+pub struct TinyDisk(pub Folder);
 
 impl TinyDisk {
-    fn mount(size: &str) -> Option<Self> {
+    pub fn mount(size: &str) -> Option<Self> {
         let folder = Folder::new("tiny-disk");
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
@@ -311,30 +383,52 @@ impl TinyDisk {
             .is_ok_and(|status| status.success());
         mounted.then_some(Self(folder))
     }
+
+    /// Somebody makes room, or takes it.
+    pub fn resize(&self, size: &str) {
+        let remount = ["-o", &format!("remount,size={size}")];
+        assert!(
+            Command::new("mount")
+                .args(remount)
+                .arg(self.0.path())
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
 }
 
 impl Drop for TinyDisk {
     fn drop(&mut self) {
-        drop(Command::new("umount").arg("--lazy").arg(self.0.path()).status());
+        drop(
+            Command::new("umount")
+                .arg("--lazy")
+                .arg(self.0.path())
+                .status(),
+        );
     }
 }
 
 #[test]
 fn on_a_full_disk_no_entry_is_lost_and_room_is_found_again() {
     let Some(disk) = TinyDisk::mount("256k") else {
-        eprintln!("this test mounts a small file system, which takes root; the bound above is tested without");
+        eprintln!(
+            "this test mounts a small file system, which takes root; the bound above is tested without"
+        );
         return;
     };
     let path = disk.0.path().join("journal.log");
-    let limits = Limits { step: 16_384, reserve: 16_384, ceiling: 64 * 1024 * 1024 };
+    let limits = Limits {
+        step: 16_384,
+        reserve: 16_384,
+        ceiling: 64 * 1024 * 1024,
+    };
     let (open, written) = fill(&path, limits);
     open.journal.close();
     let (mut open, _, records) = Open::new(&path, limits);
     assert_eq!(records.len(), written + 1, "no entry is lost");
     assert!(!open.append(Class::New, accepted(1)));
-    // Somebody makes room.
-    let remounted = Command::new("mount").args(["-o", "remount,size=1m"]).arg(disk.0.path()).status().unwrap();
-    assert!(remounted.success());
+    disk.resize("1m");
     let until = Instant::now() + Duration::from_secs(10);
     while !open.append(Class::New, accepted(1)) {
         assert!(Instant::now() < until, "the journal never grows again");

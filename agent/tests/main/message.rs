@@ -25,15 +25,31 @@ fn what_could_deceive_the_reader_is_taken_out() {
     ] {
         assert_eq!(sanitise(text), clean);
     }
-    let payload = |title: Option<&str>, message: &str| MessagePayload { title: title.map(Into::into), message: message.into() };
+    let payload = |title: Option<&str>, message: &str| MessagePayload {
+        title: title.map(Into::into),
+        message: message.into(),
+    };
     assert_eq!(notice(&payload(None, "\u{202e}\u{7} \n")), None);
-    assert_eq!(notice(&payload(Some("a\nb"), " text ")), Some(Notice { title: "a b".into(), text: "text".into() }));
-    assert!(notice(&payload(Some("\u{7}"), "text")).unwrap().title.contains("administrator"));
+    assert_eq!(
+        notice(&payload(Some("a\nb"), " text ")),
+        Some(Notice {
+            title: "a b".into(),
+            text: "text".into()
+        })
+    );
+    assert!(
+        notice(&payload(Some("\u{7}"), "text"))
+            .unwrap()
+            .title
+            .contains("administrator")
+    );
 }
 
 #[test]
 fn sessions_are_those_that_somebody_sits_at() {
-    let text = |kind, class, state| format!("User=1000\nName=ann\nType={kind}\nClass={class}\nState={state}\n");
+    let text = |kind, class, state| {
+        format!("User=1000\nName=ann\nType={kind}\nClass={class}\nState={state}\n")
+    };
     for (kind, class, state, seen) in [
         ("wayland", "user", "active", Some((true, false))),
         ("x11", "user", "online", Some((true, false))),
@@ -42,7 +58,8 @@ fn sessions_are_those_that_somebody_sits_at() {
         ("x11", "user", "closing", None),
         ("unspecified", "background", "active", None),
     ] {
-        let session = parse_session(&text(kind, class, state)).map(|session| (session.graphical, session.terminal));
+        let session = parse_session(&text(kind, class, state))
+            .map(|session| (session.graphical, session.terminal));
         assert_eq!(session, seen, "{kind} {class} {state}");
     }
     assert_eq!(parse_session(""), None);
@@ -54,7 +71,11 @@ fn machine(scripts: &[(&str, &str)]) -> (Folder, Screens) {
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     for (name, script) in scripts {
         let path = folder.path().join(name);
-        std::fs::write(&path, format!("#!/bin/sh\n{script}\n").replace("HERE", &folder.path().display().to_string())).unwrap();
+        std::fs::write(
+            &path,
+            format!("#!/bin/sh\n{script}\n").replace("HERE", &folder.path().display().to_string()),
+        )
+        .unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
     // Only these, and the shell's own.
@@ -78,7 +99,10 @@ fn loginctl(uid: u32, kind: &str) -> String {
 }
 
 fn hello() -> Notice {
-    Notice { title: "$(touch HERE/pwned)".into(), text: "<b>it's</b> `id` & \"more\"; --help".into() }
+    Notice {
+        title: "$(touch HERE/pwned)".into(),
+        text: "<b>it's</b> `id` & \"more\"; --help".into(),
+    }
 }
 
 fn me() -> u32 {
@@ -91,25 +115,49 @@ async fn a_desktop_shows_it_as_its_user_with_a_clean_environment() {
     let uid = if is_root() { 4_242 } else { me() };
     let (folder, screens) = machine(&[
         ("loginctl", &loginctl(uid, "wayland")),
-        ("notify-send", "{ id -u; id -G; env; for a in \"$@\"; do echo \"arg=$a\"; done; } > HERE/out/seen"),
+        (
+            "notify-send",
+            "{ id -u; id -G; env; for a in \"$@\"; do echo \"arg=$a\"; done; } > HERE/out/seen",
+        ),
     ]);
     for name in ["out", &uid.to_string()] {
         std::fs::create_dir(folder.path().join(name)).unwrap();
-        std::fs::set_permissions(folder.path().join(name), std::fs::Permissions::from_mode(0o777)).unwrap();
+        std::fs::set_permissions(
+            folder.path().join(name),
+            std::fs::Permissions::from_mode(0o777),
+        )
+        .unwrap();
     }
     if is_root() {
-        std::os::unix::fs::chown(folder.path().join(uid.to_string()), Some(uid), Some(uid)).unwrap();
+        std::os::unix::fs::chown(folder.path().join(uid.to_string()), Some(uid), Some(uid))
+            .unwrap();
     }
     let shown = screens.show(&hello(), &Policy::default()).await;
-    assert_eq!(shown, Shown { on: ShownOn::Desktop, sessions: 1 });
+    assert_eq!(
+        shown,
+        Shown {
+            on: ShownOn::Desktop,
+            sessions: 1
+        }
+    );
     let seen = std::fs::read_to_string(folder.path().join("out/seen")).unwrap();
     let lines: Vec<_> = seen.lines().collect();
     assert_eq!(lines[0], uid.to_string(), "{seen}");
     if is_root() {
-        assert_eq!(lines[1], uid.to_string(), "no group of root's is left: {seen}");
+        assert_eq!(
+            lines[1],
+            uid.to_string(),
+            "no group of root's is left: {seen}"
+        );
     }
     let runtime = folder.path().join(uid.to_string());
-    assert!(seen.contains(&format!("DBUS_SESSION_BUS_ADDRESS=unix:path={}/bus", runtime.display())), "{seen}");
+    assert!(
+        seen.contains(&format!(
+            "DBUS_SESSION_BUS_ADDRESS=unix:path={}/bus",
+            runtime.display()
+        )),
+        "{seen}"
+    );
     for name in ["CARGO", "HOME=/root", "USER", "DASHFLEET"] {
         assert!(!seen.contains(name), "{name} is the agent's own: {seen}");
     }
@@ -119,12 +167,24 @@ async fn a_desktop_shows_it_as_its_user_with_a_clean_environment() {
 
 #[tokio::test]
 async fn without_a_desktop_terminals_show_it() {
-    let (folder, screens) =
-        machine(&[("loginctl", &loginctl(me(), "tty")), ("who", "true"), ("wall", "cat > HERE/seen")]);
+    let (folder, screens) = machine(&[
+        ("loginctl", &loginctl(me(), "tty")),
+        ("who", "true"),
+        ("wall", "cat > HERE/seen"),
+    ]);
     let shown = screens.show(&hello(), &Policy::default()).await;
-    assert_eq!(shown, Shown { on: ShownOn::Terminal, sessions: 1 });
+    assert_eq!(
+        shown,
+        Shown {
+            on: ShownOn::Terminal,
+            sessions: 1
+        }
+    );
     let seen = std::fs::read_to_string(folder.path().join("seen")).unwrap();
-    assert!(seen.contains("<b>it's</b> `id` & \"more\"; --help"), "{seen}");
+    assert!(
+        seen.contains("<b>it's</b> `id` & \"more\"; --help"),
+        "{seen}"
+    );
     // `wall` reaches everybody; an owner who leaves somebody out is obeyed.
     let policy = Policy::parse(r#"{"users": ["ann"]}"#, "here").unwrap();
     assert_eq!(screens.show(&hello(), &policy).await, Shown::NOBODY);
@@ -132,9 +192,19 @@ async fn without_a_desktop_terminals_show_it() {
 
 #[tokio::test]
 async fn where_nobody_is_nobody_sees_it() {
-    for scripts in [&[("loginctl", "exit 1"), ("who", "true"), ("wall", "touch HERE/seen")][..], &[]] {
+    for scripts in [
+        &[
+            ("loginctl", "exit 1"),
+            ("who", "true"),
+            ("wall", "touch HERE/seen"),
+        ][..],
+        &[],
+    ] {
         let (folder, screens) = machine(scripts);
-        assert_eq!(screens.show(&hello(), &Policy::default()).await, Shown::NOBODY);
+        assert_eq!(
+            screens.show(&hello(), &Policy::default()).await,
+            Shown::NOBODY
+        );
         assert!(!folder.path().join("seen").exists());
     }
 }
@@ -159,8 +229,15 @@ async fn a_helper_that_hangs_is_killed() {
         ("who", "true"),
     ]);
     let begun = Instant::now();
-    assert_eq!(screens.show(&hello(), &Policy::default()).await, Shown::NOBODY);
-    assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
+    assert_eq!(
+        screens.show(&hello(), &Policy::default()).await,
+        Shown::NOBODY
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(9),
+        "{:?}",
+        begun.elapsed()
+    );
     let pid = std::fs::read_to_string(folder.path().join("pid")).unwrap();
     let gone = || async { (!is_alive(pid.trim())).then_some(()) };
     testkit::eventually("the helper is gone", Duration::from_secs(5), gone).await;
@@ -168,6 +245,12 @@ async fn a_helper_that_hangs_is_killed() {
 
 /// Whether a process runs; one that only waits to be buried does not.
 fn is_alive(pid: &str) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('Z'))
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        !stat
+            .rsplit(')')
+            .next()
+            .unwrap_or("")
+            .trim_start()
+            .starts_with('Z')
+    })
 }

@@ -65,7 +65,11 @@ fn plan() -> impl Strategy<Value = (ActionKind, bool, u64)> {
         2 => Just(ActionKind::Restart),
         2 => Just(ActionKind::Reboot),
     ];
-    (kind, any::<bool>(), prop_oneof![1 => 500..8_000u64, 4 => Just(1_000_000_000)])
+    (
+        kind,
+        any::<bool>(),
+        prop_oneof![1 => 500..8_000u64, 4 => Just(1_000_000_000)],
+    )
 }
 
 /// An action as the server has it.
@@ -99,9 +103,22 @@ impl World {
             .into_iter()
             .zip(1..)
             .map(|((kind, idempotent, lasts), seq)| {
-                let payload = if kind == ActionKind::Reboot { json!({ "delaySeconds": seq % 3 }) } else { task(1, kind).payload };
+                let payload = if kind == ActionKind::Reboot {
+                    json!({ "delaySeconds": seq % 3 })
+                } else {
+                    task(1, kind).payload
+                };
                 let not_after = time(i64::try_from(lasts).unwrap());
-                Action { task: Task { idempotent, not_after, payload, ..task(seq, kind) }, cancel: false, end: None }
+                Action {
+                    task: Task {
+                        idempotent,
+                        not_after,
+                        payload,
+                        ..task(seq, kind)
+                    },
+                    cancel: false,
+                    end: None,
+                }
             })
             .collect();
         let mut world = Self {
@@ -124,7 +141,10 @@ impl World {
 
     /// A life begins with what is on the disk.
     fn live(&mut self) {
-        let life = Life { boot: format!("boot-{}", self.boot), ..life("") };
+        let life = Life {
+            boot: format!("boot-{}", self.boot),
+            ..life("")
+        };
         self.engine = Engine::new(life, Policy::default());
         for record in &self.disk {
             self.engine.apply(record.clone());
@@ -134,7 +154,11 @@ impl World {
     }
 
     fn crash(&mut self, records: usize, reboot: bool) {
-        let mut reached: Vec<Record> = self.writing.drain(..).flat_map(|batch| batch.records).collect();
+        let mut reached: Vec<Record> = self
+            .writing
+            .drain(..)
+            .flat_map(|batch| batch.records)
+            .collect();
         reached.truncate(records);
         self.disk.extend(reached);
         self.running.clear();
@@ -162,14 +186,37 @@ impl World {
     fn execute(&mut self, work: Work) {
         let Key { action, attempt } = work.key;
         let begun = |record: &Record| matches!(record, Record::Started { action: a, attempt: n, .. } if (*a, *n) == (action, attempt));
-        assert!(self.on_disk(begun), "executed before its beginning is on the disk");
-        assert_eq!(self.executed.insert(work.key, work.seq), None, "executed twice: {work:?}");
-        assert!(!self.said.contains_key(&work.key), "executed after it was said to be over: {work:?}");
+        assert!(
+            self.on_disk(begun),
+            "executed before its beginning is on the disk"
+        );
+        assert_eq!(
+            self.executed.insert(work.key, work.seq),
+            None,
+            "executed twice: {work:?}"
+        );
+        assert!(
+            !self.said.contains_key(&work.key),
+            "executed after it was said to be over: {work:?}"
+        );
         if work.kind.is_exclusive() {
-            assert!(self.exclusive.is_empty(), "two exclusive ones at once: {work:?} beside {:?}", self.exclusive);
-            for action in self.actions.iter().filter(|action| action.task.kind.is_exclusive() && action.task.seq < work.seq) {
-                let key = Key { attempt: 1, ..Key::of(&action.task) };
-                let over = action.end.is_some() || self.said.contains_key(&key) || self.is_over_on_disk(key);
+            assert!(
+                self.exclusive.is_empty(),
+                "two exclusive ones at once: {work:?} beside {:?}",
+                self.exclusive
+            );
+            for action in self
+                .actions
+                .iter()
+                .filter(|action| action.task.kind.is_exclusive() && action.task.seq < work.seq)
+            {
+                let key = Key {
+                    attempt: 1,
+                    ..Key::of(&action.task)
+                };
+                let over = action.end.is_some()
+                    || self.said.contains_key(&key)
+                    || self.is_over_on_disk(key);
                 assert!(over, "{} overtakes {}", work.seq, action.task.seq);
             }
             self.exclusive.push(work.key);
@@ -180,11 +227,17 @@ impl World {
     /// Whether the agent has written down, or is writing down, how it ended.
     fn is_over_on_disk(&self, key: Key) -> bool {
         let ended = |record: &Record| matches!(record, Record::Ended(ended) if ended.key() == key);
-        self.disk.iter().chain(self.writing.iter().flat_map(|batch| &batch.records)).any(ended)
+        self.disk
+            .iter()
+            .chain(self.writing.iter().flat_map(|batch| &batch.records))
+            .any(ended)
     }
 
     fn hear(&mut self, report: ResultReport) {
-        let key = Key { action: report.action, attempt: report.attempt };
+        let key = Key {
+            action: report.action,
+            attempt: report.attempt,
+        };
         let outcome = report.outcome;
         assert!(
             self.on_disk(|record| matches!(record, Record::Ended(ended) if ended.key() == key && ended.outcome == outcome)),
@@ -204,10 +257,11 @@ impl World {
         match work.kind {
             // It ends when everything that runs has ended, by a new life.
             ActionKind::Restart => self.dies = Some(false),
-            ActionKind::Reboot if which % 2 == 0 => self.dies = Some(true),
+            ActionKind::Reboot if which.is_multiple_of(2) => self.dies = Some(true),
             _ => {
                 self.exclusive.retain(|key| *key != work.key);
-                self.engine.finished(work.key, Outcome::Succeeded, None, None, moment(self.now));
+                self.engine
+                    .finished(work.key, Outcome::Succeeded, None, None, moment(self.now));
                 self.pump();
             }
         }
@@ -219,7 +273,9 @@ impl World {
 
     fn commit(&mut self, batches: usize) {
         for _ in 0..batches {
-            let Some(batch) = self.writing.pop_front() else { return };
+            let Some(batch) = self.writing.pop_front() else {
+                return;
+            };
             self.disk.extend(batch.records);
             if batch.class != Class::Lazy {
                 self.engine.durable(batch.id, moment(self.now));
@@ -230,7 +286,10 @@ impl World {
 
     fn reject(&mut self) {
         // Those before it are written: the journal answers in order.
-        let next = self.writing.iter().position(|batch| matches!(batch.class, Class::New | Class::Refusal));
+        let next = self
+            .writing
+            .iter()
+            .position(|batch| matches!(batch.class, Class::New | Class::Refusal));
         let Some(next) = next else { return };
         self.commit(next);
         if let Some(batch) = self.writing.front()
@@ -248,11 +307,20 @@ impl World {
         let page = self
             .actions
             .iter()
-            .filter(|action| action.task.seq > after || (action.end.is_none() && (action.cancel || action.task.attempt > 1)))
+            .filter(|action| {
+                action.task.seq > after
+                    || (action.end.is_none() && (action.cancel || action.task.attempt > 1))
+            })
             .take(items)
             .map(|action| match action.end {
-                Some(_) => SyncItem::Ended { seq: action.task.seq, through: action.task.seq },
-                None => SyncItem::Open { task: action.task.clone(), cancel: action.cancel },
+                Some(_) => SyncItem::Ended {
+                    seq: action.task.seq,
+                    through: action.task.seq,
+                },
+                None => SyncItem::Open {
+                    task: action.task.clone(),
+                    cancel: action.cancel,
+                },
             })
             .collect();
         let now = time(i64::try_from(self.now).unwrap());
@@ -266,9 +334,17 @@ impl World {
         }
         let key = *self.results.keys().nth(which % self.results.len()).unwrap();
         let report = self.results[&key].clone();
-        let action = self.actions.iter_mut().find(|action| action.task.action == key.action).unwrap();
+        let action = self
+            .actions
+            .iter_mut()
+            .find(|action| action.task.action == key.action)
+            .unwrap();
         if action.task.attempt == key.attempt && action.end.is_none() {
-            if report.outcome == Outcome::Interrupted && action.task.idempotent && key.attempt < 3 && !action.cancel {
+            if report.outcome == Outcome::Interrupted
+                && action.task.idempotent
+                && key.attempt < 3
+                && !action.cancel
+            {
                 action.task.attempt += 1;
             } else {
                 action.end = Some(report.outcome);
@@ -330,27 +406,45 @@ impl World {
                 return;
             }
         }
-        let open: Vec<_> = self.actions.iter().filter(|action| action.end.is_none()).map(|action| &action.task).collect();
+        let open: Vec<_> = self
+            .actions
+            .iter()
+            .filter(|action| action.end.is_none())
+            .map(|action| &action.task)
+            .collect();
         panic!("still open: {open:?}");
     }
 
     fn check(&self) {
         for action in &self.actions {
             for attempt in 1..=action.task.attempt {
-                let key = Key { attempt, ..Key::of(&action.task) };
+                let key = Key {
+                    attempt,
+                    ..Key::of(&action.task)
+                };
                 let done = self.executed.contains_key(&key);
                 match self.said.get(&key) {
                     Some(Outcome::Expired | Outcome::Cancelled | Outcome::Failed) => {
-                        assert!(!done, "{key:?} was executed, and the agent said that it was not");
+                        assert!(
+                            !done,
+                            "{key:?} was executed, and the agent said that it was not"
+                        );
                     }
                     Some(Outcome::Succeeded) if !action.task.kind.is_exclusive() => {
-                        assert!(done, "{key:?} was not executed, and the agent said that it was");
+                        assert!(
+                            done,
+                            "{key:?} was not executed, and the agent said that it was"
+                        );
                     }
                     _ => {}
                 }
             }
         }
-        let order: Vec<_> = self.executed.keys().filter(|key| key.attempt == 1).collect();
+        let order: Vec<_> = self
+            .executed
+            .keys()
+            .filter(|key| key.attempt == 1)
+            .collect();
         assert_eq!(order.iter().collect::<HashSet<_>>().len(), order.len());
     }
 }

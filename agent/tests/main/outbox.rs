@@ -25,7 +25,11 @@ fn result(action: ActionId) -> ResultReport {
 }
 
 fn step(action: ActionId) -> Step {
-    Step { action, attempt: 1, at: time(0) }
+    Step {
+        action,
+        attempt: 1,
+        at: time(0),
+    }
 }
 
 const fn ms(millis: u64) -> Duration {
@@ -77,13 +81,19 @@ fn a_result_is_said_again_until_somebody_has_it_and_at_once_on_a_new_connection(
             now = next;
         }
         assert!(waits[0] >= ms(500) && waits[0] <= ms(1_000), "{waits:?}");
-        assert!(waits.iter().all(|wait| *wait <= ms(30_000)) && waits[6] >= ms(15_000), "{waits:?}");
+        assert!(
+            waits.iter().all(|wait| *wait <= ms(30_000)) && waits[6] >= ms(15_000),
+            "{waits:?}"
+        );
         // An answer that never came belongs to a connection that is gone.
         let lost = outbox.due(now);
         outbox.reconnected(now);
         let again = outbox.due(now);
         assert_eq!(again.len(), 1);
-        assert!(!outbox.answered(&lost[0], Some(verdict), now), "the answer to another sending is no answer");
+        assert!(
+            !outbox.answered(&lost[0], Some(verdict), now),
+            "the answer to another sending is no answer"
+        );
         assert!(outbox.answered(&again[0], Some(verdict), now));
         assert_eq!(outbox.results(), 0);
     }
@@ -103,7 +113,8 @@ fn not_everything_is_under_way_at_once() {
 }
 
 fn ask(sync: &mut Sync, now: Duration) -> Option<dashfleet_agent::app::sync::Question> {
-    sync.begins(now).then(|| sync.asks(1, |whole| if whole { 10 } else { 20 }).unwrap())
+    sync.begins(now)
+        .then(|| sync.asks(1, |whole| if whole { 10 } else { 20 }).unwrap())
 }
 
 #[test]
@@ -134,7 +145,10 @@ fn pages_follow_each_other_and_a_failure_begins_anew_later() {
     assert!(again >= ms(502) && again <= ms(1_002), "{again:?}");
     assert_eq!(ask(&mut sync, again).unwrap().after, 10);
     sync.reconnected();
-    assert!(ask(&mut sync, again).is_some(), "a new connection waits for nothing");
+    assert!(
+        ask(&mut sync, again).is_some(),
+        "a new connection waits for nothing"
+    );
 }
 
 #[test]

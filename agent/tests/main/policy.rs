@@ -18,14 +18,22 @@ fn without_a_file_the_four_kinds_are_allowed() {
 
 #[test]
 fn a_file_allows_what_it_names_and_nothing_else() {
-    let policy = Policy::parse(r#"{"kinds": ["ping", "some-day"], "users": ["ann"], "paths": ["/srv"]}"#, "here").unwrap();
+    let policy = Policy::parse(
+        r#"{"kinds": ["ping", "some-day"], "users": ["ann"], "paths": ["/srv"]}"#,
+        "here",
+    )
+    .unwrap();
     assert_eq!(policy.denies(ActionKind::Ping), None);
     for kind in [ActionKind::Message, ActionKind::Restart, ActionKind::Reboot] {
         assert!(policy.denies(kind).unwrap().contains("`kinds` of here"));
     }
     assert!(policy.allows_user("ann") && !policy.allows_user("bob") && policy.restricts_users());
     let nothing = Policy::parse(r#"{"kinds": []}"#, "here").unwrap();
-    assert!(ActionKind::ALL.iter().all(|kind| nothing.denies(*kind).is_some()));
+    assert!(
+        ActionKind::ALL
+            .iter()
+            .all(|kind| nothing.denies(*kind).is_some())
+    );
     let users_only = Policy::parse(r#"{"users": []}"#, "here").unwrap();
     assert_eq!(users_only.denies(ActionKind::Reboot), None);
     assert!(!users_only.allows_user("ann"));

@@ -1,22 +1,33 @@
 //! The agent's program on a real bus.
 
 use std::collections::HashSet;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use contract::order::{ORDER_PREFIX, Signed, Task, Verb};
 use contract::subject::Up;
-use domain::action::{ActionKind, Outcome};
 use domain::Timestamp;
+use domain::action::{ActionKind, Outcome};
 use nkeys::KeyPair;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
 
-use super::world::{Running, World};
+use super::world::World;
 
 /// A task that may begin within an hour.
-fn task(seq: i64, kind: ActionKind) -> Task {
-    let payload = if kind == ActionKind::Reboot { json!({ "delaySeconds": 0 }) } else { super::task::task(seq, kind).payload };
-    Task { not_after: Timestamp::now().plus(chrono::Duration::hours(1)), payload, ..super::task::task(seq, kind) }
+pub fn task(seq: i64, kind: ActionKind) -> Task {
+    let payload = if kind == ActionKind::Reboot {
+        json!({ "delaySeconds": 0 })
+    } else {
+        super::task::task(seq, kind).payload
+    };
+    Task {
+        not_after: Timestamp::now().plus(chrono::Duration::hours(1)),
+        payload,
+        ..super::task::task(seq, kind)
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,15 +51,33 @@ async fn a_ping_is_executed_once_and_answered_in_one_message() {
         took.push(begun.elapsed());
         assert_eq!(result.outcome, Outcome::Succeeded);
         let given = result.result.unwrap();
-        assert!(given["pong"] == true && given["agentVersion"].is_string() && given["hostname"].is_string());
+        assert!(
+            given["pong"] == true
+                && given["agentVersion"].is_string()
+                && given["hostname"].is_string()
+        );
         assert!(result.accepted_at.is_some() && result.started_at.is_some());
     }
     took.sort();
-    println!("ping, doorbell to result: p50 {:?}, p98 {:?}", took[25], took[48]);
-    assert!(world.owners().steps.is_empty(), "nothing is said that the result says: {:?}", world.owners().steps);
+    println!(
+        "ping, doorbell to result: p50 {:?}, p98 {:?}",
+        took[25], took[48]
+    );
+    assert!(
+        world.owners().steps.is_empty(),
+        "nothing is said that the result says: {:?}",
+        world.owners().steps
+    );
     assert_eq!(agent.executed().len(), 50);
     let status = std::fs::read_to_string(format!("/proc/{}/status", running.child.id())).unwrap();
-    println!("memory: {}", status.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("Rss")).collect::<Vec<_>>().join(", "));
+    println!(
+        "memory: {}",
+        status
+            .lines()
+            .filter(|line| line.starts_with("VmRSS") || line.starts_with("Rss"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    );
     running.signal("TERM");
     assert_eq!(running.code().await, 0);
     assert_eq!(world.owners().stoppings.len(), 1, "it says that it stops");
@@ -65,8 +94,19 @@ async fn what_nobody_signed_for_this_machine_has_no_effect() {
     let good = world.signed(&agent, Verb::New, ping());
     let foreign = Signed::sign(ORDER_PREFIX, good.body.clone(), &KeyPair::new_service()).unwrap();
     world.publish(&agent, Verb::New, &foreign).await;
-    world.publish(&agent, Verb::New, &Signed { body: [good.body.as_slice(), b" "].concat(), ..good.clone() }).await;
-    world.publish(&agent, Verb::New, &world.signed(&other, Verb::New, ping())).await;
+    world
+        .publish(
+            &agent,
+            Verb::New,
+            &Signed {
+                body: [good.body.as_slice(), b" "].concat(),
+                ..good.clone()
+            },
+        )
+        .await;
+    world
+        .publish(&agent, Verb::New, &world.signed(&other, Verb::New, ping()))
+        .await;
     world.publish(&agent, Verb::Cancel, &good).await;
     let mut late = task(1, ActionKind::Ping);
     late.not_after = Timestamp::now().plus(chrono::Duration::days(-2));
@@ -74,8 +114,20 @@ async fn what_nobody_signed_for_this_machine_has_no_effect() {
     let last = task(1, ActionKind::Ping);
     world.ring(&agent, Verb::New, &last).await;
     world.result(last.action).await;
-    assert_eq!(agent.executed().iter().map(|line| line.0).collect::<Vec<_>>(), [last.action]);
-    assert_eq!(running.said().matches("refused").count(), 4, "{}", running.said());
+    assert_eq!(
+        agent
+            .executed()
+            .iter()
+            .map(|line| line.0)
+            .collect::<Vec<_>>(),
+        [last.action]
+    );
+    assert_eq!(
+        running.said().matches("refused").count(),
+        4,
+        "{}",
+        running.said()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,7 +136,13 @@ async fn fifty_actions_that_waited_are_executed_in_order_except_those_past_their
     let agent = world.enrol();
     let mut tasks = Vec::new();
     for seq in 1..=50 {
-        let kinds = [ActionKind::Ping, ActionKind::Ping, ActionKind::Message, ActionKind::Ping, ActionKind::Reboot];
+        let kinds = [
+            ActionKind::Ping,
+            ActionKind::Ping,
+            ActionKind::Message,
+            ActionKind::Ping,
+            ActionKind::Reboot,
+        ];
         let mut task = task(seq, kinds[usize::try_from(seq).unwrap() % 5]);
         if seq % 7 == 0 {
             task.not_after = Timestamp::now().plus(chrono::Duration::seconds(-1));
@@ -94,11 +152,23 @@ async fn fifty_actions_that_waited_are_executed_in_order_except_those_past_their
     }
     let _running = agent.start();
     for task in &tasks {
-        let expected = if task.seq % 7 == 0 { Outcome::Expired } else { Outcome::Succeeded };
-        assert_eq!(world.result(task.action).await.outcome, expected, "seq {}", task.seq);
+        let expected = if task.seq % 7 == 0 {
+            Outcome::Expired
+        } else {
+            Outcome::Succeeded
+        };
+        assert_eq!(
+            world.result(task.action).await.outcome,
+            expected,
+            "seq {}",
+            task.seq
+        );
     }
     let order: Vec<_> = agent.executed().iter().map(|line| line.2).collect();
-    assert_eq!(order, (1..=50).filter(|seq| seq % 7 != 0).collect::<Vec<_>>());
+    assert_eq!(
+        order,
+        (1..=50).filter(|seq| seq % 7 != 0).collect::<Vec<_>>()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,17 +184,35 @@ async fn a_restart_is_the_same_process_in_a_new_life_and_a_dry_reboot_says_so() 
     assert_eq!(result.outcome, Outcome::Succeeded);
     let (sessions, stoppings) = {
         let owners = world.owners();
-        (owners.syncs.iter().map(|sync| sync.session_id).collect::<HashSet<_>>(), owners.stoppings.clone())
+        (
+            owners
+                .syncs
+                .iter()
+                .map(|sync| sync.session_id)
+                .collect::<HashSet<_>>(),
+            owners.stoppings.clone(),
+        )
     };
     assert_eq!(sessions.len(), 2, "a new life");
     assert_eq!(stoppings[0].reason, "restart");
-    assert!(running.child.try_wait().unwrap().is_none(), "the same process");
+    assert!(
+        running.child.try_wait().unwrap().is_none(),
+        "the same process"
+    );
     let reboot = task(2, ActionKind::Reboot);
     world.ring(&agent, Verb::New, &reboot).await;
-    assert_eq!(world.result(reboot.action).await.result, Some(json!({ "dryRun": true })));
+    assert_eq!(
+        world.result(reboot.action).await.result,
+        Some(json!({ "dryRun": true }))
+    );
     assert_eq!(agent.executed().len(), 2);
     // Entries only grow, over lives too, and each life's first question has more of them.
-    let entries: Vec<_> = world.owners().syncs.iter().map(|sync| sync.entries).collect();
+    let entries: Vec<_> = world
+        .owners()
+        .syncs
+        .iter()
+        .map(|sync| sync.entries)
+        .collect();
     assert!(entries.is_sorted(), "{entries:?}");
 }
 
@@ -139,7 +227,14 @@ async fn killed_at_any_time_it_executes_nothing_twice_and_owns_up_to_everything(
     let mut tasks = Vec::new();
     let mut kills = 0;
     for seq in 1..=200 {
-        let task = task(seq, if seq % 40 == 0 { ActionKind::Reboot } else { ActionKind::Ping });
+        let task = task(
+            seq,
+            if seq % 40 == 0 {
+                ActionKind::Reboot
+            } else {
+                ActionKind::Ping
+            },
+        );
         world.queue(&task);
         world.ring(&agent, Verb::New, &task).await;
         tasks.push(task);
@@ -153,20 +248,32 @@ async fn killed_at_any_time_it_executes_nothing_twice_and_owns_up_to_everything(
     let mut outcomes = Vec::new();
     for task in &tasks {
         let result = world.result(task.action).await;
-        assert!(matches!(result.outcome, Outcome::Succeeded | Outcome::Interrupted), "{result:?}");
+        assert!(
+            matches!(result.outcome, Outcome::Succeeded | Outcome::Interrupted),
+            "{result:?}"
+        );
         outcomes.push((task.action, result.outcome));
     }
     let executed = agent.executed();
     let once: HashSet<_> = executed.iter().map(|line| line.0).collect();
     assert_eq!(once.len(), executed.len(), "something was executed twice");
     for (action, outcome) in &outcomes {
-        assert!(*outcome == Outcome::Interrupted || once.contains(action), "{action} is said to be done");
+        assert!(
+            *outcome == Outcome::Interrupted || once.contains(action),
+            "{action} is said to be done"
+        );
     }
-    let interrupted = outcomes.iter().filter(|(_, outcome)| *outcome == Outcome::Interrupted).count();
+    let interrupted = outcomes
+        .iter()
+        .filter(|(_, outcome)| *outcome == Outcome::Interrupted)
+        .count();
     println!("{kills} kills, {interrupted} interrupted");
     let owners = world.owners();
     for (before, after) in owners.syncs.iter().zip(owners.syncs.iter().skip(1)) {
-        assert!(before.entries <= after.entries && before.journal_id == after.journal_id, "the journal lost entries");
+        assert!(
+            before.entries <= after.entries && before.journal_id == after.journal_id,
+            "the journal lost entries"
+        );
         if before.session_id != after.session_id {
             assert!(before.entries < after.entries);
         }
@@ -198,7 +305,11 @@ async fn samples_survive_an_outage_with_their_own_times_and_the_inventory_is_sai
     let mut world = World::new().await;
     let agent = world.enrol();
     let mut running = agent.start();
-    world.until("samples and inventory", |owners| owners.samples.len() > 2 && !owners.inventories.is_empty()).await;
+    world
+        .until("samples and inventory", |owners| {
+            owners.samples.len() > 2 && !owners.inventories.is_empty()
+        })
+        .await;
     world.nats.kill();
     tokio::time::sleep(Duration::from_secs(2)).await;
     let before = world.owners().samples.len();
@@ -208,16 +319,36 @@ async fn samples_survive_an_outage_with_their_own_times_and_the_inventory_is_sai
     let _running = agent.start();
     tokio::time::sleep(Duration::from_millis(500)).await;
     world.nats.launch_again();
-    world.until("the samples of the outage", |owners| owners.samples.len() > before + 12).await;
+    world
+        .until("the samples of the outage", |owners| {
+            owners.samples.len() > before + 12
+        })
+        .await;
     let owners = world.owners();
     let times: Vec<_> = owners.samples.iter().map(|sample| sample.at).collect();
-    let gap = times.windows(2).map(|pair| pair[1].since(pair[0]).num_milliseconds()).max().unwrap();
+    let gap = times
+        .windows(2)
+        .map(|pair| pair[1].since(pair[0]).num_milliseconds())
+        .max()
+        .unwrap();
     let distinct: HashSet<_> = times.iter().collect();
-    assert!(distinct.len() + 1 >= times.len(), "hardly anything is said twice");
+    assert!(
+        distinct.len() + 1 >= times.len(),
+        "hardly anything is said twice"
+    );
     assert!(gap < 1_500, "no hole: {gap} ms");
     let sample = owners.samples.last().unwrap();
-    assert!(sample.memory.total > 0 && !sample.cpu.cores.is_empty() && !sample.disks.is_empty() && sample.processes > 1, "{sample:?}");
-    assert!(sample.uptime_seconds > 0 && sample.load.is_some(), "{sample:?}");
+    assert!(
+        sample.memory.total > 0
+            && !sample.cpu.cores.is_empty()
+            && !sample.disks.is_empty()
+            && sample.processes > 1,
+        "{sample:?}"
+    );
+    assert!(
+        sample.uptime_seconds > 0 && sample.load.is_some(),
+        "{sample:?}"
+    );
     assert_eq!(owners.inventories.len(), 1, "the server has it already");
 }
 
@@ -233,9 +364,15 @@ async fn a_quarantined_machine_executes_nothing_until_it_is_released() {
     world.ring(&agent, Verb::New, &ping).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(agent.executed().is_empty());
-    assert!(running.said().contains("a copy was seen"), "{}", running.said());
+    assert!(
+        running.said().contains("a copy was seen"),
+        "{}",
+        running.said()
+    );
     world.owners().quarantined = None;
-    world.publish(&agent, Verb::Time, &world.signed(&agent, Verb::Time, None)).await;
+    world
+        .publish(&agent, Verb::Time, &world.signed(&agent, Verb::Time, None))
+        .await;
     assert_eq!(world.result(ping.action).await.outcome, Outcome::Succeeded);
 }
 
@@ -246,7 +383,11 @@ async fn a_suspected_machine_shows_that_it_lives() {
     world.owners().suspects = Some(echo);
     let agent = world.enrol();
     let _running = agent.start();
-    world.until("an echo", |owners| owners.syncs.iter().any(|sync| sync.echo == Some(echo))).await;
+    world
+        .until("an echo", |owners| {
+            owners.syncs.iter().any(|sync| sync.echo == Some(echo))
+        })
+        .await;
     let ping = task(1, ActionKind::Ping);
     world.ring(&agent, Verb::New, &ping).await;
     assert_eq!(world.result(ping.action).await.outcome, Outcome::Succeeded);
@@ -258,67 +399,105 @@ async fn an_action_that_lasts_says_its_steps_and_can_be_cancelled_while_it_waits
     let agent = world.enrol();
     let _running = agent.start();
     world.until_synced(0).await;
-    let reboot = Task { payload: json!({ "delaySeconds": 600 }), ..task(1, ActionKind::Reboot) };
+    let reboot = Task {
+        payload: json!({ "delaySeconds": 600 }),
+        ..task(1, ActionKind::Reboot)
+    };
     let second = task(2, ActionKind::Reboot);
     world.ring(&agent, Verb::New, &reboot).await;
     world.ring(&agent, Verb::New, &second).await;
-    let said = |word, action| move |owners: &super::world::Owners| owners.steps.iter().any(|(w, step)| *w == word && step.action == action);
-    world.until("the first began", said(Up::Started, reboot.action)).await;
-    world.until("the second waits", said(Up::Accepted, second.action)).await;
+    let said = |word, action| {
+        move |owners: &super::world::Owners| {
+            owners
+                .steps
+                .iter()
+                .any(|(w, step)| *w == word && step.action == action)
+        }
+    };
+    world
+        .until("the first began", said(Up::Started, reboot.action))
+        .await;
+    world
+        .until("the second waits", said(Up::Accepted, second.action))
+        .await;
     world.ring(&agent, Verb::Cancel, &reboot).await;
-    assert_eq!(world.result(reboot.action).await.outcome, Outcome::Cancelled);
-    assert_eq!(world.result(second.action).await.outcome, Outcome::Succeeded);
-    assert_eq!(agent.executed().iter().map(|line| line.0).collect::<Vec<_>>(), [second.action]);
+    assert_eq!(
+        world.result(reboot.action).await.outcome,
+        Outcome::Cancelled
+    );
+    assert_eq!(
+        world.result(second.action).await.outcome,
+        Outcome::Succeeded
+    );
+    assert_eq!(
+        agent
+            .executed()
+            .iter()
+            .map(|line| line.0)
+            .collect::<Vec<_>>(),
+        [second.action]
+    );
+}
+
+/// What a collector of traces at this address was sent.
+fn collector() -> (String, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let shared = Arc::clone(&sent);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut length = 0;
+            loop {
+                let mut line = String::new();
+                stream.read_line(&mut line).unwrap();
+                if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                if line.trim().is_empty() {
+                    break;
+                }
+            }
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).unwrap();
+            shared.lock().unwrap().extend(body);
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            stream.get_mut().write_all(answer).unwrap();
+        }
+    });
+    (url, sent)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_the_server_refuses_is_said_in_plain_words() {
-    let world = World::new().await;
-    world.owners().refuse = true;
-    let agent = world.enrol();
-    let mut running = agent.start();
-    let plain = || {
-        let said = running.said();
-        async move { said.contains("refuses this machine's key").then_some(()) }
-    };
-    testkit::eventually("plain words", super::world::PATIENCE, plain).await;
-    assert!(running.child.try_wait().unwrap().is_none(), "it keeps trying: {}", running.said());
-    world.owners().refuse = false;
-    world.until_synced(0).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn each_reason_not_to_run_has_its_own_exit_code_and_words() {
+async fn an_execution_is_in_the_trace_of_the_request_that_made_it() {
     let world = World::new().await;
     let agent = world.enrol();
-    let machine_id = agent.folder.path().join("machine-id");
-    let other = agent.folder.path().join("other-machine-id");
-    std::fs::write(&other, "another").unwrap();
-    let policy = agent.folder.path().join("policy.json");
-    std::fs::write(&policy, "{").unwrap();
-    let empty = agent.folder.path().join("empty");
-    let run = |state: std::path::PathBuf, id: std::path::PathBuf, more: Vec<(&'static str, String)>| async move {
-        let more: Vec<_> = more.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let mut running = Running::start(&["run"], &state, &id, &more);
-        (running.code().await, running.said())
-    };
-    let state = agent.state();
-    for (state, id, more, code, words) in [
-        (&state, &machine_id, vec![("DASHFLEET_AGENT_SAMPLE_MS", "often".to_owned())], 64, "DASHFLEET_AGENT_SAMPLE_MS"),
-        (&state, &machine_id, vec![("DASHFLEET_AGENT_REBOOT", "maybe".to_owned())], 64, "dry-run"),
-        (&state, &machine_id, vec![("DASHFLEET_AGENT_POLICY", policy.display().to_string())], 64, "policy.json"),
-        (&empty, &machine_id, vec![], 65, "enroll --url"),
-        (&state, &other, vec![], 67, "machine-id differs"),
-    ] {
-        let (found, said) = run(state.clone(), id.clone(), more).await;
-        assert_eq!(found, code, "{said}");
-        assert!(said.contains(words), "{said}");
-    }
-    let _running = agent.start();
+    let (url, sent) = collector();
+    let mut running = agent.start_with(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &url)]);
     world.until_synced(0).await;
-    let (code, said) = run(state.clone(), machine_id.clone(), vec![]).await;
-    assert_eq!(code, 69);
-    assert!(said.contains("another agent process"), "{said}");
-    let mut wrong = Running::start(&["run", "--nonsense"], &state, &machine_id, &[]);
-    assert_eq!(wrong.code().await, 64);
+    let trace = uuid::Uuid::new_v4();
+    let traceparent = format!("00-{}-00f067aa0ba902b7-01", trace.simple());
+    let ping = Task {
+        traceparent: Some(traceparent),
+        ..task(1, ActionKind::Ping)
+    };
+    world.ring(&agent, Verb::New, &ping).await;
+    world.result(ping.action).await;
+    running.signal("TERM");
+    assert_eq!(running.code().await, 0, "{}", running.said());
+    let sent = sent.lock().unwrap();
+    let times = |bytes: &[u8]| {
+        sent.windows(bytes.len())
+            .filter(|window| *window == bytes)
+            .count()
+    };
+    assert_eq!(
+        times(trace.as_bytes()),
+        2,
+        "{} bytes were sent: {}",
+        sent.len(),
+        running.said()
+    );
+    assert!(times(b"action.execute") == 1 && times(b"action.report") == 1);
 }

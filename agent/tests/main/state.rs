@@ -20,7 +20,10 @@ fn only_one_agent_uses_a_folder() {
     let held = StateFolder::take(folder.path(), true).unwrap();
     let error = StateFolder::take(folder.path(), true).unwrap_err();
     assert_eq!(error.code(), 69);
-    assert!(error.to_string().contains("another agent process"), "{error}");
+    assert!(
+        error.to_string().contains("another agent process"),
+        "{error}"
+    );
     drop(held);
     assert!(StateFolder::take(folder.path(), false).is_ok());
 }
@@ -29,13 +32,25 @@ fn only_one_agent_uses_a_folder() {
 fn the_seed_is_made_once_and_only_its_owner_reads_it() {
     let folder = Folder::new("state");
     let state = StateFolder::take(&folder.path().join("new"), true).unwrap();
-    let mode = |name: &str| std::fs::metadata(state.file(name)).unwrap().permissions().mode() & 0o7777;
+    let mode = |name: &str| {
+        std::fs::metadata(state.file(name))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o7777
+    };
     assert!(MachineKey::read(&state).unwrap().is_none());
     let key = MachineKey::read_or_make(&state).unwrap();
     assert_eq!(mode("seed.nk"), 0o600);
     assert_eq!(mode("."), 0o700);
-    assert_eq!(MachineKey::read_or_make(&state).unwrap().pair.public_key(), key.pair.public_key());
-    assert!(!format!("{key:?}").contains(&key.seed), "it is not shown by accident either");
+    assert_eq!(
+        MachineKey::read_or_make(&state).unwrap().pair.public_key(),
+        key.pair.public_key()
+    );
+    assert!(
+        !format!("{key:?}").contains(&key.seed),
+        "it is not shown by accident either"
+    );
 }
 
 #[test]
@@ -47,9 +62,10 @@ fn a_folder_works_on_the_machine_that_made_it() {
     here.apply(&state).unwrap();
     // Who may not read the hardware's id is still on the same machine.
     Seal::of("machine-a", None).apply(&state).unwrap();
-    for (machine, hardware, said) in
-        [("machine-b", Some("hardware-a"), "machine-id differs"), ("machine-a", Some("hardware-b"), "hardware UUID")]
-    {
+    for (machine, hardware, said) in [
+        ("machine-b", Some("hardware-a"), "machine-id differs"),
+        ("machine-a", Some("hardware-b"), "hardware UUID"),
+    ] {
         let error = Seal::of(machine, hardware).apply(&state).unwrap_err();
         assert_eq!(error.code(), 67);
         assert!(error.to_string().contains(said), "{error}");
@@ -62,11 +78,23 @@ fn a_folder_works_on_the_machine_that_made_it() {
 fn the_execution_log_has_a_line_for_each_execution_and_is_bounded() {
     let folder = Folder::new("log");
     let path = folder.path().join("execution.log");
-    let key = Key { action: ActionId::new(), attempt: 1 };
-    let work = |seq| Work { key, seq, payload: Payload::Ping, kind: ActionKind::Ping, traceparent: None };
+    let key = Key {
+        action: ActionId::new(),
+        attempt: 1,
+    };
+    let work = |seq| Work {
+        key,
+        seq,
+        payload: Payload::Ping,
+        kind: ActionKind::Ping,
+        traceparent: None,
+    };
     for seq in 1..=20 {
         // Opened anew each time, as after a crash.
-        ExecutionLog::open(&path, 1_024).unwrap().note(&work(seq), time(seq)).unwrap();
+        ExecutionLog::open(&path, 1_024)
+            .unwrap()
+            .note(&work(seq), time(seq))
+            .unwrap();
     }
     let old = std::fs::read_to_string(folder.path().join("execution.log.1")).unwrap();
     let new = std::fs::read_to_string(&path).unwrap();

@@ -10,9 +10,13 @@ use std::time::Duration;
 use bus::callout::{Admitted, Attempt, CalloutKeys};
 use bus::{AgentSender, Bus, Service};
 use contract::agent::{
-    Inventory, Noted, ReportAnswer, ResultReport, SampleAnswer, SampleBatch, Step, Stopping, Verdict,
+    Inventory, Noted, ReportAnswer, ResultReport, SampleAnswer, SampleBatch, Step, Stopping,
+    Verdict,
 };
-use contract::order::{ORDER_PREFIX, Order, PAGE_PREFIX, Signed, SyncItem, SyncPage, SyncRequest, Task, Verb, fingerprint};
+use contract::order::{
+    ORDER_PREFIX, Order, PAGE_PREFIX, Signed, SyncItem, SyncPage, SyncRequest, Task, Verb,
+    fingerprint,
+};
 use contract::subject::{Up, act};
 use contract::{Problem, identity::Enrolled};
 use dashfleet_agent::state::StateFolder;
@@ -47,7 +51,10 @@ pub struct Owners {
 impl Owners {
     /// The first result of an action.
     pub fn result(&self, action: ActionId) -> Option<ResultReport> {
-        self.results.iter().find(|result| result.action == action).cloned()
+        self.results
+            .iter()
+            .find(|result| result.action == action)
+            .cloned()
     }
 }
 
@@ -80,9 +87,11 @@ impl World {
             let decide = move |attempt: Attempt| {
                 let owners = known.lock().unwrap();
                 let admitted = match owners.machines.get(&attempt.public_key) {
-                    Some((org, machine)) if !owners.refuse => {
-                        Ok(Admitted { org: *org, machine: *machine, lifetime: Duration::from_secs(3_600) })
-                    }
+                    Some((org, machine)) if !owners.refuse => Ok(Admitted {
+                        org: *org,
+                        machine: *machine,
+                        lifetime: Duration::from_secs(3_600),
+                    }),
                     _ => Err("revoked".to_owned()),
                 };
                 std::future::ready(admitted)
@@ -95,7 +104,14 @@ impl World {
             action_service(&action, &owners, &key, deployment).await,
             metrics_service(&metrics, &owners).await,
         ];
-        Self { nats, action, owners, key, deployment, _services: services }
+        Self {
+            nats,
+            action,
+            owners,
+            key,
+            deployment,
+            _services: services,
+        }
     }
 
     pub fn owners(&self) -> MutexGuard<'_, Owners> {
@@ -105,10 +121,24 @@ impl World {
     /// A machine that is enrolled, and whose agent does not run yet.
     pub fn enrol(&self) -> Agent {
         let folder = Folder::new("agent");
-        let machine_id = folder.path().join("machine-id");
+        let agent = self.enrol_in(folder.path(), "http://127.0.0.1:1");
+        Agent {
+            _folder: Some(folder),
+            ..agent
+        }
+    }
+
+    /// The same, with its state in this folder, and enrolled with this server.
+    pub fn enrol_in(&self, folder: &Path, url: &str) -> Agent {
+        let machine_id = folder.join("machine-id");
         std::fs::write(&machine_id, "0123456789abcdef").unwrap();
-        let state = StateFolder::take(&folder.path().join("state"), true).unwrap();
-        Seal::of("0123456789abcdef", dashfleet_agent::platform::hardware_id().as_deref()).apply(&state).unwrap();
+        let state = StateFolder::take(&folder.join("state"), true).unwrap();
+        Seal::of(
+            "0123456789abcdef",
+            dashfleet_agent::platform::hardware_id().as_deref(),
+        )
+        .apply(&state)
+        .unwrap();
         let key = MachineKey::read_or_make(&state).unwrap();
         let (org, machine) = (OrgId::new(), MachineId::new());
         let public_key = key.pair.public_key();
@@ -120,9 +150,24 @@ impl World {
             nats_ca: None,
             action_keys: vec![self.key.public_key()],
         };
-        Enrolment { url: "http://127.0.0.1:1".into(), public_key: public_key.clone(), enrolled }.write(&state).unwrap();
-        self.owners().machines.insert(public_key.clone(), (org, machine));
-        Agent { folder, org, machine, fingerprint: fingerprint(&public_key) }
+        Enrolment {
+            url: url.into(),
+            public_key: public_key.clone(),
+            enrolled,
+        }
+        .write(&state)
+        .unwrap();
+        self.owners()
+            .machines
+            .insert(public_key.clone(), (org, machine));
+        let path = folder.to_owned();
+        Agent {
+            path,
+            org,
+            machine,
+            fingerprint: fingerprint(&public_key),
+            _folder: None,
+        }
     }
 
     /// The order about a task, as it is signed.
@@ -143,12 +188,16 @@ impl World {
     /// Publishes something under a verb of a machine.
     pub async fn publish(&self, agent: &Agent, verb: Verb, signed: &Signed) {
         let bytes = serde_json::to_vec(signed).unwrap();
-        self.action.publish(act(agent.org, agent.machine, verb), bytes).await.unwrap();
+        self.action
+            .publish(act(agent.org, agent.machine, verb), bytes)
+            .await
+            .unwrap();
     }
 
     /// Gives an order as the action service does.
     pub async fn ring(&self, agent: &Agent, verb: Verb, task: &Task) {
-        self.publish(agent, verb, &self.signed(agent, verb, Some(task.clone()))).await;
+        self.publish(agent, verb, &self.signed(agent, verb, Some(task.clone())))
+            .await;
     }
 
     /// Queues a task without ringing.
@@ -158,7 +207,10 @@ impl World {
 
     /// The result of an action, once it is there.
     pub async fn result(&self, action: ActionId) -> ResultReport {
-        eventually("a result", PATIENCE, || async { self.owners().result(action) }).await
+        eventually("a result", PATIENCE, || async {
+            self.owners().result(action)
+        })
+        .await
     }
 
     /// Waits until something holds of the owners.
@@ -172,17 +224,25 @@ impl World {
 
     /// Waits until an agent of this world has asked what it missed.
     pub async fn until_synced(&self, before: usize) {
-        self.until("a sync", |owners| owners.syncs.len() > before).await;
+        self.until("a sync", |owners| owners.syncs.len() > before)
+            .await;
     }
 }
 
-async fn action_service(bus: &Bus, owners: &Arc<Mutex<Owners>>, key: &Arc<KeyPair>, deployment: DeploymentId) -> Service {
+async fn action_service(
+    bus: &Bus,
+    owners: &Arc<Mutex<Owners>>,
+    key: &Arc<KeyPair>,
+    deployment: DeploymentId,
+) -> Service {
     let service = Service::start(bus, "action", None).await.unwrap();
     for word in [Up::Accepted, Up::Started] {
         let owners = Arc::clone(owners);
         let step = move |_: AgentSender, step: Step| {
             owners.lock().unwrap().steps.push((word, step));
-            std::future::ready(Ok::<_, Problem>(ReportAnswer { verdict: Verdict::Applied }))
+            std::future::ready(Ok::<_, Problem>(ReportAnswer {
+                verdict: Verdict::Applied,
+            }))
         };
         service.answer_agent(word, step).await.unwrap();
     }
@@ -213,18 +273,42 @@ async fn action_service(bus: &Bus, owners: &Arc<Mutex<Owners>>, key: &Arc<KeyPai
 }
 
 impl Owners {
-    fn page(&mut self, from: AgentSender, request: SyncRequest, deployment: DeploymentId) -> SyncPage {
-        let public_key = self.machines.iter().find(|(_, place)| **place == (from.org, from.machine)).unwrap().0.clone();
+    fn page(
+        &mut self,
+        from: AgentSender,
+        request: SyncRequest,
+        deployment: DeploymentId,
+    ) -> SyncPage {
+        let public_key = self
+            .machines
+            .iter()
+            .find(|(_, place)| **place == (from.org, from.machine))
+            .unwrap()
+            .0
+            .clone();
         let echo = self.suspects.filter(|echo| request.echo != Some(*echo));
         if echo.is_none() {
             self.suspects = None;
         }
         let offers = self.quarantined.is_none() && echo.is_none();
-        let wanted: Vec<_> = self.tasks.iter().filter(|(task, _)| offers && task.seq > request.after_seq).collect();
-        let items = wanted.iter().take(20).map(|(task, cancel)| match self.result(task.action) {
-            Some(_) => SyncItem::Ended { seq: task.seq, through: task.seq },
-            None => SyncItem::Open { task: task.clone(), cancel: *cancel },
-        });
+        let wanted: Vec<_> = self
+            .tasks
+            .iter()
+            .filter(|(task, _)| offers && task.seq > request.after_seq)
+            .collect();
+        let items = wanted
+            .iter()
+            .take(20)
+            .map(|(task, cancel)| match self.result(task.action) {
+                Some(_) => SyncItem::Ended {
+                    seq: task.seq,
+                    through: task.seq,
+                },
+                None => SyncItem::Open {
+                    task: task.clone(),
+                    cancel: *cancel,
+                },
+            });
         let page = SyncPage {
             deployment,
             org: from.org,
@@ -248,7 +332,10 @@ async fn metrics_service(bus: &Bus, owners: &Arc<Mutex<Owners>>) -> Service {
     let samples = move |_: AgentSender, batch: SampleBatch| {
         let through = batch.samples.last().unwrap().at;
         known.lock().unwrap().samples.extend(batch.samples);
-        std::future::ready(Ok::<_, Problem>(SampleAnswer { through, refused: 0 }))
+        std::future::ready(Ok::<_, Problem>(SampleAnswer {
+            through,
+            refused: 0,
+        }))
     };
     service.answer_agent(Up::Metrics, samples).await.unwrap();
     let known = Arc::clone(owners);
@@ -256,7 +343,10 @@ async fn metrics_service(bus: &Bus, owners: &Arc<Mutex<Owners>>) -> Service {
         known.lock().unwrap().inventories.push(inventory);
         std::future::ready(Ok::<_, Problem>(Noted { noted: true }))
     };
-    service.answer_agent(Up::Inventory, inventory).await.unwrap();
+    service
+        .answer_agent(Up::Inventory, inventory)
+        .await
+        .unwrap();
     let known = Arc::clone(owners);
     let stopping = move |_: AgentSender, stopping: Stopping| {
         known.lock().unwrap().stoppings.push(stopping);
@@ -268,15 +358,16 @@ async fn metrics_service(bus: &Bus, owners: &Arc<Mutex<Owners>>) -> Service {
 
 /// An enrolled machine.
 pub struct Agent {
-    pub folder: Folder,
+    pub path: PathBuf,
     pub org: OrgId,
     pub machine: MachineId,
     pub fingerprint: String,
+    _folder: Option<Folder>,
 }
 
 impl Agent {
     pub fn state(&self) -> PathBuf {
-        self.folder.path().join("state")
+        self.path.join("state")
     }
 
     /// Starts the agent's program, which ends with the guard.
@@ -286,7 +377,7 @@ impl Agent {
 
     /// Starts the agent's program with more in its environment.
     pub fn start_with(&self, more: &[(&str, &str)]) -> Running {
-        Running::start(&["run"], &self.state(), &self.folder.path().join("machine-id"), more)
+        Running::start(&["run"], &self.state(), &self.path.join("machine-id"), more)
     }
 
     /// What it executed, by its own log: action, attempt, seq and kind.
@@ -313,7 +404,12 @@ pub struct Running {
 }
 
 impl Running {
-    pub fn start(arguments: &[&str], state: &Path, machine_id: &Path, more: &[(&str, &str)]) -> Self {
+    pub fn start(
+        arguments: &[&str],
+        state: &Path,
+        machine_id: &Path,
+        more: &[(&str, &str)],
+    ) -> Self {
         let log = state.with_extension(format!("{}.log", uuid::Uuid::new_v4().simple()));
         let child = Command::new(env!("CARGO_BIN_EXE_dashfleet-agent"))
             .args(arguments)
@@ -339,7 +435,9 @@ impl Running {
 
     /// Sends a signal.
     pub fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status();
+        let sent = Command::new("kill")
+            .args([&format!("-{signal}"), &self.child.id().to_string()])
+            .status();
         assert!(sent.unwrap().success());
     }
 

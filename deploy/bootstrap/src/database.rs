@@ -19,12 +19,19 @@ pub async fn ensure(reader: &mut Reader, keys: &Path) -> Result<(), BootstrapErr
     let mut passwords = BTreeMap::new();
     for role in setup::roles() {
         let path = password_path(keys, &role);
-        let password = std::fs::read_to_string(&path).map_err(|source| BootstrapError::File { path, source })?;
+        let password = std::fs::read_to_string(&path)
+            .map_err(|source| BootstrapError::File { path, source })?;
         passwords.insert(role, password.trim().to_owned());
     }
     setup::ensure_roles(&admin_url, &passwords, setup::DATABASE).await?;
     let password = passwords.get(setup::OWNER).map_or("", String::as_str);
-    setup::migrate(&setup::url_of(&admin_url, setup::OWNER, password, setup::DATABASE)?).await?;
+    setup::migrate(&setup::url_of(
+        &admin_url,
+        setup::OWNER,
+        password,
+        setup::DATABASE,
+    )?)
+    .await?;
     Ok(())
 }
 

@@ -17,7 +17,10 @@ use crate::error::BootstrapError;
 
 /// Keys beside the bus users': file, and what kind of key it holds.
 const OTHERS: &[(&str, Kind)] = &[
-    ("identity/callout-issuer.nk", Kind::Nkey(KeyPairType::Account)),
+    (
+        "identity/callout-issuer.nk",
+        Kind::Nkey(KeyPairType::Account),
+    ),
     ("identity/callout-xkey.nk", Kind::Xkey),
     ("identity/jwt.nk", Kind::Nkey(KeyPairType::Service)),
     ("action/signing.nk", Kind::Nkey(KeyPairType::Service)),
@@ -68,29 +71,52 @@ pub fn password_path(folder: &Path, role: &str) -> PathBuf {
 
 /// A random password: 32 hexadecimal digits.
 fn random_hex() -> String {
-    rand::rng().random::<[u8; 16]>().iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    rand::rng()
+        .random::<[u8; 16]>()
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 fn nkey(path: &Path, kind: &KeyPairType) -> Result<String, BootstrapError> {
-    let wrong = |reason: String| BootstrapError::Key { path: path.to_owned(), reason };
+    let wrong = |reason: String| BootstrapError::Key {
+        path: path.to_owned(),
+        reason,
+    };
     let seed = secret(path, || {
-        KeyPair::new(kind.clone()).seed().map_err(|error| wrong(error.to_string()))
+        KeyPair::new(kind.clone())
+            .seed()
+            .map_err(|error| wrong(error.to_string()))
     })?;
-    Ok(KeyPair::from_seed(&seed).map_err(|error| wrong(error.to_string()))?.public_key())
+    Ok(KeyPair::from_seed(&seed)
+        .map_err(|error| wrong(error.to_string()))?
+        .public_key())
 }
 
 fn xkey(path: &Path) -> Result<String, BootstrapError> {
-    let wrong = |reason: String| BootstrapError::Key { path: path.to_owned(), reason };
-    let seed = secret(path, || XKey::new().seed().map_err(|error| wrong(error.to_string())))?;
-    Ok(XKey::from_seed(&seed).map_err(|error| wrong(error.to_string()))?.public_key())
+    let wrong = |reason: String| BootstrapError::Key {
+        path: path.to_owned(),
+        reason,
+    };
+    let seed = secret(path, || {
+        XKey::new().seed().map_err(|error| wrong(error.to_string()))
+    })?;
+    Ok(XKey::from_seed(&seed)
+        .map_err(|error| wrong(error.to_string()))?
+        .public_key())
 }
 
 /// The secret in a file; made when there is none. Made under another name first, so that a file is never half a key.
-fn secret(path: &Path, make: impl FnOnce() -> Result<String, BootstrapError>) -> Result<String, BootstrapError> {
-    let failed = |source| BootstrapError::File { path: path.to_owned(), source };
+fn secret(
+    path: &Path,
+    make: impl FnOnce() -> Result<String, BootstrapError>,
+) -> Result<String, BootstrapError> {
+    let failed = |source| BootstrapError::File {
+        path: path.to_owned(),
+        source,
+    };
     let mut text = String::new();
     match File::open(path).and_then(|mut file| file.read_to_string(&mut text)) {
         Ok(_) => return Ok(text.trim().to_owned()),
@@ -104,7 +130,10 @@ fn secret(path: &Path, make: impl FnOnce() -> Result<String, BootstrapError>) ->
 }
 
 fn replace(path: &Path, text: &str) -> Result<(), BootstrapError> {
-    let failed = |source| BootstrapError::File { path: path.to_owned(), source };
+    let failed = |source| BootstrapError::File {
+        path: path.to_owned(),
+        source,
+    };
     if let Some(folder) = path.parent() {
         create_private(folder).map_err(failed)?;
     }
@@ -114,7 +143,9 @@ fn replace(path: &Path, text: &str) -> Result<(), BootstrapError> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(&draft).map_err(failed)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(failed)?;
     fs::rename(&draft, path).map_err(failed)
 }
 

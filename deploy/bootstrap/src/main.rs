@@ -9,7 +9,10 @@ use runtime::Reader;
 use runtime::config::EXIT_CONFIG;
 
 #[derive(Parser)]
-#[command(version, about = "Makes what must be there before the first service starts.")]
+#[command(
+    version,
+    about = "Makes what must be there before the first service starts."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -64,9 +64,25 @@ impl App {
         }
         let org = row.org();
         let id = domain::ActionId(row.id).token();
-        let Ok(action) = row.clone().view() else { return };
-        let Ok(data) = serde_json::to_value(&action) else { return };
-        if let Err(error) = self.bus.publish_live(org, "action", &id, &Live { noun: "action".into(), data }).await {
+        let Ok(action) = row.clone().view() else {
+            return;
+        };
+        let Ok(data) = serde_json::to_value(&action) else {
+            return;
+        };
+        if let Err(error) = self
+            .bus
+            .publish_live(
+                org,
+                "action",
+                &id,
+                &Live {
+                    noun: "action".into(),
+                    data,
+                },
+            )
+            .await
+        {
             tracing::debug!(%error, "nobody looks on");
         }
     }
@@ -75,5 +91,14 @@ impl App {
 /// An outbox row as it is published.
 #[must_use]
 pub fn event(row: OutboxRow) -> Event {
-    Event { id: row.id, org: row.org, noun: row.noun, verb: row.verb, subject_id: row.subject_id, version: row.version, at: row.at, data: row.data }
+    Event {
+        id: row.id,
+        org: row.org,
+        noun: row.noun,
+        verb: row.verb,
+        subject_id: row.subject_id,
+        version: row.version,
+        at: row.at,
+        data: row.data,
+    }
 }

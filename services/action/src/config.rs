@@ -21,6 +21,9 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] naming the variable.
     pub fn read(reader: &mut Reader) -> Result<Self, ConfigError> {
-        Ok(Self { service: ServiceConfig::read(reader, ADMIN_PORT)?, database: DatabaseConfig::read(reader)? })
+        Ok(Self {
+            service: ServiceConfig::read(reader, ADMIN_PORT)?,
+            database: DatabaseConfig::read(reader)?,
+        })
     }
 }

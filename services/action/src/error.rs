@@ -38,10 +38,15 @@ impl From<ActionError> for Problem {
     fn from(error: ActionError) -> Self {
         match error {
             ActionError::Problem(problem) => problem,
-            ActionError::Database(DatabaseError::Unavailable(_) | DatabaseError::Collision) => Self::unavailable("the database is away; try again"),
+            ActionError::Database(DatabaseError::Unavailable(_) | DatabaseError::Collision) => {
+                Self::unavailable("the database is away; try again")
+            }
             ActionError::Database(DatabaseError::Ambiguous(_)) => Self {
                 retry_after_ms: Some(1_000),
-                ..Self::new(ProblemKind::OutcomeUnknown, "the database was lost during the commit: outcome unknown, repeat with the same key")
+                ..Self::new(
+                    ProblemKind::OutcomeUnknown,
+                    "the database was lost during the commit: outcome unknown, repeat with the same key",
+                )
             },
             ActionError::Bus(error) => error.into(),
             other => {

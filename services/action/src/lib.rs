@@ -47,23 +47,56 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ActionError> 
     let service = &config.service;
     let seed = runtime::keys::read_seed(&service.keys, "nats.nk")?;
     let signer = Signer::read(&service.keys)?;
-    let bus = Bus::connect(BusConfig::service(service.nats_urls.clone(), service.nats_ca.clone(), seed, contract::action::SERVICE)).await?;
-    let pools = Pools::connect("action", &config.database.url, &config.database.system_url, config.database.connections)?;
+    let bus = Bus::connect(BusConfig::service(
+        service.nats_urls.clone(),
+        service.nats_ca.clone(),
+        seed,
+        contract::action::SERVICE,
+    ))
+    .await?;
+    let pools = Pools::connect(
+        "action",
+        &config.database.url,
+        &config.database.system_url,
+        config.database.connections,
+    )?;
     let metrics = metrics::Metrics::new()?;
     let (reports, committer) = GroupCommit::start(&pools, store::report::Reports);
     let committing = tokio::spawn(committer);
-    let app = Arc::new(App { bus: bus.clone(), pools: pools.clone(), signer, reports, relay: Relay::new(), metrics: metrics.clone(), mirror: app::mirror::Doorbell::default() });
+    let app = Arc::new(App {
+        bus: bus.clone(),
+        pools: pools.clone(),
+        signer,
+        reports,
+        relay: Relay::new(),
+        metrics: metrics.clone(),
+        mirror: app::mirror::Doorbell::default(),
+    });
 
     let readiness = readiness(&app, &shutdown);
-    runtime::admin::serve(&service.admin_addr, metrics.registry(), readiness, &shutdown).await?;
+    runtime::admin::serve(
+        &service.admin_addr,
+        metrics.registry(),
+        readiness,
+        &shutdown,
+    )
+    .await?;
     let background = start_background(&app);
 
-    let endpoints = Service::start(&bus, contract::action::SERVICE, Some(GrantVerifier::over(&bus, contract::action::SERVICE))).await?;
+    let endpoints = Service::start(
+        &bus,
+        contract::action::SERVICE,
+        Some(GrantVerifier::over(&bus, contract::action::SERVICE)),
+    )
+    .await?;
     inbound::serve(&endpoints, &app).await?;
 
     shutdown.begun().await;
     // First stop hearing and answer what was heard; then nothing hands in reports any more.
-    if tokio::time::timeout(service.shutdown, endpoints.stop()).await.is_err() {
+    if tokio::time::timeout(service.shutdown, endpoints.stop())
+        .await
+        .is_err()
+    {
         tracing::warn!("what was under way did not end in time");
     }
     for task in background {
@@ -82,11 +115,19 @@ fn start_background(app: &Arc<App>) -> Vec<tokio::task::JoinHandle<()>> {
         let bus = app.bus.clone();
         move |row: database::OutboxRow| {
             let bus = bus.clone();
-            async move { bus.publish_event(&app::event(row)).await.map_err(|error| error.to_string()) }
+            async move {
+                bus.publish_event(&app::event(row))
+                    .await
+                    .map_err(|error| error.to_string())
+            }
         }
     };
     vec![
-        tokio::spawn(app.relay.clone().run(app.pools.system().clone(), "action", publish)),
+        tokio::spawn(
+            app.relay
+                .clone()
+                .run(app.pools.system().clone(), "action", publish),
+        ),
         tokio::spawn(app::signer::announce(app.clone())),
         tokio::spawn(app::mirror::follow(app.clone())),
         tokio::spawn(app::mirror::listen(app.clone())),

@@ -49,7 +49,9 @@ impl Metrics {
     /// [`ActionError::Bug`] when a name is taken.
     pub fn new() -> Result<Self, ActionError> {
         let bug = |error: prometheus::Error| ActionError::Bug(error.to_string());
-        let counter = |name: Name, help: &str, label: &str| IntCounterVec::new(Opts::new(name.as_str(), help), &[label]).map_err(bug);
+        let counter = |name: Name, help: &str, label: &str| {
+            IntCounterVec::new(Opts::new(name.as_str(), help), &[label]).map_err(bug)
+        };
         let registry = Registry::new();
         let metrics = Self {
             created: counter(Name::Created, "Actions created, by kind.", "kind")?,
@@ -57,16 +59,32 @@ impl Metrics {
             reports: counter(Name::Reports, "Reports of agents, by verdict.", "verdict")?,
             rings: counter(Name::Rings, "Doorbells rung, by verb.", "verb")?,
             duration: Histogram::with_opts(
-                HistogramOpts::new(Name::EndToEnd.as_str(), "Seconds from creation to the committed result.")
-                    .buckets(vec![0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3_600.0]),
+                HistogramOpts::new(
+                    Name::EndToEnd.as_str(),
+                    "Seconds from creation to the committed result.",
+                )
+                .buckets(vec![
+                    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3_600.0,
+                ]),
             )
             .map_err(bug)?,
             registry,
         };
-        for collector in [&metrics.created, &metrics.ended, &metrics.reports, &metrics.rings] {
-            metrics.registry.register(Box::new(collector.clone())).map_err(bug)?;
+        for collector in [
+            &metrics.created,
+            &metrics.ended,
+            &metrics.reports,
+            &metrics.rings,
+        ] {
+            metrics
+                .registry
+                .register(Box::new(collector.clone()))
+                .map_err(bug)?;
         }
-        metrics.registry.register(Box::new(metrics.duration.clone())).map_err(bug)?;
+        metrics
+            .registry
+            .register(Box::new(metrics.duration.clone()))
+            .map_err(bug)?;
         Ok(metrics)
     }
 

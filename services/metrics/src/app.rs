@@ -2,7 +2,7 @@
 //!
 //! Rooms: [`machine`] lists, [`sample`] taking and giving samples ([`bounds`] what is a sample), [`inventory`],
 //! [`presence`] who is there (with [`reconciliation`], what advisories missed, and [`watch`], what time decides),
-//! [`mirror`] identity's machines, [`maintenance`] partitions, [`page`] cursors, [`readiness`], [`timing`].
+//! [`mirror`] identity's machines, [`maintenance`] partitions, [`page`] cursors, [`readiness`].
 
 pub mod bounds;
 pub mod inventory;
@@ -14,7 +14,6 @@ pub mod presence;
 pub mod readiness;
 pub mod reconciliation;
 pub mod sample;
-pub mod timing;
 pub mod watch;
 
 use std::sync::Arc;
@@ -28,11 +27,12 @@ use tokio::sync::Notify;
 use crate::app::mirror::Mirror;
 use crate::app::readiness::Readiness;
 use crate::app::reconciliation::Tracking;
-use crate::app::timing::Timing;
 use crate::error::MetricsError;
 use crate::metrics::Metrics;
+pub use crate::store::machine::Standing;
 use crate::store::sample::SampleWrites;
 use crate::store::session::SessionWrites;
+use crate::timing::Timing;
 
 /// The service's means. Shared by everything that runs.
 pub struct App {
@@ -62,9 +62,27 @@ pub struct App {
 
 impl App {
     /// The app, and the committers, which run until the app is dropped.
-    pub fn new(pools: Pools, bus: Bus, system: SystemBus, relay: Relay, metrics: Arc<Metrics>, timing: Timing) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
-        let (samples, sample_committer) = GroupCommit::start(&pools, SampleWrites { metrics: metrics.clone() });
-        let (sessions, session_committer) = GroupCommit::start(&pools, SessionWrites { metrics: metrics.clone(), graces: timing.graces });
+    pub fn new(
+        pools: Pools,
+        bus: Bus,
+        system: SystemBus,
+        relay: Relay,
+        metrics: Arc<Metrics>,
+        timing: Timing,
+    ) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
+        let (samples, sample_committer) = GroupCommit::start(
+            &pools,
+            SampleWrites {
+                metrics: metrics.clone(),
+            },
+        );
+        let (sessions, session_committer) = GroupCommit::start(
+            &pools,
+            SessionWrites {
+                metrics: metrics.clone(),
+                graces: timing.graces,
+            },
+        );
         let app = Self {
             readiness: Arc::new(Readiness::new(&bus, &system)),
             pools,
@@ -86,17 +104,6 @@ impl App {
     }
 }
 
-/// What the database says about the machine that speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It may speak.
-    Known,
-    /// The mirror does not know it yet.
-    Unknown,
-    /// It was revoked.
-    Revoked,
-}
-
 /// What an agent is told whose machine was revoked.
 fn revoked() -> MetricsError {
     Problem::new(ProblemKind::Forbidden, "this machine was revoked").into()
@@ -111,5 +118,14 @@ fn unknown(from: AgentSender) -> MetricsError {
 /// A row of the outbox as an event.
 #[must_use]
 pub fn event(row: OutboxRow) -> contract::event::Event {
-    contract::event::Event { id: row.id, org: row.org, noun: row.noun, verb: row.verb, subject_id: row.subject_id, version: row.version, at: row.at, data: row.data }
+    contract::event::Event {
+        id: row.id,
+        org: row.org,
+        noun: row.noun,
+        verb: row.verb,
+        subject_id: row.subject_id,
+        version: row.version,
+        at: row.at,
+        data: row.data,
+    }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use runtime::config::{DatabaseConfig, ServiceConfig};
 use runtime::{ConfigError, Reader, keys};
 
-use crate::app::timing::Timing;
+use crate::timing::Timing;
 
 /// Port of the admin endpoint when nothing else is said.
 const ADMIN_PORT: u16 = 9105;
@@ -35,12 +35,22 @@ impl Config {
         let database = DatabaseConfig::read(reader)?;
         let seed = keys::read_seed(&service.keys, "nats.nk")?;
         let system_seed = keys::read_seed(&service.keys, "nats-sys.nk")?;
-        Ok(Self { service, database, seed, system_seed, timing: Timing::default() })
+        Ok(Self {
+            service,
+            database,
+            seed,
+            system_seed,
+            timing: Timing::default(),
+        })
     }
 }
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config").field("service", &self.service).field("database", &self.database).field("timing", &self.timing).finish_non_exhaustive()
+        f.debug_struct("Config")
+            .field("service", &self.service)
+            .field("database", &self.database)
+            .field("timing", &self.timing)
+            .finish_non_exhaustive()
     }
 }

@@ -39,7 +39,9 @@ impl From<MetricsError> for Problem {
         match error {
             MetricsError::Refused(problem) => problem,
             MetricsError::Bus(error) => error.into(),
-            MetricsError::Database(error) if error.is_transient() => Self::unavailable("the database of metrics is away"),
+            MetricsError::Database(error) if error.is_transient() => {
+                Self::unavailable("the database of metrics is away")
+            }
             error => {
                 tracing::error!(%error, "a request failed");
                 Self::new(ProblemKind::Internal, "metrics failed; its log says why")

@@ -10,6 +10,7 @@ pub mod error;
 pub mod inbound;
 pub mod metrics;
 pub mod store;
+pub mod timing;
 
 use std::sync::Arc;
 
@@ -20,9 +21,9 @@ use database::{Pools, Relay};
 use runtime::Shutdown;
 
 pub use app::App;
-pub use app::timing::Timing;
 pub use config::Config;
 pub use error::MetricsError;
+pub use timing::Timing;
 
 /// Runs the service as a process: telemetry, signals, [`run`].
 ///
@@ -44,22 +45,52 @@ pub async fn main_run(config: Config) -> Result<(), MetricsError> {
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), MetricsError> {
     let counts = Arc::new(metrics::Metrics::new()?);
     let database = &config.database;
-    let pools = Pools::connect(SERVICE, &database.url, &database.system_url, database.connections)?;
-    let connect = |seed: &str| Bus::connect(BusConfig::service(config.service.nats_urls.clone(), config.service.nats_ca.clone(), seed.to_owned(), SERVICE));
+    let pools = Pools::connect(
+        SERVICE,
+        &database.url,
+        &database.system_url,
+        database.connections,
+    )?;
+    let connect = |seed: &str| {
+        Bus::connect(BusConfig::service(
+            config.service.nats_urls.clone(),
+            config.service.nats_ca.clone(),
+            seed.to_owned(),
+            SERVICE,
+        ))
+    };
     let bus = connect(&config.seed).await?;
     let system = SystemBus::new(connect(&config.system_seed).await?);
     let relay = Relay::new();
 
-    let (app, committers) = App::new(pools.clone(), bus.clone(), system.clone(), relay.clone(), counts.clone(), config.timing);
+    let (app, committers) = App::new(
+        pools.clone(),
+        bus.clone(),
+        system.clone(),
+        relay.clone(),
+        counts.clone(),
+        config.timing,
+    );
     shutdown.spawn(committers);
     let readiness = app.readiness.clone();
-    runtime::admin::serve(&config.service.admin_addr, counts.registry().clone(), Arc::new(move || readiness.missing()), &shutdown).await?;
+    runtime::admin::serve(
+        &config.service.admin_addr,
+        counts.registry().clone(),
+        Arc::new(move || readiness.missing()),
+        &shutdown,
+    )
+    .await?;
 
     // Whoever ends with the shutdown, at any point: what they leave undone is done by another, or after the restart.
     let publisher = bus.clone();
     let publish = move |row: database::OutboxRow| {
         let publisher = publisher.clone();
-        async move { publisher.publish_event(&app::event(row)).await.map_err(|error| error.to_string()) }
+        async move {
+            publisher
+                .publish_event(&app::event(row))
+                .await
+                .map_err(|error| error.to_string())
+        }
     };
     let until_shutdown = |task: futures::future::BoxFuture<'static, ()>| {
         let end = shutdown.clone();
@@ -70,7 +101,11 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), MetricsError>
             }
         });
     };
-    until_shutdown(Box::pin(relay.run(pools.system().clone(), SERVICE, publish)));
+    until_shutdown(Box::pin(relay.run(
+        pools.system().clone(),
+        SERVICE,
+        publish,
+    )));
     until_shutdown(Box::pin(app::maintenance::run(app.clone())));
     until_shutdown(Box::pin(app::mirror::run(app.clone())));
     until_shutdown(Box::pin(app::reconciliation::run(app.clone())));

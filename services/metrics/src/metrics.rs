@@ -43,15 +43,42 @@ impl Count {
 
     fn text(self) -> (&'static str, &'static str) {
         match self {
-            Self::SamplesWritten => ("dashfleet_metrics_samples_written_total", "Samples written."),
-            Self::SamplesRepeated => ("dashfleet_metrics_samples_repeated_total", "Samples that had been written before."),
-            Self::SamplesRefused => ("dashfleet_metrics_samples_refused_total", "Samples refused for good."),
-            Self::MachinesCame => ("dashfleet_metrics_machines_came_total", "Machines that came online."),
-            Self::MachinesWent => ("dashfleet_metrics_machines_went_total", "Machines that went offline."),
-            Self::SessionsRepaired => ("dashfleet_metrics_sessions_repaired_total", "Sessions that advisories had missed."),
-            Self::ServersLost => ("dashfleet_metrics_servers_lost_total", "Bus servers that fell silent or went down."),
-            Self::MirrorChanges => ("dashfleet_metrics_mirror_changes_total", "Changes of machines taken over from identity."),
-            Self::PartitionsDropped => ("dashfleet_metrics_partitions_dropped_total", "Partitions of samples dropped."),
+            Self::SamplesWritten => (
+                "dashfleet_metrics_samples_written_total",
+                "Samples written.",
+            ),
+            Self::SamplesRepeated => (
+                "dashfleet_metrics_samples_repeated_total",
+                "Samples that had been written before.",
+            ),
+            Self::SamplesRefused => (
+                "dashfleet_metrics_samples_refused_total",
+                "Samples refused for good.",
+            ),
+            Self::MachinesCame => (
+                "dashfleet_metrics_machines_came_total",
+                "Machines that came online.",
+            ),
+            Self::MachinesWent => (
+                "dashfleet_metrics_machines_went_total",
+                "Machines that went offline.",
+            ),
+            Self::SessionsRepaired => (
+                "dashfleet_metrics_sessions_repaired_total",
+                "Sessions that advisories had missed.",
+            ),
+            Self::ServersLost => (
+                "dashfleet_metrics_servers_lost_total",
+                "Bus servers that fell silent or went down.",
+            ),
+            Self::MirrorChanges => (
+                "dashfleet_metrics_mirror_changes_total",
+                "Changes of machines taken over from identity.",
+            ),
+            Self::PartitionsDropped => (
+                "dashfleet_metrics_partitions_dropped_total",
+                "Partitions of samples dropped.",
+            ),
         }
     }
 }
@@ -71,7 +98,10 @@ impl Level {
     fn text(self) -> (&'static str, &'static str) {
         match self {
             Self::MachinesOnline => ("dashfleet_metrics_machines_online", "Machines online."),
-            Self::MirrorChange => ("dashfleet_metrics_mirror_change", "Identity's last change number that is mirrored."),
+            Self::MirrorChange => (
+                "dashfleet_metrics_mirror_change",
+                "Identity's last change number that is mirrored.",
+            ),
         }
     }
 }
@@ -90,21 +120,42 @@ pub enum Measure {
 }
 
 impl Measure {
-    const ALL: [Self; 4] = [Self::SampleBatchSize, Self::SampleCommitSeconds, Self::SessionBatchSize, Self::ReconciliationSeconds];
+    const ALL: [Self; 4] = [
+        Self::SampleBatchSize,
+        Self::SampleCommitSeconds,
+        Self::SessionBatchSize,
+        Self::ReconciliationSeconds,
+    ];
 
     fn text(self) -> (&'static str, &'static str) {
         match self {
-            Self::SampleBatchSize => ("dashfleet_metrics_sample_batch_size", "Messages in one commit of samples."),
-            Self::SampleCommitSeconds => ("dashfleet_metrics_sample_commit_seconds", "Seconds of one commit of samples."),
-            Self::SessionBatchSize => ("dashfleet_metrics_session_batch_size", "Messages in one commit of sessions."),
-            Self::ReconciliationSeconds => ("dashfleet_metrics_reconciliation_seconds", "Seconds of one comparison with the servers' lists."),
+            Self::SampleBatchSize => (
+                "dashfleet_metrics_sample_batch_size",
+                "Messages in one commit of samples.",
+            ),
+            Self::SampleCommitSeconds => (
+                "dashfleet_metrics_sample_commit_seconds",
+                "Seconds of one commit of samples.",
+            ),
+            Self::SessionBatchSize => (
+                "dashfleet_metrics_session_batch_size",
+                "Messages in one commit of sessions.",
+            ),
+            Self::ReconciliationSeconds => (
+                "dashfleet_metrics_reconciliation_seconds",
+                "Seconds of one comparison with the servers' lists.",
+            ),
         }
     }
 
     fn buckets(self) -> Vec<f64> {
         match self {
-            Self::SampleBatchSize | Self::SessionBatchSize => vec![1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0],
-            Self::SampleCommitSeconds | Self::ReconciliationSeconds => vec![0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0],
+            Self::SampleBatchSize | Self::SessionBatchSize => vec![
+                1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0,
+            ],
+            Self::SampleCommitSeconds | Self::ReconciliationSeconds => vec![
+                0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
+            ],
         }
     }
 }
@@ -125,7 +176,12 @@ impl Metrics {
     /// When two have one name.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        let mut made = Self { registry: registry.clone(), counts: HashMap::new(), levels: HashMap::new(), measures: HashMap::new() };
+        let mut made = Self {
+            registry: registry.clone(),
+            counts: HashMap::new(),
+            levels: HashMap::new(),
+            measures: HashMap::new(),
+        };
         for count in Count::ALL {
             let (name, help) = count.text();
             let counter = IntCounter::new(name, help)?;
@@ -140,7 +196,8 @@ impl Metrics {
         }
         for measure in Measure::ALL {
             let (name, help) = measure.text();
-            let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(measure.buckets()))?;
+            let histogram =
+                Histogram::with_opts(HistogramOpts::new(name, help).buckets(measure.buckets()))?;
             registry.register(Box::new(histogram.clone()))?;
             made.measures.insert(measure, histogram);
         }
@@ -189,7 +246,10 @@ mod tests {
         let metrics = Metrics::new()?;
         metrics.add(Count::SamplesWritten, 3);
         let shown = metrics.registry().gather();
-        assert_eq!(shown.len(), Count::ALL.len() + Level::ALL.len() + Measure::ALL.len());
+        assert_eq!(
+            shown.len(),
+            Count::ALL.len() + Level::ALL.len() + Measure::ALL.len()
+        );
         Ok(())
     }
 }

@@ -1,7 +1,15 @@
 //! The metrics service on a real bus and a real database. Identity is a small service of the test's own; agents
 //! are real connections that its callout lets in.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::type_complexity
+)]
 
 mod main {
     pub mod catalogue;

@@ -5,7 +5,13 @@
 //! Floor of one action: one HTTP round trip; one bus round trip to the owner; one commit; one push (half a round
 //! trip); two journal writes (`fdatasync` of an overwritten block); one request (half a round trip) and one commit.
 
-#![allow(missing_docs, clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing
+)]
 
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
@@ -32,23 +38,54 @@ struct Floor {
 impl Floor {
     async fn new(product: &Product) -> Self {
         let dev = product.dev();
-        let mut database = PgConnection::connect(dev["postgresUrl"].as_str().expect("postgresUrl")).await.expect("the database");
+        let mut database = PgConnection::connect(dev["postgresUrl"].as_str().expect("postgresUrl"))
+            .await
+            .expect("the database");
         for sql in [
             "CREATE SCHEMA IF NOT EXISTS floor",
             "CREATE TABLE IF NOT EXISTS floor.actions (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, payload jsonb NOT NULL, status text NOT NULL)",
         ] {
-            sqlx::query(sql).execute(&mut database).await.expect("the floor's table");
+            sqlx::query(sql)
+                .execute(&mut database)
+                .await
+                .expect("the floor's table");
         }
-        let mut journal = std::fs::File::options().create(true).truncate(true).read(true).write(true).open(product.folder().join("floor.journal")).expect("a file");
-        journal.write_all(&vec![0_u8; 1 << 20]).and_then(|()| journal.sync_all()).expect("a file of zeros");
+        let mut journal = std::fs::File::options()
+            .create(true)
+            .truncate(true)
+            .read(true)
+            .write(true)
+            .open(product.folder().join("floor.journal"))
+            .expect("a file");
+        journal
+            .write_all(&vec![0_u8; 1 << 20])
+            .and_then(|()| journal.sync_all())
+            .expect("a file of zeros");
         // A user of the SYS account may hear its own inbox only, so the floor's messages go through one of its own:
         // publish and hear on one connection are a round trip through the server.
-        let seed = std::fs::read_to_string(product.folder().join("keys/gateway/nats.nk")).expect("a seed");
+        let seed =
+            std::fs::read_to_string(product.folder().join("keys/gateway/nats.nk")).expect("a seed");
         let urls = vec![dev["natsUrl"].as_str().expect("natsUrl").to_owned()];
-        let asker = Bus::connect(BusConfig::service(urls, None, seed.trim().to_owned(), "gateway")).await.expect("the bus");
+        let asker = Bus::connect(BusConfig::service(
+            urls,
+            None,
+            seed.trim().to_owned(),
+            "gateway",
+        ))
+        .await
+        .expect("the bus");
         assert!(asker.wait_connected(Duration::from_secs(10)).await);
-        let echoes = asker.subscribe("df.live.floor.echo.*").await.expect("a subscription");
-        Self { database, journal, echo: echo_server(), asker, echoes }
+        let echoes = asker
+            .subscribe("df.live.floor.echo.*")
+            .await
+            .expect("a subscription");
+        Self {
+            database,
+            journal,
+            echo: echo_server(),
+            asker,
+            echoes,
+        }
     }
 
     fn http_round_trip(&mut self) {
@@ -57,11 +94,17 @@ impl Floor {
     }
 
     async fn commit(&mut self) {
-        sqlx::query("INSERT INTO floor.actions (payload, status) VALUES ($1, 'QUEUED')").bind(json!({})).execute(&mut self.database).await.expect("a commit");
+        sqlx::query("INSERT INTO floor.actions (payload, status) VALUES ($1, 'QUEUED')")
+            .bind(json!({}))
+            .execute(&mut self.database)
+            .await
+            .expect("a commit");
     }
 
     fn journal_write(&mut self, place: usize) {
-        self.journal.write_all_at(&[1; 512], (place as u64 * 512) % (1 << 20)).expect("a write");
+        self.journal
+            .write_all_at(&[1; 512], (place as u64 * 512) % (1 << 20))
+            .expect("a write");
         self.journal.sync_data().expect("a sync");
     }
 
@@ -89,7 +132,8 @@ impl Floor {
 /// An echo on a thread of its own, as a server would be.
 fn echo_server() -> std::net::TcpStream {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let client = std::net::TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+    let client = std::net::TcpStream::connect(listener.local_addr().expect("an address"))
+        .expect("a connection");
     client.set_nodelay(true).expect("no delay");
     std::thread::spawn(move || {
         let (mut server, _) = listener.accept().expect("a connection");
@@ -108,10 +152,18 @@ fn percentile(times: &mut [Duration], percent: usize) -> f64 {
 /// From the POST's start until the owner says, after its commit, that the action has ended.
 async fn ping(api: &Api, machine: &str, live: &mut bus::Subscription) -> Duration {
     let start = Instant::now();
-    let id = api.action(machine, "ping", json!({})).await.replace('-', "");
+    let id = api
+        .action(machine, "ping", json!({}))
+        .await
+        .replace('-', "");
     loop {
-        let message = tokio::time::timeout(Duration::from_secs(10), live.next()).await.expect("a result").expect("a message");
-        if message.subject.ends_with(&id) && String::from_utf8_lossy(&message.payload).contains("\"SUCCEEDED\"") {
+        let message = tokio::time::timeout(Duration::from_secs(10), live.next())
+            .await
+            .expect("a result")
+            .expect("a message");
+        if message.subject.ends_with(&id)
+            && String::from_utf8_lossy(&message.payload).contains("\"SUCCEEDED\"")
+        {
             return start.elapsed();
         }
     }
@@ -122,7 +174,11 @@ async fn main() {
     let product = Product::start(1);
     let (api, machine) = (product.api(), product.machine());
     let mut floor = Floor::new(&product).await;
-    let mut live = floor.asker.subscribe("df.live.*.action.*").await.expect("a subscription");
+    let mut live = floor
+        .asker
+        .subscribe("df.live.*.action.*")
+        .await
+        .expect("a subscription");
     floor.asker.flush().await.expect("a flush");
     let mut runs = Vec::new();
     for _ in 0..RUNS {
@@ -135,8 +191,20 @@ async fn main() {
                 floors.push(least);
             }
         }
-        let run = [percentile(&mut pings, 50), percentile(&mut pings, 99), percentile(&mut floors, 50), percentile(&mut floors, 99)];
-        println!("ping p50 {:.2} ms, p99 {:.2} ms; floor p50 {:.2} ms, p99 {:.2} ms; p50 is {:.2} x floor", run[0], run[1], run[2], run[3], run[0] / run[2]);
+        let run = [
+            percentile(&mut pings, 50),
+            percentile(&mut pings, 99),
+            percentile(&mut floors, 50),
+            percentile(&mut floors, 99),
+        ];
+        println!(
+            "ping p50 {:.2} ms, p99 {:.2} ms; floor p50 {:.2} ms, p99 {:.2} ms; p50 is {:.2} x floor",
+            run[0],
+            run[1],
+            run[2],
+            run[3],
+            run[0] / run[2]
+        );
         runs.push(run);
     }
     let median = |of: fn(&[f64; 4]) -> f64| {
@@ -144,6 +212,12 @@ async fn main() {
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
     };
-    println!("medians of {RUNS}: ping p50 {:.2} ms, p99 {:.2} ms, floor p50 {:.2} ms, ratio {:.2}", median(|run| run[0]), median(|run| run[1]), median(|run| run[2]), median(|run| run[0] / run[2]));
+    println!(
+        "medians of {RUNS}: ping p50 {:.2} ms, p99 {:.2} ms, floor p50 {:.2} ms, ratio {:.2}",
+        median(|run| run[0]),
+        median(|run| run[1]),
+        median(|run| run[2]),
+        median(|run| run[0] / run[2])
+    );
     drop(floor.echoes);
 }

@@ -37,16 +37,38 @@ impl TestAgent {
     pub fn enroll(product: &Product, name: &str) -> Self {
         let folder = product.folder().join(format!("agent-{name}"));
         std::fs::create_dir_all(&folder).expect("a folder");
-        std::fs::write(folder.join("machine-id"), format!("{}\n", uuid::Uuid::new_v4().simple())).expect("a file");
+        std::fs::write(
+            folder.join("machine-id"),
+            format!("{}\n", uuid::Uuid::new_v4().simple()),
+        )
+        .expect("a file");
         let dev = product.dev();
-        let mut agent = Self { folder, machine: String::new(), child: None };
+        let mut agent = Self {
+            folder,
+            machine: String::new(),
+            child: None,
+        };
         let output = agent
             .command()
-            .args(["enroll", "--url", dev["url"].as_str().expect("url"), "--token", dev["enrollmentToken"].as_str().expect("token")])
+            .args([
+                "enroll",
+                "--url",
+                dev["url"].as_str().expect("url"),
+                "--token",
+                dev["enrollmentToken"].as_str().expect("token"),
+            ])
             .output()
             .expect("the agent");
-        assert!(output.status.success(), "enroll: {}", String::from_utf8_lossy(&output.stderr));
-        let answer: Value = String::from_utf8_lossy(&output.stdout).lines().filter_map(|line| serde_json::from_str(line).ok()).next_back().expect("JSON on standard output");
+        assert!(
+            output.status.success(),
+            "enroll: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let answer: Value = String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .next_back()
+            .expect("JSON on standard output");
         agent.machine = answer["machineId"].as_str().expect("machineId").to_owned();
         agent
     }
@@ -70,15 +92,27 @@ impl TestAgent {
     /// # Panics
     /// When it cannot be started.
     pub fn start(&mut self) {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.folder.join("agent.log")).expect("a log");
-        let child = self.command().arg("run").stdout(Stdio::null()).stderr(log).spawn().expect("the agent");
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder.join("agent.log"))
+            .expect("a log");
+        let child = self
+            .command()
+            .arg("run")
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the agent");
         self.child = Some(child);
     }
 
     /// Its process id while it runs.
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
-        self.child.as_ref().and_then(|child| i32::try_from(child.id()).ok())
+        self.child
+            .as_ref()
+            .and_then(|child| i32::try_from(child.id()).ok())
     }
 
     /// Kills it, as a crash would.
@@ -114,7 +148,13 @@ pub fn executions(path: &std::path::Path) -> Vec<Execution> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter_map(|line| Some(Execution { action: line["action"].as_str()?.to_owned(), attempt: line["attempt"].as_i64()?, seq: line["seq"].as_i64()? }))
+        .filter_map(|line| {
+            Some(Execution {
+                action: line["action"].as_str()?.to_owned(),
+                attempt: line["attempt"].as_i64()?,
+                seq: line["seq"].as_i64()?,
+            })
+        })
         .collect()
 }
 
@@ -122,6 +162,10 @@ impl TestAgent {
     /// An agent whose folder is there already: a copy.
     #[must_use]
     pub fn at(folder: PathBuf, machine: String) -> Self {
-        Self { folder, machine, child: None }
+        Self {
+            folder,
+            machine,
+            child: None,
+        }
     }
 }

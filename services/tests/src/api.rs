@@ -16,7 +16,14 @@ pub struct Api {
 }
 
 /// Statuses that end an action.
-pub const ENDED: [&str; 6] = ["SUCCEEDED", "FAILED", "EXPIRED", "CANCELLED", "INTERRUPTED", "UNKNOWN"];
+pub const ENDED: [&str; 6] = [
+    "SUCCEEDED",
+    "FAILED",
+    "EXPIRED",
+    "CANCELLED",
+    "INTERRUPTED",
+    "UNKNOWN",
+];
 
 impl Api {
     /// A client of the gateway at `url`.
@@ -27,16 +34,33 @@ impl Api {
     pub fn new(url: &str, key: &str) -> Self {
         // Another test of this process may have chosen the provider already.
         drop(rustls::crypto::ring::default_provider().install_default());
-        let client = Client::builder().timeout(Duration::from_secs(15)).tcp_nodelay(true).build().expect("an HTTP client");
-        Self { client, url: url.to_owned(), key: key.to_owned() }
+        let client = Client::builder()
+            .timeout(Duration::from_secs(15))
+            .tcp_nodelay(true)
+            .build()
+            .expect("an HTTP client");
+        Self {
+            client,
+            url: url.to_owned(),
+            key: key.to_owned(),
+        }
     }
 
     /// One request; status and body (null when it is not JSON).
     ///
     /// # Errors
     /// When there is no answer.
-    pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Result<(StatusCode, Value), reqwest::Error> {
-        let mut request = self.client.request(method, format!("{}{path}", self.url)).bearer_auth(&self.key);
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Result<(StatusCode, Value), reqwest::Error> {
+        let mut request = self
+            .client
+            .request(method, format!("{}{path}", self.url))
+            .bearer_auth(&self.key);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -46,7 +70,10 @@ impl Api {
         let response = request.send().await?;
         let status = response.status();
         let bytes = response.bytes().await?;
-        Ok((status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
+        Ok((
+            status,
+            serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+        ))
     }
 
     /// A GET that must succeed.
@@ -54,7 +81,10 @@ impl Api {
     /// # Panics
     /// When it does not.
     pub async fn get(&self, path: &str) -> Value {
-        let (status, body) = self.send(Method::GET, path, &[], None).await.expect("an answer");
+        let (status, body) = self
+            .send(Method::GET, path, &[], None)
+            .await
+            .expect("an answer");
         assert!(status.is_success(), "GET {path}: {status} {body}");
         body
     }
@@ -64,7 +94,9 @@ impl Api {
     /// # Panics
     /// When there is no answer.
     pub async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
-        self.send(Method::POST, path, &[], Some(body)).await.expect("an answer")
+        self.send(Method::POST, path, &[], Some(body))
+            .await
+            .expect("an answer")
     }
 
     /// Creates an action that must be taken; its id.
@@ -72,7 +104,12 @@ impl Api {
     /// # Panics
     /// When it is not taken.
     pub async fn action(&self, machine: &str, kind: &str, payload: Value) -> String {
-        let (status, body) = self.post("/api/v1/actions", json!({ "machineId": machine, "kind": kind, "payload": payload })).await;
+        let (status, body) = self
+            .post(
+                "/api/v1/actions",
+                json!({ "machineId": machine, "kind": kind, "payload": payload }),
+            )
+            .await;
         assert_eq!(status, StatusCode::CREATED, "{body}");
         body["id"].as_str().expect("an id").to_owned()
     }
@@ -83,7 +120,10 @@ impl Api {
     /// When it has not within `limit`.
     pub async fn ended(&self, action: &str, limit: Duration) -> Value {
         testkit::eventually(&format!("action {action} ends"), limit, || async {
-            let (_, body) = self.send(Method::GET, &format!("/api/v1/actions/{action}"), &[], None).await.ok()?;
+            let (_, body) = self
+                .send(Method::GET, &format!("/api/v1/actions/{action}"), &[], None)
+                .await
+                .ok()?;
             ENDED.contains(&body["status"].as_str()?).then_some(body)
         })
         .await
@@ -95,7 +135,15 @@ impl Api {
     /// When it has not within `limit`.
     pub async fn machine_is(&self, machine: &str, wanted: &str, limit: Duration) -> Value {
         testkit::eventually(&format!("machine {machine} is {wanted}"), limit, || async {
-            let (_, body) = self.send(Method::GET, &format!("/api/v1/machines/{machine}"), &[], None).await.ok()?;
+            let (_, body) = self
+                .send(
+                    Method::GET,
+                    &format!("/api/v1/machines/{machine}"),
+                    &[],
+                    None,
+                )
+                .await
+                .ok()?;
             (body["status"].as_str()? == wanted).then_some(body)
         })
         .await

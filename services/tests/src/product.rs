@@ -33,16 +33,38 @@ impl Product {
                 before(panic);
             }));
         });
-        let folder = std::env::temp_dir().join(format!("dashfleet-product-{}", uuid::Uuid::new_v4().simple()));
+        let folder = std::env::temp_dir().join(format!(
+            "dashfleet-product-{}",
+            uuid::Uuid::new_v4().simple()
+        ));
         std::fs::create_dir_all(&folder).expect("a folder");
         let product = Self { folder };
-        product.xtask(&["up", "--detach", "--http", &testkit::folder::free_port().to_string(), "--replicas", &replicas.to_string()]);
+        product.xtask(&[
+            "up",
+            "--detach",
+            "--http",
+            &testkit::folder::free_port().to_string(),
+            "--replicas",
+            &replicas.to_string(),
+        ]);
         product
     }
 
     fn xtask(&self, arguments: &[&str]) {
-        let output = Command::new(program("xtask")).env("DASHFLEET_BUILT", "1").args(arguments).arg("--data").arg(&self.folder).current_dir(repository()).output().expect("the launcher");
-        assert!(output.status.success(), "xtask {arguments:?}:\n{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let output = Command::new(program("xtask"))
+            .env("DASHFLEET_BUILT", "1")
+            .args(arguments)
+            .arg("--data")
+            .arg(&self.folder)
+            .current_dir(repository())
+            .output()
+            .expect("the launcher");
+        assert!(
+            output.status.success(),
+            "xtask {arguments:?}:\n{}\n{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 
     /// Where its files are.
@@ -65,21 +87,33 @@ impl Product {
     #[must_use]
     pub fn api(&self) -> Api {
         let dev = self.dev();
-        Api::new(dev["url"].as_str().expect("url"), dev["apiKey"].as_str().expect("apiKey"))
+        Api::new(
+            dev["url"].as_str().expect("url"),
+            dev["apiKey"].as_str().expect("apiKey"),
+        )
     }
 
     /// The machine of the launcher's own agent.
     #[must_use]
     pub fn machine(&self) -> String {
-        self.dev()["machineId"].as_str().expect("machineId").to_owned()
+        self.dev()["machineId"]
+            .as_str()
+            .expect("machineId")
+            .to_owned()
     }
 
     /// The pids of a part that run now.
     #[must_use]
     pub fn pids(&self, part: &str) -> Vec<i32> {
         let pids = &self.dev()["pids"][part];
-        let many = pids.as_array().cloned().unwrap_or_else(|| vec![pids.clone()]);
-        many.iter().filter_map(Value::as_i64).filter_map(|pid| i32::try_from(pid).ok()).collect()
+        let many = pids
+            .as_array()
+            .cloned()
+            .unwrap_or_else(|| vec![pids.clone()]);
+        many.iter()
+            .filter_map(Value::as_i64)
+            .filter_map(|pid| i32::try_from(pid).ok())
+            .collect()
     }
 }
 
@@ -87,9 +121,16 @@ impl Drop for Product {
     fn drop(&mut self) {
         let panicked = PANICKED.load(Ordering::Relaxed);
         if panicked {
-            println!("the product's logs are in {}", self.folder.join("logs").display());
+            println!(
+                "the product's logs are in {}",
+                self.folder.join("logs").display()
+            );
         }
-        let down = Command::new(program("xtask")).args(["down", "--data"]).arg(&self.folder).current_dir(repository()).output();
+        let down = Command::new(program("xtask"))
+            .args(["down", "--data"])
+            .arg(&self.folder)
+            .current_dir(repository())
+            .output();
         if !panicked && down.is_ok_and(|output| output.status.success()) {
             drop(std::fs::remove_dir_all(&self.folder));
         }

@@ -8,7 +8,10 @@ impl Random {
     /// From the seed in `DASHFLEET_SEED`, else from a new one; it is printed.
     #[must_use]
     pub fn announced(what: &str) -> Self {
-        let seed = std::env::var("DASHFLEET_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0 | 1);
+        let seed = std::env::var("DASHFLEET_SEED")
+            .ok()
+            .and_then(|seed| seed.parse().ok())
+            .unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0 | 1);
         println!("{what}: DASHFLEET_SEED={seed}");
         Self(seed)
     }

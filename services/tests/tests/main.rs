@@ -6,10 +6,12 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::disallowed_methods
+    clippy::disallowed_methods,
+    clippy::type_complexity
 )]
 
 mod main {
+    mod agent_attacks;
     mod catalogue;
     mod chaos;
     mod flow;

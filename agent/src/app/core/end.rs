@@ -1,5 +1,8 @@
 //! The loop's end: what runs is waited for, what is owed is written, and the server is told.
 
+use contract::agent::ActionError;
+use domain::action::Outcome;
+
 use super::*;
 
 /// How long the server may take to note that the agent stops.
@@ -90,11 +93,14 @@ impl Core {
                 }
             }
             _ => {
-                let ending = Ending::failed(
-                    "restart-failed",
-                    "the agent's program file is not there any more",
-                );
-                tell(&self.events.0, Event::Finished(key, ending));
+                let error = ActionError {
+                    code: "restart-failed".into(),
+                    message: "the agent's program file is not there any more".into(),
+                };
+                let moment = self.moment();
+                self.parts
+                    .engine
+                    .finished(key, Outcome::Failed, None, Some(error), moment);
             }
         }
     }

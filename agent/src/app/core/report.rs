@@ -24,7 +24,7 @@ impl Core {
                         .await
                 }
             };
-            tell(&events, Event::Answered(outgoing, answer));
+            tell(&events, Event::Answered(outgoing, answer)).await;
         };
         tokio::spawn(task.instrument(span));
     }
@@ -68,7 +68,7 @@ impl Core {
             let answer = bus
                 .agent_request(up(org, machine, Up::Sync), org, &request, TIMEOUT)
                 .await;
-            tell(&events, Event::Page(question.nonce, answer));
+            tell(&events, Event::Page(question.nonce, answer)).await;
         });
     }
 

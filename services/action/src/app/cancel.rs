@@ -19,20 +19,32 @@ impl App {
     ///
     /// # Errors
     /// FORBIDDEN, NOT_FOUND, CONFLICT when it has ended otherwise, UNAVAILABLE.
-    pub async fn action_cancel(self: &Arc<Self>, grant: &Grant, id: ActionId) -> Result<Action, ActionError> {
+    pub async fn action_cancel(
+        self: &Arc<Self>,
+        grant: &Grant,
+        id: ActionId,
+    ) -> Result<Action, ActionError> {
         grant.require(ACTIONS_WRITE)?;
         let now = Timestamp::now().utc();
         let mut tx = self.pools.tenant_tx(grant.org).await?;
-        let row = action::action_lock_in_tx(&mut tx, grant.org, id).await?.ok_or_else(|| Problem::not_found("action"))?;
+        let row = action::action_lock_in_tx(&mut tx, grant.org, id)
+            .await?
+            .ok_or_else(|| Problem::not_found("action"))?;
         let status: ActionStatus = row.status.parse().map_err(ActionError::Bug)?;
         if status == ActionStatus::Cancelled {
             return row.view();
         }
         if status.is_terminal() {
-            return Err(Problem::new(ProblemKind::Conflict, format!("the action has ended: {status}")).into());
+            return Err(Problem::new(
+                ProblemKind::Conflict,
+                format!("the action has ended: {status}"),
+            )
+            .into());
         }
         if let Some(ended) = action::action_cancel_now_in_tx(&mut tx, grant.org, id, now).await? {
-            deadline::event_of(&ended).insert_in_tx("action", &mut tx).await?;
+            deadline::event_of(&ended)
+                .insert_in_tx("action", &mut tx)
+                .await?;
             tx.commit().await?;
             self.show(&ended).await;
             return ended.view();

@@ -40,16 +40,27 @@ async fn look(app: &App, forget: bool) -> Result<(), ActionError> {
     let mut ended = deadline::actions_expire_in_tx(&mut tx, now.utc(), LIMIT).await?;
     ended.extend(deadline::actions_give_up_in_tx(&mut tx, now.utc(), LIMIT).await?);
     if forget {
-        deadline::forget_in_tx(&mut tx, now.plus(-KEYS_KEPT).utc(), now.plus(-SESSIONS_KEPT).utc()).await?;
+        deadline::forget_in_tx(
+            &mut tx,
+            now.plus(-KEYS_KEPT).utc(),
+            now.plus(-SESSIONS_KEPT).utc(),
+        )
+        .await?;
     }
     app.end_in_tx(tx, &ended).await
 }
 
 impl App {
     /// Commits a transaction that ended these actions, with their events, and shows them.
-    pub(crate) async fn end_in_tx(&self, mut tx: Tx, ended: &[ActionRow]) -> Result<(), ActionError> {
+    pub(crate) async fn end_in_tx(
+        &self,
+        mut tx: Tx,
+        ended: &[ActionRow],
+    ) -> Result<(), ActionError> {
         for row in ended {
-            deadline::event_of(row).insert_in_tx("action", &mut tx).await?;
+            deadline::event_of(row)
+                .insert_in_tx("action", &mut tx)
+                .await?;
         }
         tx.commit().await?;
         for row in ended {

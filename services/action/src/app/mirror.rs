@@ -47,7 +47,12 @@ pub async fn follow(app: Arc<App>) {
 
 /// Hears events for ever. Whatever they say, the owners are asked; so an event is acknowledged at once.
 pub async fn listen(app: Arc<App>) {
-    let Some(spec) = CONSUMERS.iter().find(|spec| spec.name == contract::action::SERVICE) else { return };
+    let Some(spec) = CONSUMERS
+        .iter()
+        .find(|spec| spec.name == contract::action::SERVICE)
+    else {
+        return;
+    };
     let mut events = app.bus.consume(spec);
     loop {
         events.next().await.ack().await;
@@ -64,8 +69,13 @@ impl App {
         let _turn = self.mirror.one_at_a_time.lock().await;
         loop {
             let after = machine::cursor_get(self.pools.system(), MACHINES).await?;
-            let page = self.bus.service_call(&MachineChanges { after, limit: PAGE }, None, CALL_TIMEOUT).await?;
-            let Some(last) = page.items.last().map(|record| record.change) else { return Ok(()) };
+            let page = self
+                .bus
+                .service_call(&MachineChanges { after, limit: PAGE }, None, CALL_TIMEOUT)
+                .await?;
+            let Some(last) = page.items.last().map(|record| record.change) else {
+                return Ok(());
+            };
             let now = Timestamp::now().utc();
             let mut ended = Vec::new();
             let mut tx = self.pools.system_tx().await?;
@@ -93,12 +103,25 @@ impl App {
     async fn presence_now(&self) -> Result<(), ActionError> {
         loop {
             let after = machine::cursor_get(self.pools.system(), PRESENCE).await?;
-            let page = self.bus.service_call(&PresenceGet { after, limit: PAGE }, None, CALL_TIMEOUT).await?;
-            let Some(last) = page.items.last().map(|presence| presence.version) else { return Ok(()) };
+            let page = self
+                .bus
+                .service_call(&PresenceGet { after, limit: PAGE }, None, CALL_TIMEOUT)
+                .await?;
+            let Some(last) = page.items.last().map(|presence| presence.version) else {
+                return Ok(());
+            };
             let now = Timestamp::now().utc();
             let mut tx = self.pools.system_tx().await?;
             for presence in &page.items {
-                machine::presence_set_in_tx(&mut tx, presence.org, presence.machine_id, presence.online, presence.version, now).await?;
+                machine::presence_set_in_tx(
+                    &mut tx,
+                    presence.org,
+                    presence.machine_id,
+                    presence.online,
+                    presence.version,
+                    now,
+                )
+                .await?;
             }
             machine::cursor_set_in_tx(&mut tx, PRESENCE, last).await?;
             tx.commit().await?;

@@ -28,7 +28,17 @@ async fn report_once(app: &App) -> Result<(), ActionError> {
     for (org, machine, reason) in machine::quarantines_unreported(app.pools.system()).await? {
         let (org, machine_id) = (org.into(), machine.into());
         let reason = reason.unwrap_or_else(|| "quarantined".into());
-        app.bus.service_call(&MachineQuarantine { org, machine_id, reason }, None, CALL_TIMEOUT).await?;
+        app.bus
+            .service_call(
+                &MachineQuarantine {
+                    org,
+                    machine_id,
+                    reason,
+                },
+                None,
+                CALL_TIMEOUT,
+            )
+            .await?;
         machine::quarantine_reported(app.pools.system(), org, machine_id).await?;
     }
     Ok(())

@@ -32,32 +32,56 @@ impl App {
     ///
     /// # Errors
     /// FORBIDDEN, INVALID naming `limit` or `cursor`, UNAVAILABLE.
-    pub async fn action_list(&self, grant: &Grant, request: ActionList) -> Result<ActionPage, ActionError> {
+    pub async fn action_list(
+        &self,
+        grant: &Grant,
+        request: ActionList,
+    ) -> Result<ActionPage, ActionError> {
         grant.require(ACTIONS_READ)?;
         if !(1..=LIMIT_MAX).contains(&request.limit) {
             return Err(Problem::invalid("limit", format!("must be from 1 to {LIMIT_MAX}")).into());
         }
         let before = match &request.cursor {
             None => Uuid::max(),
-            Some(cursor) => cursor.parse::<ActionId>().map_err(|_| Problem::invalid("cursor", "is not one that this list gave"))?.0,
+            Some(cursor) => {
+                cursor
+                    .parse::<ActionId>()
+                    .map_err(|_| Problem::invalid("cursor", "is not one that this list gave"))?
+                    .0
+            }
         };
         let status = request.status.map(domain::action::ActionStatus::as_str);
         let mut tx = self.pools.tenant_tx(grant.org).await?;
         let limit = i64::from(request.limit);
-        let rows = action::action_list_in_tx(&mut tx, grant.org, request.machine_id, status, before, limit + 1).await?;
+        let rows = action::action_list_in_tx(
+            &mut tx,
+            grant.org,
+            request.machine_id,
+            status,
+            before,
+            limit + 1,
+        )
+        .await?;
         drop(tx);
         let found = rows.len();
         let mut items = Vec::with_capacity(found);
         let mut bytes = 0;
         for row in rows.into_iter().take(request.limit as usize) {
-            bytes += row.payload.to_string().len() + row.result.as_ref().map_or(0, |result| result.to_string().len());
+            bytes += row.payload.to_string().len()
+                + row
+                    .result
+                    .as_ref()
+                    .map_or(0, |result| result.to_string().len());
             if bytes > PAGE_MAX_BYTES && !items.is_empty() {
                 break;
             }
             items.push(row.view()?);
         }
         let more = items.len() < found;
-        let next_cursor = items.last().filter(|_| more).map(|action: &Action| action.id.token());
+        let next_cursor = items
+            .last()
+            .filter(|_| more)
+            .map(|action: &Action| action.id.token());
         Ok(ActionPage { items, next_cursor })
     }
 }

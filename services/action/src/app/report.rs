@@ -23,26 +23,50 @@ impl App {
     ///
     /// # Errors
     /// UNAVAILABLE: the agent says it again.
-    pub async fn report_accepted(&self, from: AgentSender, step: Step) -> Result<ReportAnswer, ActionError> {
+    pub async fn report_accepted(
+        &self,
+        from: AgentSender,
+        step: Step,
+    ) -> Result<ReportAnswer, ActionError> {
         let at = Some(bounded(step.at));
-        self.report(Report { delivered_at: at, ..empty(from, step.action, step.attempt, "DELIVERED") }).await
+        self.report(Report {
+            delivered_at: at,
+            ..empty(from, step.action, step.attempt, "DELIVERED")
+        })
+        .await
     }
 
     /// An action began.
     ///
     /// # Errors
     /// UNAVAILABLE: the agent says it again.
-    pub async fn report_started(&self, from: AgentSender, step: Step) -> Result<ReportAnswer, ActionError> {
+    pub async fn report_started(
+        &self,
+        from: AgentSender,
+        step: Step,
+    ) -> Result<ReportAnswer, ActionError> {
         let at = Some(bounded(step.at));
-        self.report(Report { started_at: at, ..empty(from, step.action, step.attempt, "RUNNING") }).await
+        self.report(Report {
+            started_at: at,
+            ..empty(from, step.action, step.attempt, "RUNNING")
+        })
+        .await
     }
 
     /// An action ended.
     ///
     /// # Errors
     /// UNAVAILABLE: the agent says it again.
-    pub async fn report_result(&self, from: AgentSender, report: ResultReport) -> Result<ReportAnswer, ActionError> {
-        let error = report.error.map(serde_json::to_value).transpose().map_err(|error| ActionError::Bug(error.to_string()))?;
+    pub async fn report_result(
+        &self,
+        from: AgentSender,
+        report: ResultReport,
+    ) -> Result<ReportAnswer, ActionError> {
+        let error = report
+            .error
+            .map(serde_json::to_value)
+            .transpose()
+            .map_err(|error| ActionError::Bug(error.to_string()))?;
         self.report(Report {
             delivered_at: report.accepted_at.map(bounded),
             started_at: report.started_at.map(bounded),
@@ -60,7 +84,9 @@ impl App {
             // A value that no column takes will not be taken the next time either.
             Err(DatabaseError::Data(reason)) => {
                 tracing::warn!(reason, "a report that cannot be stored is fenced");
-                return Ok(ReportAnswer { verdict: Verdict::Fenced });
+                return Ok(ReportAnswer {
+                    verdict: Verdict::Fenced,
+                });
             }
             Err(error) => return Err(error.into()),
         };
@@ -72,7 +98,9 @@ impl App {
         self.metrics.reports.with_label_values(&[verdict]).inc();
         if let Some(row) = &reported.action {
             if let Some(finished) = row.finished_at {
-                let took = Timestamp::now().since(row.created_at.into()).num_milliseconds();
+                let took = Timestamp::now()
+                    .since(row.created_at.into())
+                    .num_milliseconds();
                 self.metrics.duration.observe(took as f64 / 1_000.0);
                 tracing::debug!(action = %row.id, status = row.status, %finished, "an action ended");
             }
@@ -81,7 +109,9 @@ impl App {
                 self.ring_again(row).await;
             }
         }
-        Ok(ReportAnswer { verdict: reported.verdict })
+        Ok(ReportAnswer {
+            verdict: reported.verdict,
+        })
     }
 
     async fn ring_again(&self, row: &crate::store::row::ActionRow) {
@@ -95,7 +125,12 @@ impl App {
     }
 }
 
-fn empty(from: AgentSender, action: domain::ActionId, attempt: i32, status: &'static str) -> Report {
+fn empty(
+    from: AgentSender,
+    action: domain::ActionId,
+    attempt: i32,
+    status: &'static str,
+) -> Report {
     Report {
         org: from.org,
         machine: from.machine,
@@ -118,7 +153,8 @@ fn outcome(outcome: Outcome) -> &'static str {
 /// A machine's clock may say anything; the column takes what a calendar has.
 fn bounded(time: Timestamp) -> DateTime<Utc> {
     let earliest = Timestamp::from_millis(0).unwrap_or(time);
-    time.clamp(earliest, Timestamp::now().plus(chrono::Duration::days(1))).utc()
+    time.clamp(earliest, Timestamp::now().plus(chrono::Duration::days(1)))
+        .utc()
 }
 
 /// What a `jsonb` column takes: no U+0000, and not more than it should.
@@ -133,7 +169,12 @@ fn without_nul(value: Value) -> Value {
     match value {
         Value::String(text) if text.contains('\0') => Value::String(text.replace('\0', "\u{fffd}")),
         Value::Array(items) => Value::Array(items.into_iter().map(without_nul).collect()),
-        Value::Object(fields) => Value::Object(fields.into_iter().map(|(key, value)| (key.replace('\0', "\u{fffd}"), without_nul(value))).collect()),
+        Value::Object(fields) => Value::Object(
+            fields
+                .into_iter()
+                .map(|(key, value)| (key.replace('\0', "\u{fffd}"), without_nul(value)))
+                .collect(),
+        ),
         other => other,
     }
 }

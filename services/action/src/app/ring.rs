@@ -21,7 +21,10 @@ impl App {
     /// Rings for an action. A failure is logged: it rings again.
     pub async fn ring(&self, row: &ActionRow, fingerprint: &str, verb: Verb) {
         let rung = match row.task() {
-            Ok(task) => self.order(row.org(), row.machine(), fingerprint, verb, Some(task)).await,
+            Ok(task) => {
+                self.order(row.org(), row.machine(), fingerprint, verb, Some(task))
+                    .await
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = rung {
@@ -31,14 +34,26 @@ impl App {
 
     /// Asks a machine to sync.
     pub async fn ring_for_sync(&self, org: OrgId, machine: MachineId, fingerprint: &str) {
-        if let Err(error) = self.order(org, machine, fingerprint, Verb::Time, None).await {
+        if let Err(error) = self
+            .order(org, machine, fingerprint, Verb::Time, None)
+            .await
+        {
             tracing::debug!(%error, %machine, "the machine was not asked to sync");
         }
     }
 
-    async fn order(&self, org: OrgId, machine: MachineId, fingerprint: &str, verb: Verb, task: Option<contract::order::Task>) -> Result<(), ActionError> {
+    async fn order(
+        &self,
+        org: OrgId,
+        machine: MachineId,
+        fingerprint: &str,
+        verb: Verb,
+        task: Option<contract::order::Task>,
+    ) -> Result<(), ActionError> {
         let order = self.signer.order(org, machine, fingerprint, verb, task)?;
-        self.bus.publish(subject::act(org, machine, verb), order).await?;
+        self.bus
+            .publish(subject::act(org, machine, verb), order)
+            .await?;
         self.metrics.rings.with_label_values(&[verb.as_str()]).inc();
         Ok(())
     }

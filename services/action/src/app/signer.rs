@@ -36,11 +36,18 @@ impl Signer {
     pub fn read(folder: &Path) -> Result<Self, ConfigError> {
         let key = |name: &str| {
             let seed = runtime::keys::read_seed(folder, name)?;
-            KeyPair::from_seed(&seed).map_err(|error| ConfigError { variable: "DASHFLEET_KEYS".into(), reason: format!("{name}: {error}") })
+            KeyPair::from_seed(&seed).map_err(|error| ConfigError {
+                variable: "DASHFLEET_KEYS".into(),
+                reason: format!("{name}: {error}"),
+            })
         };
         let (current, next) = (key("signing.nk")?, key("signing-next.nk")?);
         let public = vec![current.public_key(), next.public_key()];
-        Ok(Self { current, public, deployment: OnceLock::new() })
+        Ok(Self {
+            current,
+            public,
+            deployment: OnceLock::new(),
+        })
     }
 
     /// Whether the installation is known, so that orders can be signed.
@@ -54,15 +61,33 @@ impl Signer {
     /// # Errors
     /// UNAVAILABLE until identity has said it.
     pub fn deployment(&self) -> Result<DeploymentId, ActionError> {
-        self.deployment.get().copied().ok_or_else(|| contract::Problem::unavailable("identity has not taken the signing keys yet").into())
+        self.deployment.get().copied().ok_or_else(|| {
+            contract::Problem::unavailable("identity has not taken the signing keys yet").into()
+        })
     }
 
     /// An order to one machine.
     ///
     /// # Errors
     /// UNAVAILABLE before identity has said which installation this is.
-    pub fn order(&self, org: OrgId, machine: MachineId, fingerprint: &str, verb: Verb, task: Option<Task>) -> Result<Vec<u8>, ActionError> {
-        let order = Order { deployment: self.deployment()?, org, machine, fingerprint: fingerprint.to_owned(), verb, issued_at: Timestamp::now(), task, keys: None };
+    pub fn order(
+        &self,
+        org: OrgId,
+        machine: MachineId,
+        fingerprint: &str,
+        verb: Verb,
+        task: Option<Task>,
+    ) -> Result<Vec<u8>, ActionError> {
+        let order = Order {
+            deployment: self.deployment()?,
+            org,
+            machine,
+            fingerprint: fingerprint.to_owned(),
+            verb,
+            issued_at: Timestamp::now(),
+            task,
+            keys: None,
+        };
         encode(&self.sign(ORDER_PREFIX, &order)?)
     }
 
@@ -75,7 +100,8 @@ impl Signer {
     }
 
     fn sign<T: Serialize>(&self, prefix: &[u8], body: &T) -> Result<Signed, ActionError> {
-        Signed::sign(prefix, encode(body)?, &self.current).map_err(|error| ActionError::Bug(error.to_string()))
+        Signed::sign(prefix, encode(body)?, &self.current)
+            .map_err(|error| ActionError::Bug(error.to_string()))
     }
 }
 
@@ -86,7 +112,9 @@ fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, ActionError> {
 /// Tells identity the public keys, which it gives to agents at enrolment, and learns the installation's id.
 pub async fn announce(app: Arc<App>) {
     loop {
-        let request = ActionKeysPut { keys: app.signer.public.clone() };
+        let request = ActionKeysPut {
+            keys: app.signer.public.clone(),
+        };
         match app.bus.service_call(&request, None, CALL_TIMEOUT).await {
             Ok(reply) => {
                 let known = *app.signer.deployment.get_or_init(|| reply.deployment_id);

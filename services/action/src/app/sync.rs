@@ -47,7 +47,11 @@ impl App {
     ///
     /// # Errors
     /// FORBIDDEN for a revoked machine, UNAVAILABLE for one that is not mirrored yet or while the database is away.
-    pub async fn machine_sync(self: &Arc<Self>, from: AgentSender, request: SyncRequest) -> Result<Signed, ActionError> {
+    pub async fn machine_sync(
+        self: &Arc<Self>,
+        from: AgentSender,
+        request: SyncRequest,
+    ) -> Result<Signed, ActionError> {
         let deployment = self.signer.deployment()?;
         if !machine::machine_known(self.pools.system(), from.org, from.machine).await? {
             self.mirror_now().await?;
@@ -83,35 +87,63 @@ impl App {
             Judgement::Quarantined(reason) => page.quarantined = Some(reason),
         }
         for row in &after.ended {
-            deadline::event_of(row).insert_in_tx("action", &mut tx).await?;
+            deadline::event_of(row)
+                .insert_in_tx("action", &mut tx)
+                .await?;
         }
         tx.commit().await?;
         for row in &after.ended {
             self.show(row).await;
         }
         if after.ring {
-            self.ring_for_sync(from.org, from.machine, &known.fingerprint).await;
+            self.ring_for_sync(from.org, from.machine, &known.fingerprint)
+                .await;
         }
         self.signer.page(&page)
     }
 }
 
-async fn judge_in_tx(tx: &mut Tx, from: AgentSender, request: &SyncRequest, known: &Known, now: Timestamp, after: &mut After) -> Result<Judgement, ActionError> {
+async fn judge_in_tx(
+    tx: &mut Tx,
+    from: AgentSender,
+    request: &SyncRequest,
+    known: &Known,
+    now: Timestamp,
+    after: &mut After,
+) -> Result<Judgement, ActionError> {
     if known.quarantined {
-        return Ok(Judgement::Quarantined(known.quarantine_reason.clone().unwrap_or_else(|| "quarantined".into())));
+        return Ok(Judgement::Quarantined(
+            known
+                .quarantine_reason
+                .clone()
+                .unwrap_or_else(|| "quarantined".into()),
+        ));
     }
     let same_journal = known.journal_id == Some(request.journal_id.0);
-    let suspicion = if sync::session_superseded_in_tx(tx, from.org, from.machine, request.session_id).await? {
+    let suspicion = if sync::session_superseded_in_tx(
+        tx,
+        from.org,
+        from.machine,
+        request.session_id,
+    )
+    .await?
+    {
         Some("two agents hold this machine's identity: one that had been replaced is still alive")
     } else if same_journal && request.entries < known.journal_entries {
         Some("the journal lost entries: the machine was restored from a backup, or copied")
-    } else if same_journal && request.entries == known.journal_entries && request.head != known.journal_head {
+    } else if same_journal
+        && request.entries == known.journal_entries
+        && request.head != known.journal_head
+    {
         Some("the journal has another history: the machine was copied")
     } else {
         None
     };
     if let Some(reason) = suspicion {
-        if known.suspect_session == Some(request.session_id.0) && known.suspect_echo.is_some() && known.suspect_echo == request.echo {
+        if known.suspect_session == Some(request.session_id.0)
+            && known.suspect_echo.is_some()
+            && known.suspect_echo == request.echo
+        {
             tracing::warn!(machine = %from.machine, reason, "quarantined");
             sync::machine_quarantine_in_tx(tx, from.org, from.machine, reason, now.utc()).await?;
             return Ok(Judgement::Quarantined(reason.to_owned()));
@@ -129,17 +161,40 @@ async fn judge_in_tx(tx: &mut Tx, from: AgentSender, request: &SyncRequest, know
     }
     if known.journal_id.is_some() && !same_journal {
         tracing::warn!(machine = %from.machine, "the machine has a new journal");
-        after.ended.extend(sync::actions_forgotten_in_tx(tx, from.org, from.machine, now.utc()).await?);
+        after
+            .ended
+            .extend(sync::actions_forgotten_in_tx(tx, from.org, from.machine, now.utc()).await?);
     }
-    sync::journal_believe_in_tx(tx, from.org, from.machine, request.journal_id, request.entries, &request.head, request.session_id, now.utc()).await?;
+    sync::journal_believe_in_tx(
+        tx,
+        from.org,
+        from.machine,
+        request.journal_id,
+        request.entries,
+        &request.head,
+        request.session_id,
+        now.utc(),
+    )
+    .await?;
     Ok(Judgement::Believed { replaced })
 }
 
-async fn offer_in_tx(tx: &mut Tx, from: AgentSender, request: &SyncRequest, known: &Known, now: Timestamp, page: &mut SyncPage, after: &mut After) -> Result<(), ActionError> {
-    after.ended.extend(sync::actions_expire_in_tx(tx, from.org, from.machine, now.utc()).await?);
+async fn offer_in_tx(
+    tx: &mut Tx,
+    from: AgentSender,
+    request: &SyncRequest,
+    known: &Known,
+    now: Timestamp,
+    page: &mut SyncPage,
+    after: &mut After,
+) -> Result<(), ActionError> {
+    after
+        .ended
+        .extend(sync::actions_expire_in_tx(tx, from.org, from.machine, now.utc()).await?);
     // An agent that says it knows more than there is would never hear of what comes.
     let known_through = request.after_seq.clamp(0, known.last_seq);
-    let open = sync::actions_open_in_tx(tx, from.org, from.machine, known_through, ITEMS_MAX + 1).await?;
+    let open =
+        sync::actions_open_in_tx(tx, from.org, from.machine, known_through, ITEMS_MAX + 1).await?;
     let mut offered = Vec::new();
     let mut bytes = 0;
     let mut through = known_through;
@@ -153,7 +208,10 @@ async fn offer_in_tx(tx: &mut Tx, from: AgentSender, request: &SyncRequest, know
             break;
         }
         if seq > through + 1 {
-            page.items.push(SyncItem::Ended { seq: through + 1, through: seq - 1 });
+            page.items.push(SyncItem::Ended {
+                seq: through + 1,
+                through: seq - 1,
+            });
         }
         through = through.max(seq);
         offered.push(id);
@@ -161,7 +219,10 @@ async fn offer_in_tx(tx: &mut Tx, from: AgentSender, request: &SyncRequest, know
     }
     page.more = offered.len() < total;
     if !page.more && through < known.last_seq {
-        page.items.push(SyncItem::Ended { seq: through + 1, through: known.last_seq });
+        page.items.push(SyncItem::Ended {
+            seq: through + 1,
+            through: known.last_seq,
+        });
     }
     if !offered.is_empty() {
         sync::actions_offered_in_tx(tx, from.org, &offered, now.utc()).await?;

@@ -14,13 +14,21 @@ use crate::app::App;
 /// [`BusError`] when the client is closed.
 pub async fn serve(service: &Service, app: &Arc<App>) -> Result<(), BusError> {
     let this = app.clone();
-    service.answer(move |context, request| create(this.clone(), context, request)).await?;
+    service
+        .answer(move |context, request| create(this.clone(), context, request))
+        .await?;
     let this = app.clone();
-    service.answer(move |context, request| get(this.clone(), context, request)).await?;
+    service
+        .answer(move |context, request| get(this.clone(), context, request))
+        .await?;
     let this = app.clone();
-    service.answer(move |context, request| list(this.clone(), context, request)).await?;
+    service
+        .answer(move |context, request| list(this.clone(), context, request))
+        .await?;
     let this = app.clone();
-    service.answer(move |context, request| cancel(this.clone(), context, request)).await
+    service
+        .answer(move |context, request| cancel(this.clone(), context, request))
+        .await
 }
 
 async fn create(app: Arc<App>, context: Context, request: ActionCreate) -> Result<Action, Problem> {
@@ -36,5 +44,7 @@ async fn list(app: Arc<App>, context: Context, request: ActionList) -> Result<Ac
 }
 
 async fn cancel(app: Arc<App>, context: Context, request: ActionCancel) -> Result<Action, Problem> {
-    Ok(app.action_cancel(context.grant()?, request.action_id).await?)
+    Ok(app
+        .action_cancel(context.grant()?, request.action_id)
+        .await?)
 }

@@ -15,11 +15,23 @@ use crate::app::App;
 /// [`BusError`] when the client is closed.
 pub async fn serve(service: &Service, app: &Arc<App>) -> Result<(), BusError> {
     let this = app.clone();
-    service.answer_agent(Up::Accepted, move |from, step| accepted(this.clone(), from, step)).await?;
+    service
+        .answer_agent(Up::Accepted, move |from, step| {
+            accepted(this.clone(), from, step)
+        })
+        .await?;
     let this = app.clone();
-    service.answer_agent(Up::Started, move |from, step| started(this.clone(), from, step)).await?;
+    service
+        .answer_agent(Up::Started, move |from, step| {
+            started(this.clone(), from, step)
+        })
+        .await?;
     let this = app.clone();
-    service.answer_agent(Up::Result, move |from, report| result(this.clone(), from, report)).await
+    service
+        .answer_agent(Up::Result, move |from, report| {
+            result(this.clone(), from, report)
+        })
+        .await
 }
 
 async fn accepted(app: Arc<App>, from: AgentSender, step: Step) -> Result<ReportAnswer, Problem> {
@@ -30,6 +42,10 @@ async fn started(app: Arc<App>, from: AgentSender, step: Step) -> Result<ReportA
     Ok(app.report_started(from, step).await?)
 }
 
-async fn result(app: Arc<App>, from: AgentSender, report: ResultReport) -> Result<ReportAnswer, Problem> {
+async fn result(
+    app: Arc<App>,
+    from: AgentSender,
+    report: ResultReport,
+) -> Result<ReportAnswer, Problem> {
     Ok(app.report_result(from, report).await?)
 }

@@ -15,7 +15,11 @@ use crate::app::App;
 /// [`BusError`] when the client is closed.
 pub async fn serve(service: &Service, app: &Arc<App>) -> Result<(), BusError> {
     let this = app.clone();
-    service.answer_agent(Up::Sync, move |from, request| sync(this.clone(), from, request)).await
+    service
+        .answer_agent(Up::Sync, move |from, request| {
+            sync(this.clone(), from, request)
+        })
+        .await
 }
 
 async fn sync(app: Arc<App>, from: AgentSender, request: SyncRequest) -> Result<Signed, Problem> {

@@ -26,7 +26,8 @@ const CREATE: &str = "
     )
     SELECT created.*, machine.fingerprint FROM created, machine";
 
-const MACHINE_REVOKED: &str = "SELECT revoked_at IS NOT NULL FROM action.machines WHERE org_id = $1 AND id = $2";
+const MACHINE_REVOKED: &str =
+    "SELECT revoked_at IS NOT NULL FROM action.machines WHERE org_id = $1 AND id = $2";
 
 const KEY_INSERT: &str = "
     INSERT INTO action.idempotency_keys (org_id, route, key, body_hash, action_id, created_at)
@@ -38,7 +39,8 @@ const KEY_GET: &str = "
 
 const GET: &str = "SELECT * FROM action.actions WHERE org_id = $1 AND id = $2";
 
-const GET_FOR_UPDATE: &str = "SELECT * FROM action.actions WHERE org_id = $1 AND id = $2 FOR UPDATE";
+const GET_FOR_UPDATE: &str =
+    "SELECT * FROM action.actions WHERE org_id = $1 AND id = $2 FOR UPDATE";
 
 const LIST: &str = "
     SELECT * FROM action.actions WHERE org_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3";
@@ -96,7 +98,11 @@ pub struct Created {
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn action_create_in_tx(tx: &mut Tx, org: OrgId, new: &NewAction<'_>) -> Result<Option<Created>, DatabaseError> {
+pub async fn action_create_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    new: &NewAction<'_>,
+) -> Result<Option<Created>, DatabaseError> {
     Ok(sqlx::query_as(CREATE)
         .bind(org.0)
         .bind(new.machine.0)
@@ -117,8 +123,16 @@ pub async fn action_create_in_tx(tx: &mut Tx, org: OrgId, new: &NewAction<'_>) -
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn machine_revoked_in_tx(tx: &mut Tx, org: OrgId, machine: MachineId) -> Result<Option<bool>, DatabaseError> {
-    Ok(sqlx::query_scalar(MACHINE_REVOKED).bind(org.0).bind(machine.0).fetch_optional(&mut **tx).await?)
+pub async fn machine_revoked_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    machine: MachineId,
+) -> Result<Option<bool>, DatabaseError> {
+    Ok(sqlx::query_scalar(MACHINE_REVOKED)
+        .bind(org.0)
+        .bind(machine.0)
+        .fetch_optional(&mut **tx)
+        .await?)
 }
 
 /// Takes an idempotency key for an action. A concurrent request with the same key is waited for; `false` when the
@@ -126,8 +140,24 @@ pub async fn machine_revoked_in_tx(tx: &mut Tx, org: OrgId, machine: MachineId) 
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn key_take_in_tx(tx: &mut Tx, org: OrgId, route: &str, key: &str, body_hash: &[u8], action: ActionId, now: DateTime<Utc>) -> Result<bool, DatabaseError> {
-    let taken = sqlx::query(KEY_INSERT).bind(org.0).bind(route).bind(key).bind(body_hash).bind(action.0).bind(now).execute(&mut **tx).await?;
+pub async fn key_take_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    route: &str,
+    key: &str,
+    body_hash: &[u8],
+    action: ActionId,
+    now: DateTime<Utc>,
+) -> Result<bool, DatabaseError> {
+    let taken = sqlx::query(KEY_INSERT)
+        .bind(org.0)
+        .bind(route)
+        .bind(key)
+        .bind(body_hash)
+        .bind(action.0)
+        .bind(now)
+        .execute(&mut **tx)
+        .await?;
     Ok(taken.rows_affected() == 1)
 }
 
@@ -135,31 +165,64 @@ pub async fn key_take_in_tx(tx: &mut Tx, org: OrgId, route: &str, key: &str, bod
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn key_get_in_tx(tx: &mut Tx, org: OrgId, route: &str, key: &str) -> Result<Option<(Vec<u8>, Uuid)>, DatabaseError> {
-    Ok(sqlx::query_as(KEY_GET).bind(org.0).bind(route).bind(key).fetch_optional(&mut **tx).await?)
+pub async fn key_get_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    route: &str,
+    key: &str,
+) -> Result<Option<(Vec<u8>, Uuid)>, DatabaseError> {
+    Ok(sqlx::query_as(KEY_GET)
+        .bind(org.0)
+        .bind(route)
+        .bind(key)
+        .fetch_optional(&mut **tx)
+        .await?)
 }
 
 /// An action.
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn action_get_in_tx(tx: &mut Tx, org: OrgId, action: ActionId) -> Result<Option<ActionRow>, DatabaseError> {
-    Ok(sqlx::query_as(GET).bind(org.0).bind(action.0).fetch_optional(&mut **tx).await?)
+pub async fn action_get_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    action: ActionId,
+) -> Result<Option<ActionRow>, DatabaseError> {
+    Ok(sqlx::query_as(GET)
+        .bind(org.0)
+        .bind(action.0)
+        .fetch_optional(&mut **tx)
+        .await?)
 }
 
 /// An action, locked until the transaction ends.
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn action_lock_in_tx(tx: &mut Tx, org: OrgId, action: ActionId) -> Result<Option<ActionRow>, DatabaseError> {
-    Ok(sqlx::query_as(GET_FOR_UPDATE).bind(org.0).bind(action.0).fetch_optional(&mut **tx).await?)
+pub async fn action_lock_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    action: ActionId,
+) -> Result<Option<ActionRow>, DatabaseError> {
+    Ok(sqlx::query_as(GET_FOR_UPDATE)
+        .bind(org.0)
+        .bind(action.0)
+        .fetch_optional(&mut **tx)
+        .await?)
 }
 
 /// A page of actions, newest first, of ids below `before`.
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn action_list_in_tx(tx: &mut Tx, org: OrgId, machine: Option<MachineId>, status: Option<&str>, before: Uuid, limit: i64) -> Result<Vec<ActionRow>, DatabaseError> {
+pub async fn action_list_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    machine: Option<MachineId>,
+    status: Option<&str>,
+    before: Uuid,
+    limit: i64,
+) -> Result<Vec<ActionRow>, DatabaseError> {
     let sql = match (machine, status) {
         (None, None) => LIST,
         (Some(_), None) => LIST_OF_MACHINE,
@@ -180,22 +243,50 @@ pub async fn action_list_in_tx(tx: &mut Tx, org: OrgId, machine: Option<MachineI
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn action_cancel_now_in_tx(tx: &mut Tx, org: OrgId, action: ActionId, now: DateTime<Utc>) -> Result<Option<ActionRow>, DatabaseError> {
-    Ok(sqlx::query_as(CANCEL_NOW).bind(org.0).bind(action.0).bind(now).fetch_optional(&mut **tx).await?)
+pub async fn action_cancel_now_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    action: ActionId,
+    now: DateTime<Utc>,
+) -> Result<Option<ActionRow>, DatabaseError> {
+    Ok(sqlx::query_as(CANCEL_NOW)
+        .bind(org.0)
+        .bind(action.0)
+        .bind(now)
+        .fetch_optional(&mut **tx)
+        .await?)
 }
 
 /// Notes that somebody wants an offered action not to begin; `None` when that was noted before.
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn action_cancel_request_in_tx(tx: &mut Tx, org: OrgId, action: ActionId, now: DateTime<Utc>) -> Result<Option<ActionRow>, DatabaseError> {
-    Ok(sqlx::query_as(CANCEL_REQUEST).bind(org.0).bind(action.0).bind(now).fetch_optional(&mut **tx).await?)
+pub async fn action_cancel_request_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    action: ActionId,
+    now: DateTime<Utc>,
+) -> Result<Option<ActionRow>, DatabaseError> {
+    Ok(sqlx::query_as(CANCEL_REQUEST)
+        .bind(org.0)
+        .bind(action.0)
+        .bind(now)
+        .fetch_optional(&mut **tx)
+        .await?)
 }
 
 /// The fingerprint of a machine's key.
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn fingerprint_in_tx(tx: &mut Tx, org: OrgId, machine: MachineId) -> Result<Option<String>, DatabaseError> {
-    Ok(sqlx::query_scalar(FINGERPRINT).bind(org.0).bind(machine.0).fetch_optional(&mut **tx).await?)
+pub async fn fingerprint_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    machine: MachineId,
+) -> Result<Option<String>, DatabaseError> {
+    Ok(sqlx::query_scalar(FINGERPRINT)
+        .bind(org.0)
+        .bind(machine.0)
+        .fetch_optional(&mut **tx)
+        .await?)
 }

@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, Utc};
 use database::{DatabaseError, Tx};
-use uuid::Uuid;
 
 use crate::store::row::ActionRow;
 
@@ -61,33 +60,67 @@ pub struct Due {
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn actions_expire_in_tx(tx: &mut Tx, now: DateTime<Utc>, limit: i64) -> Result<Vec<ActionRow>, DatabaseError> {
-    Ok(sqlx::query_as(EXPIRE).bind(now).bind(limit).fetch_all(&mut **tx).await?)
+pub async fn actions_expire_in_tx(
+    tx: &mut Tx,
+    now: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<ActionRow>, DatabaseError> {
+    Ok(sqlx::query_as(EXPIRE)
+        .bind(now)
+        .bind(limit)
+        .fetch_all(&mut **tx)
+        .await?)
 }
 
 /// Gives up what is overdue; at most `limit`.
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn actions_give_up_in_tx(tx: &mut Tx, now: DateTime<Utc>, limit: i64) -> Result<Vec<ActionRow>, DatabaseError> {
-    Ok(sqlx::query_as(GIVE_UP).bind(now).bind(limit).fetch_all(&mut **tx).await?)
+pub async fn actions_give_up_in_tx(
+    tx: &mut Tx,
+    now: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<ActionRow>, DatabaseError> {
+    Ok(sqlx::query_as(GIVE_UP)
+        .bind(now)
+        .bind(limit)
+        .fetch_all(&mut **tx)
+        .await?)
 }
 
 /// What is to be rung now; at most `limit`.
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn actions_ring_in_tx(tx: &mut Tx, now: DateTime<Utc>, limit: i64) -> Result<Vec<Due>, DatabaseError> {
-    Ok(sqlx::query_as(RING).bind(now).bind(limit).fetch_all(&mut **tx).await?)
+pub async fn actions_ring_in_tx(
+    tx: &mut Tx,
+    now: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<Due>, DatabaseError> {
+    Ok(sqlx::query_as(RING)
+        .bind(now)
+        .bind(limit)
+        .fetch_all(&mut **tx)
+        .await?)
 }
 
 /// Forgets idempotency keys and sessions of before these times; says how many.
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn forget_in_tx(tx: &mut Tx, keys_before: DateTime<Utc>, sessions_before: DateTime<Utc>) -> Result<u64, DatabaseError> {
-    let keys = sqlx::query(FORGET_KEYS).bind(keys_before).execute(&mut **tx).await?;
-    let sessions = sqlx::query(FORGET_SESSIONS).bind(sessions_before).execute(&mut **tx).await?;
+pub async fn forget_in_tx(
+    tx: &mut Tx,
+    keys_before: DateTime<Utc>,
+    sessions_before: DateTime<Utc>,
+) -> Result<u64, DatabaseError> {
+    let keys = sqlx::query(FORGET_KEYS)
+        .bind(keys_before)
+        .execute(&mut **tx)
+        .await?;
+    let sessions = sqlx::query(FORGET_SESSIONS)
+        .bind(sessions_before)
+        .execute(&mut **tx)
+        .await?;
     Ok(keys.rows_affected() + sessions.rows_affected())
 }
 
@@ -95,5 +128,12 @@ pub async fn forget_in_tx(tx: &mut Tx, keys_before: DateTime<Utc>, sessions_befo
 #[must_use]
 pub fn event_of(row: &ActionRow) -> database::OutboxRow {
     let data = serde_json::json!({ "machineId": row.machine_id, "kind": row.kind, "status": row.status, "late": row.late });
-    database::OutboxRow::new(row.org(), "action", &row.status.to_lowercase(), Uuid::from(row.id), row.version, data)
+    database::OutboxRow::new(
+        row.org(),
+        "action",
+        &row.status.to_lowercase(),
+        row.id,
+        row.version,
+        data,
+    )
 }

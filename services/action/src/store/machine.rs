@@ -33,9 +33,11 @@ const MIRROR: &str = "
         releases = excluded.releases
     WHERE machine.change < excluded.change";
 
-const FORGET_SESSIONS: &str = "DELETE FROM action.superseded_sessions WHERE org_id = $1 AND machine_id = $2";
+const FORGET_SESSIONS: &str =
+    "DELETE FROM action.superseded_sessions WHERE org_id = $1 AND machine_id = $2";
 
-const RELEASES: &str = "SELECT releases FROM action.machines WHERE org_id = $1 AND id = $2 FOR UPDATE";
+const RELEASES: &str =
+    "SELECT releases FROM action.machines WHERE org_id = $1 AND id = $2 FOR UPDATE";
 
 /// A revoked machine's actions: those it never saw are CANCELLED, of the others nobody will know.
 const END_REVOKED: &str = "
@@ -60,7 +62,8 @@ const SILENCE: &str = "
     UPDATE action.actions SET ring_at = NULL
     WHERE org_id = $1 AND machine_id = $2 AND status IN ('QUEUED', 'DELIVERED', 'RUNNING') AND ring_at IS NOT NULL";
 
-const EXISTS: &str = "SELECT true FROM action.machines WHERE org_id = $1 AND id = $2 AND revoked_at IS NULL";
+const EXISTS: &str =
+    "SELECT true FROM action.machines WHERE org_id = $1 AND id = $2 AND revoked_at IS NULL";
 
 const QUARANTINES: &str = "
     SELECT org_id, id, quarantine_reason FROM action.machines WHERE NOT quarantine_reported ORDER BY org_id, id LIMIT 100";
@@ -73,7 +76,11 @@ const QUARANTINE_REPORTED: &str = "
 /// # Errors
 /// [`DatabaseError`].
 pub async fn cursor_get(pool: &PgPool, feed: &str) -> Result<i64, DatabaseError> {
-    Ok(sqlx::query_scalar(CURSOR_GET).bind(feed).fetch_optional(pool).await?.unwrap_or(0))
+    Ok(sqlx::query_scalar(CURSOR_GET)
+        .bind(feed)
+        .fetch_optional(pool)
+        .await?
+        .unwrap_or(0))
 }
 
 /// Notes how far a feed has been read.
@@ -81,7 +88,11 @@ pub async fn cursor_get(pool: &PgPool, feed: &str) -> Result<i64, DatabaseError>
 /// # Errors
 /// [`DatabaseError`].
 pub async fn cursor_set_in_tx(tx: &mut Tx, feed: &str, position: i64) -> Result<(), DatabaseError> {
-    sqlx::query(CURSOR_SET).bind(feed).bind(position).execute(&mut **tx).await?;
+    sqlx::query(CURSOR_SET)
+        .bind(feed)
+        .bind(position)
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }
 
@@ -104,9 +115,17 @@ pub struct Mirrored {
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn machine_mirror_in_tx(tx: &mut Tx, machine: &Mirrored, now: DateTime<Utc>) -> Result<Vec<ActionRow>, DatabaseError> {
+pub async fn machine_mirror_in_tx(
+    tx: &mut Tx,
+    machine: &Mirrored,
+    now: DateTime<Utc>,
+) -> Result<Vec<ActionRow>, DatabaseError> {
     let (org, id) = (machine.org.0, machine.machine.0);
-    let releases: Option<i32> = sqlx::query_scalar(RELEASES).bind(org).bind(id).fetch_optional(&mut **tx).await?;
+    let releases: Option<i32> = sqlx::query_scalar(RELEASES)
+        .bind(org)
+        .bind(id)
+        .fetch_optional(&mut **tx)
+        .await?;
     sqlx::query(MIRROR)
         .bind(org)
         .bind(id)
@@ -119,27 +138,58 @@ pub async fn machine_mirror_in_tx(tx: &mut Tx, machine: &Mirrored, now: DateTime
         .execute(&mut **tx)
         .await?;
     if releases.is_some_and(|known| known < machine.releases) {
-        sqlx::query(FORGET_SESSIONS).bind(org).bind(id).execute(&mut **tx).await?;
+        sqlx::query(FORGET_SESSIONS)
+            .bind(org)
+            .bind(id)
+            .execute(&mut **tx)
+            .await?;
     }
     if machine.revoked_at.is_none() {
         return Ok(Vec::new());
     }
-    Ok(sqlx::query_as(END_REVOKED).bind(org).bind(id).bind(now).fetch_all(&mut **tx).await?)
+    Ok(sqlx::query_as(END_REVOKED)
+        .bind(org)
+        .bind(id)
+        .bind(now)
+        .fetch_all(&mut **tx)
+        .await?)
 }
 
 /// Notes that a machine came or went. Says whether something was offered that is to be rung now.
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn presence_set_in_tx(tx: &mut Tx, org: OrgId, machine: MachineId, online: bool, version: i64, now: DateTime<Utc>) -> Result<bool, DatabaseError> {
-    let trusted: Option<bool> = sqlx::query_scalar(PRESENCE).bind(org.0).bind(machine.0).bind(online).bind(version).fetch_optional(&mut **tx).await?;
+pub async fn presence_set_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    machine: MachineId,
+    online: bool,
+    version: i64,
+    now: DateTime<Utc>,
+) -> Result<bool, DatabaseError> {
+    let trusted: Option<bool> = sqlx::query_scalar(PRESENCE)
+        .bind(org.0)
+        .bind(machine.0)
+        .bind(online)
+        .bind(version)
+        .fetch_optional(&mut **tx)
+        .await?;
     match (trusted, online) {
         (Some(true), true) => {
-            let offered = sqlx::query(OFFER).bind(org.0).bind(machine.0).bind(now).execute(&mut **tx).await?;
+            let offered = sqlx::query(OFFER)
+                .bind(org.0)
+                .bind(machine.0)
+                .bind(now)
+                .execute(&mut **tx)
+                .await?;
             Ok(offered.rows_affected() > 0)
         }
         (Some(_), false) => {
-            sqlx::query(SILENCE).bind(org.0).bind(machine.0).execute(&mut **tx).await?;
+            sqlx::query(SILENCE)
+                .bind(org.0)
+                .bind(machine.0)
+                .execute(&mut **tx)
+                .await?;
             Ok(false)
         }
         _ => Ok(false),
@@ -150,8 +200,16 @@ pub async fn presence_set_in_tx(tx: &mut Tx, org: OrgId, machine: MachineId, onl
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn machine_known(pool: &PgPool, org: OrgId, machine: MachineId) -> Result<bool, DatabaseError> {
-    let known: Option<bool> = sqlx::query_scalar(EXISTS).bind(org.0).bind(machine.0).fetch_optional(pool).await?;
+pub async fn machine_known(
+    pool: &PgPool,
+    org: OrgId,
+    machine: MachineId,
+) -> Result<bool, DatabaseError> {
+    let known: Option<bool> = sqlx::query_scalar(EXISTS)
+        .bind(org.0)
+        .bind(machine.0)
+        .fetch_optional(pool)
+        .await?;
     Ok(known.is_some())
 }
 
@@ -159,7 +217,9 @@ pub async fn machine_known(pool: &PgPool, org: OrgId, machine: MachineId) -> Res
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn quarantines_unreported(pool: &PgPool) -> Result<Vec<(Uuid, Uuid, Option<String>)>, DatabaseError> {
+pub async fn quarantines_unreported(
+    pool: &PgPool,
+) -> Result<Vec<(Uuid, Uuid, Option<String>)>, DatabaseError> {
     Ok(sqlx::query_as(QUARANTINES).fetch_all(pool).await?)
 }
 
@@ -167,7 +227,15 @@ pub async fn quarantines_unreported(pool: &PgPool) -> Result<Vec<(Uuid, Uuid, Op
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn quarantine_reported(pool: &PgPool, org: OrgId, machine: MachineId) -> Result<(), DatabaseError> {
-    sqlx::query(QUARANTINE_REPORTED).bind(org.0).bind(machine.0).execute(pool).await?;
+pub async fn quarantine_reported(
+    pool: &PgPool,
+    org: OrgId,
+    machine: MachineId,
+) -> Result<(), DatabaseError> {
+    sqlx::query(QUARANTINE_REPORTED)
+        .bind(org.0)
+        .bind(machine.0)
+        .execute(pool)
+        .await?;
     Ok(())
 }

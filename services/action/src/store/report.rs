@@ -130,7 +130,11 @@ impl Batch for Reports {
         (item.org.0, item.action.0)
     }
 
-    fn write<'a>(&'a self, connection: &'a mut PgConnection, items: &'a [&'a Report]) -> Written<'a, Reported> {
+    fn write<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        items: &'a [&'a Report],
+    ) -> Written<'a, Reported> {
         Box::pin(async move {
             fn column<T>(items: &[&Report], of: impl Fn(&Report) -> T) -> Vec<T> {
                 items.iter().map(|item| of(item)).collect()
@@ -164,6 +168,14 @@ fn reported(row: &sqlx::postgres::PgRow) -> Result<Reported, sqlx::Error> {
         _ => Verdict::Fenced,
     };
     let changed = row.try_get::<Option<Uuid>, _>("id")?.is_some();
-    let action = if changed { Some(ActionRow::from_row(row)?) } else { None };
-    Ok(Reported { verdict, action, again: changed && row.try_get("again")? })
+    let action = if changed {
+        Some(ActionRow::from_row(row)?)
+    } else {
+        None
+    };
+    Ok(Reported {
+        verdict,
+        action,
+        again: changed && row.try_get("again")?,
+    })
 }

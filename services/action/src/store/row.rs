@@ -61,11 +61,21 @@ impl ActionRow {
         Ok(Action {
             id: self.id.into(),
             machine_id: self.machine_id.into(),
-            kind: self.kind.parse().map_err(|error: String| unreadable("kind", &error))?,
-            status: self.status.parse().map_err(|error: String| unreadable("status", &error))?,
+            kind: self
+                .kind
+                .parse()
+                .map_err(|error: String| unreadable("kind", &error))?,
+            status: self
+                .status
+                .parse()
+                .map_err(|error: String| unreadable("status", &error))?,
             payload: self.payload,
             result: self.result,
-            error: self.error.map(serde_json::from_value).transpose().map_err(|error| unreadable("error", &error))?,
+            error: self
+                .error
+                .map(serde_json::from_value)
+                .transpose()
+                .map_err(|error| unreadable("error", &error))?,
             seq: self.seq,
             attempt: self.attempt,
             idempotent: self.idempotent,
@@ -88,7 +98,10 @@ impl ActionRow {
             action: ActionId(self.id),
             seq: self.seq,
             attempt: self.attempt,
-            kind: self.kind.parse().map_err(|error: String| unreadable("kind", &error))?,
+            kind: self
+                .kind
+                .parse()
+                .map_err(|error: String| unreadable("kind", &error))?,
             payload: self.payload.clone(),
             idempotent: self.idempotent,
             not_after: self.not_after.into(),

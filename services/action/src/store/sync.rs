@@ -49,7 +49,7 @@ const EXPIRE: &str = "
 const OPEN: &str = "
     SELECT * FROM action.actions
     WHERE org_id = $1 AND machine_id = $2 AND status IN ('QUEUED', 'DELIVERED', 'RUNNING')
-        AND (seq > $3 OR status = 'QUEUED' OR cancel_requested_at IS NOT NULL)
+        AND (seq > $3 OR status = 'QUEUED' AND attempt > 1 OR cancel_requested_at IS NOT NULL)
     ORDER BY seq LIMIT $4";
 
 const OFFERED: &str = "
@@ -77,16 +77,34 @@ pub struct Known {
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn machine_lock_in_tx(tx: &mut Tx, org: OrgId, machine: MachineId) -> Result<Option<Known>, DatabaseError> {
-    Ok(sqlx::query_as(LOCK).bind(org.0).bind(machine.0).fetch_optional(&mut **tx).await?)
+pub async fn machine_lock_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    machine: MachineId,
+) -> Result<Option<Known>, DatabaseError> {
+    Ok(sqlx::query_as(LOCK)
+        .bind(org.0)
+        .bind(machine.0)
+        .fetch_optional(&mut **tx)
+        .await?)
 }
 
 /// Whether another life has replaced this one.
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn session_superseded_in_tx(tx: &mut Tx, org: OrgId, machine: MachineId, session: SessionId) -> Result<bool, DatabaseError> {
-    let known: Option<bool> = sqlx::query_scalar(SUPERSEDED).bind(org.0).bind(machine.0).bind(session.0).fetch_optional(&mut **tx).await?;
+pub async fn session_superseded_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    machine: MachineId,
+    session: SessionId,
+) -> Result<bool, DatabaseError> {
+    let known: Option<bool> = sqlx::query_scalar(SUPERSEDED)
+        .bind(org.0)
+        .bind(machine.0)
+        .bind(session.0)
+        .fetch_optional(&mut **tx)
+        .await?;
     Ok(known.is_some())
 }
 
@@ -94,8 +112,20 @@ pub async fn session_superseded_in_tx(tx: &mut Tx, org: OrgId, machine: MachineI
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn session_supersede_in_tx(tx: &mut Tx, org: OrgId, machine: MachineId, session: Uuid, now: DateTime<Utc>) -> Result<(), DatabaseError> {
-    sqlx::query(SUPERSEDE).bind(org.0).bind(machine.0).bind(session).bind(now).execute(&mut **tx).await?;
+pub async fn session_supersede_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    machine: MachineId,
+    session: Uuid,
+    now: DateTime<Utc>,
+) -> Result<(), DatabaseError> {
+    sqlx::query(SUPERSEDE)
+        .bind(org.0)
+        .bind(machine.0)
+        .bind(session)
+        .bind(now)
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }
 
@@ -104,8 +134,26 @@ pub async fn session_supersede_in_tx(tx: &mut Tx, org: OrgId, machine: MachineId
 /// # Errors
 /// [`DatabaseError`].
 #[allow(clippy::too_many_arguments)] // the columns of one row
-pub async fn journal_believe_in_tx(tx: &mut Tx, org: OrgId, machine: MachineId, journal: JournalId, entries: i64, head: &str, session: SessionId, now: DateTime<Utc>) -> Result<(), DatabaseError> {
-    sqlx::query(BELIEVE).bind(org.0).bind(machine.0).bind(journal.0).bind(entries).bind(head).bind(session.0).bind(now).execute(&mut **tx).await?;
+pub async fn journal_believe_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    machine: MachineId,
+    journal: JournalId,
+    entries: i64,
+    head: &str,
+    session: SessionId,
+    now: DateTime<Utc>,
+) -> Result<(), DatabaseError> {
+    sqlx::query(BELIEVE)
+        .bind(org.0)
+        .bind(machine.0)
+        .bind(journal.0)
+        .bind(entries)
+        .bind(head)
+        .bind(session.0)
+        .bind(now)
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }
 
@@ -113,8 +161,20 @@ pub async fn journal_believe_in_tx(tx: &mut Tx, org: OrgId, machine: MachineId, 
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn session_suspect_in_tx(tx: &mut Tx, org: OrgId, machine: MachineId, session: SessionId, echo: Uuid) -> Result<(), DatabaseError> {
-    sqlx::query(SUSPECT).bind(org.0).bind(machine.0).bind(session.0).bind(echo).execute(&mut **tx).await?;
+pub async fn session_suspect_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    machine: MachineId,
+    session: SessionId,
+    echo: Uuid,
+) -> Result<(), DatabaseError> {
+    sqlx::query(SUSPECT)
+        .bind(org.0)
+        .bind(machine.0)
+        .bind(session.0)
+        .bind(echo)
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }
 
@@ -122,8 +182,20 @@ pub async fn session_suspect_in_tx(tx: &mut Tx, org: OrgId, machine: MachineId, 
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn machine_quarantine_in_tx(tx: &mut Tx, org: OrgId, machine: MachineId, reason: &str, now: DateTime<Utc>) -> Result<(), DatabaseError> {
-    sqlx::query(QUARANTINE).bind(org.0).bind(machine.0).bind(now).bind(reason).execute(&mut **tx).await?;
+pub async fn machine_quarantine_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    machine: MachineId,
+    reason: &str,
+    now: DateTime<Utc>,
+) -> Result<(), DatabaseError> {
+    sqlx::query(QUARANTINE)
+        .bind(org.0)
+        .bind(machine.0)
+        .bind(now)
+        .bind(reason)
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }
 
@@ -131,31 +203,73 @@ pub async fn machine_quarantine_in_tx(tx: &mut Tx, org: OrgId, machine: MachineI
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn actions_forgotten_in_tx(tx: &mut Tx, org: OrgId, machine: MachineId, now: DateTime<Utc>) -> Result<Vec<ActionRow>, DatabaseError> {
-    Ok(sqlx::query_as(FORGOTTEN).bind(org.0).bind(machine.0).bind(now).fetch_all(&mut **tx).await?)
+pub async fn actions_forgotten_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    machine: MachineId,
+    now: DateTime<Utc>,
+) -> Result<Vec<ActionRow>, DatabaseError> {
+    Ok(sqlx::query_as(FORGOTTEN)
+        .bind(org.0)
+        .bind(machine.0)
+        .bind(now)
+        .fetch_all(&mut **tx)
+        .await?)
 }
 
 /// Ends what was never offered and is too late.
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn actions_expire_in_tx(tx: &mut Tx, org: OrgId, machine: MachineId, now: DateTime<Utc>) -> Result<Vec<ActionRow>, DatabaseError> {
-    Ok(sqlx::query_as(EXPIRE).bind(org.0).bind(machine.0).bind(now).fetch_all(&mut **tx).await?)
+pub async fn actions_expire_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    machine: MachineId,
+    now: DateTime<Utc>,
+) -> Result<Vec<ActionRow>, DatabaseError> {
+    Ok(sqlx::query_as(EXPIRE)
+        .bind(org.0)
+        .bind(machine.0)
+        .bind(now)
+        .fetch_all(&mut **tx)
+        .await?)
 }
 
 /// Open actions of a machine that knows everything up to `after`.
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn actions_open_in_tx(tx: &mut Tx, org: OrgId, machine: MachineId, after: i64, limit: i64) -> Result<Vec<ActionRow>, DatabaseError> {
-    Ok(sqlx::query_as(OPEN).bind(org.0).bind(machine.0).bind(after).bind(limit).fetch_all(&mut **tx).await?)
+pub async fn actions_open_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    machine: MachineId,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<ActionRow>, DatabaseError> {
+    Ok(sqlx::query_as(OPEN)
+        .bind(org.0)
+        .bind(machine.0)
+        .bind(after)
+        .bind(limit)
+        .fetch_all(&mut **tx)
+        .await?)
 }
 
 /// Notes that these are offered.
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn actions_offered_in_tx(tx: &mut Tx, org: OrgId, actions: &[Uuid], now: DateTime<Utc>) -> Result<(), DatabaseError> {
-    sqlx::query(OFFERED).bind(org.0).bind(actions).bind(now).execute(&mut **tx).await?;
+pub async fn actions_offered_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    actions: &[Uuid],
+    now: DateTime<Utc>,
+) -> Result<(), DatabaseError> {
+    sqlx::query(OFFERED)
+        .bind(org.0)
+        .bind(actions)
+        .bind(now)
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }

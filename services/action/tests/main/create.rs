@@ -16,22 +16,83 @@ async fn bad_input_is_named_and_nothing_is_queued() {
     let agent = world.machine().await;
     let now = Timestamp::now();
     let base = new_action(agent.machine, "ping", json!({}));
-    let path = |error: contract::Problem| (error.kind, error.errors.first().map(|error| error.path.clone()).unwrap_or_default());
+    let path = |error: contract::Problem| {
+        (
+            error.kind,
+            error
+                .errors
+                .first()
+                .map(|error| error.path.clone())
+                .unwrap_or_default(),
+        )
+    };
     let table: Vec<(ActionCreate, ProblemKind, &str)> = vec![
-        (new_action(MachineId::new(), "ping", json!({})), ProblemKind::NotFound, ""),
-        (new_action(agent.machine, "format", json!({})), ProblemKind::Invalid, "kind"),
-        (new_action(agent.machine, "ping", json!({ "a": 1 })), ProblemKind::Invalid, "payload.a"),
-        (new_action(agent.machine, "message", json!({})), ProblemKind::Invalid, "payload.message"),
-        (new_action(agent.machine, "message", json!({ "message": "a\u{0}b" })), ProblemKind::Invalid, "payload"),
-        (new_action(agent.machine, "message", json!({ "message": "x".repeat(70_000) })), ProblemKind::TooLarge, ""),
-        (ActionCreate { not_after: Some(now.plus(Duration::seconds(-1))), ..base.clone() }, ProblemKind::Invalid, "notAfter"),
-        (ActionCreate { not_after: Some(now.plus(Duration::days(31))), ..base.clone() }, ProblemKind::Invalid, "notAfter"),
+        (
+            new_action(MachineId::new(), "ping", json!({})),
+            ProblemKind::NotFound,
+            "",
+        ),
+        (
+            new_action(agent.machine, "format", json!({})),
+            ProblemKind::Invalid,
+            "kind",
+        ),
+        (
+            new_action(agent.machine, "ping", json!({ "a": 1 })),
+            ProblemKind::Invalid,
+            "payload.a",
+        ),
+        (
+            new_action(agent.machine, "message", json!({})),
+            ProblemKind::Invalid,
+            "payload.message",
+        ),
+        (
+            new_action(agent.machine, "message", json!({ "message": "a\u{0}b" })),
+            ProblemKind::Invalid,
+            "payload",
+        ),
+        (
+            new_action(
+                agent.machine,
+                "message",
+                json!({ "message": "x".repeat(70_000) }),
+            ),
+            ProblemKind::TooLarge,
+            "",
+        ),
+        (
+            ActionCreate {
+                not_after: Some(now.plus(Duration::seconds(-1))),
+                ..base.clone()
+            },
+            ProblemKind::Invalid,
+            "notAfter",
+        ),
+        (
+            ActionCreate {
+                not_after: Some(now.plus(Duration::days(31))),
+                ..base.clone()
+            },
+            ProblemKind::Invalid,
+            "notAfter",
+        ),
     ];
     for (request, kind, field) in table {
         let refused = world.ask(&request).await.map_err(path);
-        assert_eq!(refused.map(|action| action.id), Err((kind, field.to_owned())), "{request:?}");
+        assert_eq!(
+            refused.map(|action| action.id),
+            Err((kind, field.to_owned())),
+            "{request:?}"
+        );
     }
-    let listed = world.ask(&ActionList { limit: 200, ..ActionList::default() }).await.unwrap();
+    let listed = world
+        .ask(&ActionList {
+            limit: 200,
+            ..ActionList::default()
+        })
+        .await
+        .unwrap();
     assert!(listed.items.is_empty());
 }
 
@@ -44,27 +105,89 @@ async fn rights_and_organisations_hold() {
     let stranger = world.grant(OrgId::new(), Role::Owner);
     let refused = |problem: contract::Problem| problem.kind;
     let create = new_action(agent.machine, "ping", json!({}));
-    assert_eq!(world.ask_as(&viewer, &create).await.map(|_| ()).map_err(refused), Err(ProblemKind::Forbidden));
-    assert_eq!(world.ask_as(&stranger, &create).await.map(|_| ()).map_err(refused), Err(ProblemKind::NotFound));
-    assert_eq!(world.ask_as(&stranger, &ActionGet { action_id: action.id }).await.map(|_| ()).map_err(refused), Err(ProblemKind::NotFound));
-    assert!(world.ask_as(&viewer, &ActionGet { action_id: action.id }).await.is_ok());
-    let nobody = world.gateway.gateway_call(&create, None, std::time::Duration::from_secs(5)).await;
-    assert_eq!(nobody.map(|_| ()).map_err(refused), Err(ProblemKind::Unauthenticated));
-    let forged = world.gateway.gateway_call(&create, Some("a.b.c"), std::time::Duration::from_secs(5)).await;
-    assert_eq!(forged.map(|_| ()).map_err(refused), Err(ProblemKind::Unauthenticated));
+    assert_eq!(
+        world
+            .ask_as(&viewer, &create)
+            .await
+            .map(|_| ())
+            .map_err(refused),
+        Err(ProblemKind::Forbidden)
+    );
+    assert_eq!(
+        world
+            .ask_as(&stranger, &create)
+            .await
+            .map(|_| ())
+            .map_err(refused),
+        Err(ProblemKind::NotFound)
+    );
+    assert_eq!(
+        world
+            .ask_as(
+                &stranger,
+                &ActionGet {
+                    action_id: action.id
+                }
+            )
+            .await
+            .map(|_| ())
+            .map_err(refused),
+        Err(ProblemKind::NotFound)
+    );
+    assert!(
+        world
+            .ask_as(
+                &viewer,
+                &ActionGet {
+                    action_id: action.id
+                }
+            )
+            .await
+            .is_ok()
+    );
+    let nobody = world
+        .gateway
+        .gateway_call(&create, None, std::time::Duration::from_secs(5))
+        .await;
+    assert_eq!(
+        nobody.map(|_| ()).map_err(refused),
+        Err(ProblemKind::Unauthenticated)
+    );
+    let forged = world
+        .gateway
+        .gateway_call(&create, Some("a.b.c"), std::time::Duration::from_secs(5))
+        .await;
+    assert_eq!(
+        forged.map(|_| ()).map_err(refused),
+        Err(ProblemKind::Unauthenticated)
+    );
 }
 
 #[tokio::test]
 async fn one_key_makes_one_action_however_often_and_at_once_it_is_used() {
     let world = World::with_replicas(2).await;
     let agent = world.machine().await;
-    let request = ActionCreate { idempotency_key: Some("k1".into()), ..new_action(agent.machine, "ping", json!({})) };
+    let request = ActionCreate {
+        idempotency_key: Some("k1".into()),
+        ..new_action(agent.machine, "ping", json!({}))
+    };
     let grant = world.grant(world.org, Role::Owner);
     let all = futures::future::join_all((0..20).map(|_| world.ask_as(&grant, &request))).await;
-    let ids: std::collections::HashSet<_> = all.into_iter().map(|action| action.unwrap().id).collect();
+    let ids: std::collections::HashSet<_> =
+        all.into_iter().map(|action| action.unwrap().id).collect();
     assert_eq!(ids.len(), 1);
-    let other = ActionCreate { idempotent: true, ..request };
-    assert_eq!(world.ask(&other).await.map(|_| ()).map_err(|problem| problem.kind), Err(ProblemKind::Conflict));
+    let other = ActionCreate {
+        idempotent: true,
+        ..request
+    };
+    assert_eq!(
+        world
+            .ask(&other)
+            .await
+            .map(|_| ())
+            .map_err(|problem| problem.kind),
+        Err(ProblemKind::Conflict)
+    );
 }
 
 #[tokio::test]
@@ -79,7 +202,15 @@ async fn seq_has_no_gaps_and_lists_page_through_everything() {
     assert_eq!(seqs, (1..=45).collect::<Vec<_>>());
     let (mut cursor, mut seen) = (None, Vec::new());
     loop {
-        let page = world.ask(&ActionList { limit: 10, cursor, machine_id: Some(agent.machine), ..ActionList::default() }).await.unwrap();
+        let page = world
+            .ask(&ActionList {
+                limit: 10,
+                cursor,
+                machine_id: Some(agent.machine),
+                ..ActionList::default()
+            })
+            .await
+            .unwrap();
         seen.extend(page.items.iter().map(|action| action.id));
         cursor = page.next_cursor;
         if cursor.is_none() {
@@ -87,7 +218,10 @@ async fn seq_has_no_gaps_and_lists_page_through_everything() {
         }
     }
     assert_eq!(seen.len(), 45);
-    assert!(seen.windows(2).all(|pair| pair[0] > pair[1]), "newest first");
+    assert!(
+        seen.windows(2).all(|pair| pair[0] > pair[1]),
+        "newest first"
+    );
 }
 
 #[tokio::test]
@@ -95,10 +229,16 @@ async fn a_connected_machine_is_rung_until_it_accepts_and_no_longer() {
     let world = World::new().await;
     let mut agent = world.machine().await;
     let early = world.create(agent.machine, "ping").await;
-    assert!(agent.silence(std::time::Duration::from_millis(1_500)).await, "not connected: not rung");
+    assert!(
+        agent.silence(std::time::Duration::from_millis(1_500)).await,
+        "not connected: not rung"
+    );
     world.presence(agent.machine, true).await;
     let order = agent.order().await;
-    assert_eq!((order.verb, order.task.as_ref().map(|task| task.action)), (Verb::New, Some(early.id)));
+    assert_eq!(
+        (order.verb, order.task.as_ref().map(|task| task.action)),
+        (Verb::New, Some(early.id))
+    );
     let action = world.create(agent.machine, "ping").await;
     let started = std::time::Instant::now();
     let mut rings = Vec::new();
@@ -108,5 +248,8 @@ async fn a_connected_machine_is_rung_until_it_accepts_and_no_longer() {
             rings.push(started.elapsed().as_secs_f64());
         }
     }
-    assert!(rings[0] < 0.5 && (0.9..2.5).contains(&rings[1]) && (4.5..7.0).contains(&rings[2]), "{rings:?}");
+    assert!(
+        rings[0] < 0.5 && (0.9..2.5).contains(&rings[1]) && (4.5..7.0).contains(&rings[2]),
+        "{rings:?}"
+    );
 }

@@ -1,10 +1,10 @@
 //! What agents say: applied once, fenced otherwise, answered after the commit.
 
+use contract::action::{ActionCreate, ActionGet};
 use contract::agent::{Step, Verdict};
 use contract::subject::Up;
 use domain::action::{ActionStatus, Outcome};
 use domain::{ActionId, Timestamp};
-use contract::action::{ActionCreate, ActionGet};
 use serde_json::json;
 
 use super::world::{World, new_action};
@@ -15,21 +15,47 @@ async fn each_report_counts_once() {
     let agent = world.machine().await;
     agent.sync(0).await;
     let action = world.create(agent.machine, "ping").await;
-    let step = Step { action: action.id, attempt: 1, at: Timestamp::now() };
+    let step = Step {
+        action: action.id,
+        attempt: 1,
+        at: Timestamp::now(),
+    };
     assert_eq!(agent.say(Up::Accepted, &step).await, Verdict::Applied);
     assert_eq!(world.status(action.id).await, "DELIVERED");
     assert_eq!(agent.say(Up::Accepted, &step).await, Verdict::Duplicate);
     assert_eq!(agent.say(Up::Started, &step).await, Verdict::Applied);
     assert_eq!(world.status(action.id).await, "RUNNING");
     assert_eq!(agent.say(Up::Accepted, &step).await, Verdict::Duplicate);
-    assert_eq!(agent.result(action.id, 2, Outcome::Succeeded).await, Verdict::Fenced, "an attempt that is not");
-    assert_eq!(agent.result(action.id, 1, Outcome::Succeeded).await, Verdict::Applied);
-    assert_eq!(agent.result(action.id, 1, Outcome::Succeeded).await, Verdict::Duplicate);
-    assert_eq!(agent.result(action.id, 1, Outcome::Failed).await, Verdict::Fenced);
-    let action = world.ask(&ActionGet { action_id: action.id }).await.unwrap();
+    assert_eq!(
+        agent.result(action.id, 2, Outcome::Succeeded).await,
+        Verdict::Fenced,
+        "an attempt that is not"
+    );
+    assert_eq!(
+        agent.result(action.id, 1, Outcome::Succeeded).await,
+        Verdict::Applied
+    );
+    assert_eq!(
+        agent.result(action.id, 1, Outcome::Succeeded).await,
+        Verdict::Duplicate
+    );
+    assert_eq!(
+        agent.result(action.id, 1, Outcome::Failed).await,
+        Verdict::Fenced
+    );
+    let action = world
+        .ask(&ActionGet {
+            action_id: action.id,
+        })
+        .await
+        .unwrap();
     assert_eq!(action.status, ActionStatus::Succeeded);
     assert_eq!(action.result, Some(json!({ "said": "done" })));
-    assert!(action.delivered_at.is_some() && action.started_at.is_some() && action.finished_at.is_some());
+    assert!(
+        action.delivered_at.is_some()
+            && action.started_at.is_some()
+            && action.finished_at.is_some()
+    );
 }
 
 #[tokio::test]
@@ -37,12 +63,26 @@ async fn nobody_reports_what_was_not_offered_to_it() {
     let world = World::new().await;
     let (mine, theirs) = (world.machine().await, world.machine().await);
     let unoffered = world.create(mine.machine, "ping").await;
-    assert_eq!(mine.result(unoffered.id, 1, Outcome::Succeeded).await, Verdict::Fenced);
+    assert_eq!(
+        mine.result(unoffered.id, 1, Outcome::Succeeded).await,
+        Verdict::Fenced
+    );
     mine.sync(0).await;
-    assert_eq!(theirs.result(unoffered.id, 1, Outcome::Succeeded).await, Verdict::Fenced, "another machine's");
-    assert_eq!(theirs.result(ActionId::new(), 1, Outcome::Succeeded).await, Verdict::Fenced, "nobody's");
+    assert_eq!(
+        theirs.result(unoffered.id, 1, Outcome::Succeeded).await,
+        Verdict::Fenced,
+        "another machine's"
+    );
+    assert_eq!(
+        theirs.result(ActionId::new(), 1, Outcome::Succeeded).await,
+        Verdict::Fenced,
+        "nobody's"
+    );
     assert_eq!(world.status(unoffered.id).await, "QUEUED");
-    assert_eq!(mine.result(unoffered.id, 1, Outcome::Succeeded).await, Verdict::Applied);
+    assert_eq!(
+        mine.result(unoffered.id, 1, Outcome::Succeeded).await,
+        Verdict::Applied
+    );
 }
 
 #[tokio::test]
@@ -52,15 +92,37 @@ async fn an_interruption_is_tried_again_only_when_declared_idempotent() {
     agent.sync(0).await;
     let once = world.create(agent.machine, "ping").await;
     agent.order().await;
-    assert_eq!(agent.result(once.id, 1, Outcome::Interrupted).await, Verdict::Applied);
+    assert_eq!(
+        agent.result(once.id, 1, Outcome::Interrupted).await,
+        Verdict::Applied
+    );
     assert_eq!(world.status(once.id).await, "INTERRUPTED");
-    let again = world.ask(&ActionCreate { idempotent: true, ..new_action(agent.machine, "ping", json!({})) }).await.unwrap();
+    let again = world
+        .ask(&ActionCreate {
+            idempotent: true,
+            ..new_action(agent.machine, "ping", json!({}))
+        })
+        .await
+        .unwrap();
     agent.order().await;
-    assert_eq!(agent.result(again.id, 1, Outcome::Interrupted).await, Verdict::Applied);
+    assert_eq!(
+        agent.result(again.id, 1, Outcome::Interrupted).await,
+        Verdict::Applied
+    );
     let order = agent.order().await;
-    assert_eq!(order.task.map(|task| (task.action, task.attempt)), Some((again.id, 2)));
-    assert_eq!(agent.result(again.id, 1, Outcome::Interrupted).await, Verdict::Duplicate, "an earlier attempt's repetition");
-    assert_eq!(agent.result(again.id, 2, Outcome::Succeeded).await, Verdict::Applied);
+    assert_eq!(
+        order.task.map(|task| (task.action, task.attempt)),
+        Some((again.id, 2))
+    );
+    assert_eq!(
+        agent.result(again.id, 1, Outcome::Interrupted).await,
+        Verdict::Duplicate,
+        "an earlier attempt's repetition"
+    );
+    assert_eq!(
+        agent.result(again.id, 2, Outcome::Succeeded).await,
+        Verdict::Applied
+    );
     assert_eq!(world.status(again.id).await, "SUCCEEDED");
 }
 
@@ -70,12 +132,40 @@ async fn silence_ends_unknown_and_a_late_result_says_so() {
     let agent = world.machine().await;
     agent.sync(0).await;
     let action = world.create(agent.machine, "ping").await;
-    world.execute("UPDATE action.actions SET give_up_at = now() WHERE machine_id = $1", agent.machine).await;
+    world
+        .execute(
+            "UPDATE action.actions SET give_up_at = now() WHERE machine_id = $1",
+            agent.machine,
+        )
+        .await;
     world.becomes(action.id, "UNKNOWN").await;
-    assert_eq!(agent.say(Up::Started, &Step { action: action.id, attempt: 1, at: Timestamp::now() }).await, Verdict::Duplicate);
-    assert_eq!(agent.result(action.id, 1, Outcome::Succeeded).await, Verdict::Applied);
-    let action = world.ask(&ActionGet { action_id: action.id }).await.unwrap();
-    assert_eq!((action.status, action.late), (ActionStatus::Succeeded, true));
+    assert_eq!(
+        agent
+            .say(
+                Up::Started,
+                &Step {
+                    action: action.id,
+                    attempt: 1,
+                    at: Timestamp::now()
+                }
+            )
+            .await,
+        Verdict::Duplicate
+    );
+    assert_eq!(
+        agent.result(action.id, 1, Outcome::Succeeded).await,
+        Verdict::Applied
+    );
+    let action = world
+        .ask(&ActionGet {
+            action_id: action.id,
+        })
+        .await
+        .unwrap();
+    assert_eq!(
+        (action.status, action.late),
+        (ActionStatus::Succeeded, true)
+    );
 }
 
 #[tokio::test]
@@ -108,7 +198,19 @@ async fn many_reports_at_once_are_each_answered() {
     let request = new_action(agent.machine, "ping", json!({}));
     let made = futures::future::join_all((0..200).map(|_| world.ask_as(&grant, &request))).await;
     let ids: Vec<_> = made.into_iter().map(|action| action.unwrap().id).collect();
-    let verdicts = futures::future::join_all(ids.iter().chain(&ids).map(|id| agent.result(*id, 1, Outcome::Succeeded))).await;
-    let applied = verdicts.iter().filter(|verdict| **verdict == Verdict::Applied).count();
-    assert_eq!((applied, verdicts.len()), (200, 400), "each applied once, each repetition a duplicate");
+    let verdicts = futures::future::join_all(
+        ids.iter()
+            .chain(&ids)
+            .map(|id| agent.result(*id, 1, Outcome::Succeeded)),
+    )
+    .await;
+    let applied = verdicts
+        .iter()
+        .filter(|verdict| **verdict == Verdict::Applied)
+        .count();
+    assert_eq!(
+        (applied, verdicts.len()),
+        (200, 400),
+        "each applied once, each repetition a duplicate"
+    );
 }

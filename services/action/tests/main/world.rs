@@ -8,7 +8,10 @@ use bus::{Bus, BusConfig, Service, Subscription};
 use contract::action::{Action, ActionCreate, ActionGet};
 use contract::agent::{ReportAnswer, ResultReport, Verdict};
 use contract::grant::{Grant, ISSUER, Jwk, Jwks, PrincipalKind};
-use contract::identity::{ActionKeysPut, Deployment, Done, JwksGet, MachineChanges, MachineChangesPage, MachineQuarantine, MachineRecord};
+use contract::identity::{
+    ActionKeysPut, Deployment, Done, JwksGet, MachineChanges, MachineChangesPage,
+    MachineQuarantine, MachineRecord,
+};
 use contract::metrics::{Presence, PresenceGet, PresencePage};
 use contract::order::{ORDER_PREFIX, Order, PAGE_PREFIX, Signed, SyncPage, SyncRequest};
 use contract::subject::{self, Up};
@@ -16,7 +19,9 @@ use contract::{Call, Problem};
 use dashfleet_action::Config;
 use domain::access::Role;
 use domain::action::Outcome;
-use domain::{ActionId, CredentialId, DeploymentId, JournalId, MachineId, OrgId, SessionId, Timestamp};
+use domain::{
+    ActionId, CredentialId, DeploymentId, JournalId, MachineId, OrgId, SessionId, Timestamp,
+};
 use futures::StreamExt;
 use nkeys::KeyPair;
 use runtime::{Reader, Shutdown};
@@ -50,7 +55,14 @@ pub struct World {
 
 fn pkcs8(seed: &str) -> Vec<u8> {
     let (_, raw) = nkeys::decode_seed(seed).unwrap();
-    [&[0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20][..], &raw[..]].concat()
+    [
+        &[
+            0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22,
+            0x04, 0x20,
+        ][..],
+        &raw[..],
+    ]
+    .concat()
 }
 
 impl World {
@@ -73,14 +85,27 @@ impl World {
                 ("DASHFLEET_KEYS", nats.keys("action").display().to_string()),
                 ("DASHFLEET_ADMIN_ADDR", "127.0.0.1:0".to_owned()),
                 ("DASHFLEET_DATABASE_URL", database.url("df_action")),
-                ("DASHFLEET_DATABASE_SYSTEM_URL", database.url("df_action_system")),
+                (
+                    "DASHFLEET_DATABASE_SYSTEM_URL",
+                    database.url("df_action_system"),
+                ),
             ]);
             let config = Config::read(&mut reader).unwrap();
             let ending = shutdown.clone();
             tokio::spawn(async move { dashfleet_action::run(config, ending).await.unwrap() });
         }
         let gateway = nats.bus("gateway").await;
-        let world = Self { nats, database, gateway, org: OrgId::new(), feeds, deployment, jwt, shutdown, _services: services };
+        let world = Self {
+            nats,
+            database,
+            gateway,
+            org: OrgId::new(),
+            feeds,
+            deployment,
+            jwt,
+            shutdown,
+            _services: services,
+        };
         world.settle().await;
         world
     }
@@ -89,9 +114,19 @@ impl World {
     async fn settle(&self) {
         let grant = self.grant(self.org, Role::Owner);
         testkit::eventually("the action service answers", PATIENCE, || async {
-            let asked = self.gateway.gateway_call(&ActionGet { action_id: ActionId::new() }, Some(&grant), SECOND).await;
+            let asked = self
+                .gateway
+                .gateway_call(
+                    &ActionGet {
+                        action_id: ActionId::new(),
+                    },
+                    Some(&grant),
+                    SECOND,
+                )
+                .await;
             let known = !self.feeds.lock().unwrap().action_keys.is_empty();
-            (known && asked.is_err_and(|problem| problem.kind == contract::ProblemKind::NotFound)).then_some(())
+            (known && asked.is_err_and(|problem| problem.kind == contract::ProblemKind::NotFound))
+                .then_some(())
         })
         .await;
     }
@@ -112,31 +147,51 @@ impl World {
         };
         let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::EdDSA);
         header.kid = Some("test".into());
-        jsonwebtoken::encode(&header, &grant, &jsonwebtoken::EncodingKey::from_ed_der(&pkcs8(&self.jwt.seed().unwrap()))).unwrap()
+        jsonwebtoken::encode(
+            &header,
+            &grant,
+            &jsonwebtoken::EncodingKey::from_ed_der(&pkcs8(&self.jwt.seed().unwrap())),
+        )
+        .unwrap()
     }
 
     pub async fn ask<C: Call>(&self, request: &C) -> Result<C::Reply, Problem> {
-        self.ask_as(&self.grant(self.org, Role::Owner), request).await
+        self.ask_as(&self.grant(self.org, Role::Owner), request)
+            .await
     }
 
     pub async fn ask_as<C: Call>(&self, grant: &str, request: &C) -> Result<C::Reply, Problem> {
-        self.gateway.gateway_call(request, Some(grant), Duration::from_secs(5)).await
+        self.gateway
+            .gateway_call(request, Some(grant), Duration::from_secs(5))
+            .await
     }
 
     pub async fn create(&self, machine: MachineId, kind: &str) -> Action {
-        let payload = if kind == "message" { json!({ "message": "hello" }) } else { json!({}) };
+        let payload = if kind == "message" {
+            json!({ "message": "hello" })
+        } else {
+            json!({})
+        };
         self.ask(&new_action(machine, kind, payload)).await.unwrap()
     }
 
     pub async fn status(&self, action: ActionId) -> String {
-        self.ask(&ActionGet { action_id: action }).await.unwrap().status.to_string()
+        self.ask(&ActionGet { action_id: action })
+            .await
+            .unwrap()
+            .status
+            .to_string()
     }
 
     pub async fn becomes(&self, action: ActionId, status: &str) -> Action {
-        testkit::eventually(&format!("the action becomes {status}"), PATIENCE, || async {
-            let action = self.ask(&ActionGet { action_id: action }).await.ok()?;
-            (action.status.as_str() == status).then_some(action)
-        })
+        testkit::eventually(
+            &format!("the action becomes {status}"),
+            PATIENCE,
+            || async {
+                let action = self.ask(&ActionGet { action_id: action }).await.ok()?;
+                (action.status.as_str() == status).then_some(action)
+            },
+        )
         .await
     }
 
@@ -161,12 +216,19 @@ impl World {
             });
         });
         let agent = FakeAgent::connect(self, &key, machine, JournalId::new()).await;
-        testkit::eventually("the machine is mirrored", PATIENCE, || async { self.mirrored(machine).await.then_some(()) }).await;
+        testkit::eventually("the machine is mirrored", PATIENCE, || async {
+            self.mirrored(machine).await.then_some(())
+        })
+        .await;
         agent
     }
 
     async fn mirrored(&self, machine: MachineId) -> bool {
-        let found: Option<i32> = sqlx::query_scalar("SELECT 1 FROM action.machines WHERE id = $1").bind(machine.0).fetch_optional(self.database.pools("action").system()).await.unwrap();
+        let found: Option<i32> = sqlx::query_scalar("SELECT 1 FROM action.machines WHERE id = $1")
+            .bind(machine.0)
+            .fetch_optional(self.database.pools("action").system())
+            .await
+            .unwrap();
         found.is_some()
     }
 
@@ -180,7 +242,13 @@ impl World {
     /// Changes a machine as identity would, and tells everybody.
     pub fn machine_changes(&self, machine: MachineId, how: impl FnOnce(&mut MachineRecord)) {
         self.change(|feeds, change| {
-            let mut record = feeds.machines.iter().rev().find(|record| record.machine_id == machine).unwrap().clone();
+            let mut record = feeds
+                .machines
+                .iter()
+                .rev()
+                .find(|record| record.machine_id == machine)
+                .unwrap()
+                .clone();
             record.change = change;
             how(&mut record);
             feeds.machines.push(record);
@@ -188,9 +256,20 @@ impl World {
     }
 
     pub async fn presence(&self, machine: MachineId, online: bool) {
-        self.change(|feeds, version| feeds.presence.push(Presence { org: self.org, machine_id: machine, online, version }));
+        self.change(|feeds, version| {
+            feeds.presence.push(Presence {
+                org: self.org,
+                machine_id: machine,
+                online,
+                version,
+            });
+        });
         testkit::eventually("presence is mirrored", PATIENCE, || async {
-            let now: bool = sqlx::query_scalar("SELECT online FROM action.machines WHERE id = $1").bind(machine.0).fetch_one(self.database.pools("action").system()).await.ok()?;
+            let now: bool = sqlx::query_scalar("SELECT online FROM action.machines WHERE id = $1")
+                .bind(machine.0)
+                .fetch_one(self.database.pools("action").system())
+                .await
+                .ok()?;
             (now == online).then_some(())
         })
         .await;
@@ -201,7 +280,11 @@ impl World {
     }
 
     pub async fn execute(&self, sql: &'static str, machine: MachineId) {
-        sqlx::query(sql).bind(machine.0).execute(self.database.pools("action").system()).await.unwrap();
+        sqlx::query(sql)
+            .bind(machine.0)
+            .execute(self.database.pools("action").system())
+            .await
+            .unwrap();
     }
 }
 
@@ -212,17 +295,38 @@ impl Drop for World {
 }
 
 pub fn new_action(machine: MachineId, kind: &str, payload: Value) -> ActionCreate {
-    ActionCreate { machine_id: machine, kind: kind.into(), payload, not_after: None, idempotent: false, idempotency_key: None }
+    ActionCreate {
+        machine_id: machine,
+        kind: kind.into(),
+        payload,
+        not_after: None,
+        idempotent: false,
+        idempotency_key: None,
+    }
 }
 
-async fn stand_ins(nats: &Nats, feeds: &Arc<Mutex<Feeds>>, jwt: &KeyPair, deployment: DeploymentId) -> Vec<Service> {
-    let identity = Service::start(&nats.bus("identity").await, "identity", None).await.unwrap();
+async fn stand_ins(
+    nats: &Nats,
+    feeds: &Arc<Mutex<Feeds>>,
+    jwt: &KeyPair,
+    deployment: DeploymentId,
+) -> Vec<Service> {
+    let identity = Service::start(&nats.bus("identity").await, "identity", None)
+        .await
+        .unwrap();
     let (_, raw) = nkeys::from_public_key(&jwt.public_key()).unwrap();
     use base64::Engine;
     let x = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(raw);
     identity
         .answer(move |_, _: JwksGet| {
-            let key = Jwk { kty: "OKP".into(), crv: "Ed25519".into(), x: x.clone(), kid: "test".into(), alg: "EdDSA".into(), usage: "sig".into() };
+            let key = Jwk {
+                kty: "OKP".into(),
+                crv: "Ed25519".into(),
+                x: x.clone(),
+                kid: "test".into(),
+                alg: "EdDSA".into(),
+                usage: "sig".into(),
+            };
             async move { Ok(Jwks { keys: vec![key] }) }
         })
         .await
@@ -231,14 +335,25 @@ async fn stand_ins(nats: &Nats, feeds: &Arc<Mutex<Feeds>>, jwt: &KeyPair, deploy
     identity
         .answer(move |_, put: ActionKeysPut| {
             state.lock().unwrap().action_keys = put.keys;
-            async move { Ok(Deployment { deployment_id: deployment }) }
+            async move {
+                Ok(Deployment {
+                    deployment_id: deployment,
+                })
+            }
         })
         .await
         .unwrap();
     let state = feeds.clone();
     identity
         .answer(move |_, asked: MachineChanges| {
-            let items = state.lock().unwrap().machines.iter().filter(|record| record.change > asked.after).cloned().collect();
+            let items = state
+                .lock()
+                .unwrap()
+                .machines
+                .iter()
+                .filter(|record| record.change > asked.after)
+                .cloned()
+                .collect();
             async move { Ok(MachineChangesPage { items, more: false }) }
         })
         .await
@@ -251,11 +366,20 @@ async fn stand_ins(nats: &Nats, feeds: &Arc<Mutex<Feeds>>, jwt: &KeyPair, deploy
         })
         .await
         .unwrap();
-    let metrics = Service::start(&nats.bus("metrics").await, "metrics", None).await.unwrap();
+    let metrics = Service::start(&nats.bus("metrics").await, "metrics", None)
+        .await
+        .unwrap();
     let state = feeds.clone();
     metrics
         .answer(move |_, asked: PresenceGet| {
-            let items = state.lock().unwrap().presence.iter().filter(|presence| presence.version > asked.after).cloned().collect();
+            let items = state
+                .lock()
+                .unwrap()
+                .presence
+                .iter()
+                .filter(|presence| presence.version > asked.after)
+                .cloned()
+                .collect();
             async move { Ok(PresencePage { items, more: false }) }
         })
         .await
@@ -266,12 +390,30 @@ async fn stand_ins(nats: &Nats, feeds: &Arc<Mutex<Feeds>>, jwt: &KeyPair, deploy
 async fn callout(nats: &Nats, feeds: &Arc<Mutex<Feeds>>) {
     let bus = nats.bus("identity-auth").await;
     let seed = |name: &str| runtime::keys::read_seed(&nats.keys("identity"), name).unwrap();
-    let keys = CalloutKeys { issuer: KeyPair::from_seed(&seed("callout-issuer.nk")).unwrap(), xkey: nkeys::XKey::from_seed(&seed("callout-xkey.nk")).unwrap() };
+    let keys = CalloutKeys {
+        issuer: KeyPair::from_seed(&seed("callout-issuer.nk")).unwrap(),
+        xkey: nkeys::XKey::from_seed(&seed("callout-xkey.nk")).unwrap(),
+    };
     let feeds = feeds.clone();
     tokio::spawn(async move {
         let decide = move |attempt: bus::callout::Attempt| {
-            let known = feeds.lock().unwrap().machines.iter().rev().find(|record| record.public_key == attempt.public_key).cloned();
-            async move { known.map(|record| Admitted { org: record.org, machine: record.machine_id, lifetime: Duration::from_secs(3_600) }).ok_or_else(|| "unknown key".to_owned()) }
+            let known = feeds
+                .lock()
+                .unwrap()
+                .machines
+                .iter()
+                .rev()
+                .find(|record| record.public_key == attempt.public_key)
+                .cloned();
+            async move {
+                known
+                    .map(|record| Admitted {
+                        org: record.org,
+                        machine: record.machine_id,
+                        lifetime: Duration::from_secs(3_600),
+                    })
+                    .ok_or_else(|| "unknown key".to_owned())
+            }
         };
         drop(bus::callout::serve(&bus, keys, decide).await);
     });
@@ -293,22 +435,68 @@ pub struct FakeAgent {
 }
 
 impl FakeAgent {
-    pub async fn connect(world: &World, key: &KeyPair, machine: MachineId, journal: JournalId) -> Self {
-        let mut config = BusConfig::agent(vec![world.nats.url()], None, key.seed().unwrap(), world.org, machine);
+    pub async fn connect(
+        world: &World,
+        key: &KeyPair,
+        machine: MachineId,
+        journal: JournalId,
+    ) -> Self {
+        let mut config = BusConfig::agent(
+            vec![world.nats.url()],
+            None,
+            key.seed().unwrap(),
+            world.org,
+            machine,
+        );
         config.reconnect_max = SECOND;
         let bus = Bus::connect(config).await.unwrap();
         assert!(bus.wait_connected(PATIENCE).await);
-        let orders = bus.subscribe(&subject::act_all(world.org, machine)).await.unwrap();
+        let orders = bus
+            .subscribe(&subject::act_all(world.org, machine))
+            .await
+            .unwrap();
         bus.flush().await.unwrap();
         let pinned = world.feeds.lock().unwrap().action_keys.clone();
-        Self { bus, org: world.org, machine, orders, journal, session: SessionId::new(), entries: 1, head: "h1".into(), pinned, deployment: world.deployment }
+        Self {
+            bus,
+            org: world.org,
+            machine,
+            orders,
+            journal,
+            session: SessionId::new(),
+            entries: 1,
+            head: "h1".into(),
+            pinned,
+            deployment: world.deployment,
+        }
     }
 
     pub async fn sync_with(&self, after: i64, echo: Option<Uuid>) -> Result<SyncPage, Problem> {
-        let request = SyncRequest { after_seq: after, journal_id: self.journal, entries: self.entries, head: self.head.clone(), session_id: self.session, boot_id: "boot".into(), nonce: Uuid::new_v4(), echo };
-        let signed: Signed = self.bus.agent_request(subject::up(self.org, self.machine, Up::Sync), self.org, &request, Duration::from_secs(5)).await?;
-        let page: SyncPage = serde_json::from_slice(signed.verify(PAGE_PREFIX, &self.pinned).unwrap()).unwrap();
-        assert_eq!((page.deployment, page.org, page.machine, page.nonce), (self.deployment, self.org, self.machine, request.nonce));
+        let request = SyncRequest {
+            after_seq: after,
+            journal_id: self.journal,
+            entries: self.entries,
+            head: self.head.clone(),
+            session_id: self.session,
+            boot_id: "boot".into(),
+            nonce: Uuid::new_v4(),
+            echo,
+        };
+        let signed: Signed = self
+            .bus
+            .agent_request(
+                subject::up(self.org, self.machine, Up::Sync),
+                self.org,
+                &request,
+                Duration::from_secs(5),
+            )
+            .await?;
+        let page: SyncPage =
+            serde_json::from_slice(signed.verify(PAGE_PREFIX, &self.pinned).unwrap()).unwrap();
+        assert_eq!(
+            (page.deployment, page.org, page.machine, page.nonce),
+            (self.deployment, self.org, self.machine, request.nonce)
+        );
         Ok(page)
     }
 
@@ -317,25 +505,49 @@ impl FakeAgent {
     }
 
     pub async fn order(&mut self) -> Order {
-        let message = tokio::time::timeout(PATIENCE, self.orders.next()).await.expect("an order").unwrap();
+        let message = tokio::time::timeout(PATIENCE, self.orders.next())
+            .await
+            .expect("an order")
+            .unwrap();
         let signed: Signed = serde_json::from_slice(&message.payload).unwrap();
-        let order: Order = serde_json::from_slice(signed.verify(ORDER_PREFIX, &self.pinned).unwrap()).unwrap();
+        let order: Order =
+            serde_json::from_slice(signed.verify(ORDER_PREFIX, &self.pinned).unwrap()).unwrap();
         assert!(message.subject.ends_with(order.verb.as_str()));
         order
     }
 
     pub async fn silence(&mut self, time: Duration) -> bool {
-        tokio::time::timeout(time, self.orders.next()).await.is_err()
+        tokio::time::timeout(time, self.orders.next())
+            .await
+            .is_err()
     }
 
     pub async fn say<B: serde::Serialize>(&self, word: Up, body: &B) -> Verdict {
-        let answer: ReportAnswer = self.bus.agent_request(subject::up(self.org, self.machine, word), self.org, body, Duration::from_secs(5)).await.unwrap();
+        let answer: ReportAnswer = self
+            .bus
+            .agent_request(
+                subject::up(self.org, self.machine, word),
+                self.org,
+                body,
+                Duration::from_secs(5),
+            )
+            .await
+            .unwrap();
         answer.verdict
     }
 
     pub async fn result(&self, action: ActionId, attempt: i32, outcome: Outcome) -> Verdict {
         let now = Timestamp::now();
-        let report = ResultReport { action, attempt, outcome, result: Some(json!({ "said": "done" })), error: None, accepted_at: Some(now), started_at: Some(now), finished_at: now };
+        let report = ResultReport {
+            action,
+            attempt,
+            outcome,
+            result: Some(json!({ "said": "done" })),
+            error: None,
+            accepted_at: Some(now),
+            started_at: Some(now),
+            finished_at: now,
+        };
         self.say(Up::Result, &report).await
     }
 }

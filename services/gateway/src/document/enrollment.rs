@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use contract::identity as message;
-use poem_openapi::Object;
+use poem_openapi::{Enum, Object};
 use uuid::Uuid;
 
 use super::machine::Inventory;
@@ -60,6 +60,52 @@ pub struct Enrolled {
     nats_ca: Option<String>,
     /// The keys whose orders the agent obeys.
     action_keys: Vec<String>,
+}
+
+/// A machine's question why the bus refuses its key, and the proof that it holds the key.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+pub struct StandingQuestion {
+    /// The challenge that was signed.
+    #[oai(validator(min_length = 1, max_length = 2048))]
+    challenge: String,
+    /// The machine's public key (nkey text, `U…`).
+    #[oai(validator(min_length = 1, max_length = 128))]
+    public_key: String,
+    /// Base64 of the signature by that key over `"dashfleet/standing/1\0" ‖ challenge ‖ publicKey`.
+    #[oai(validator(min_length = 1, max_length = 256))]
+    signature: String,
+}
+
+/// What a key is worth.
+#[derive(Enum)]
+#[oai(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum KeyStanding {
+    /// A machine's.
+    Enrolled,
+    /// A machine's that is not trusted for now.
+    Quarantined,
+    /// Never accepted again.
+    Revoked,
+    /// Nobody's.
+    Unknown,
+}
+
+/// How a machine's key stands.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+pub struct Standing {
+    standing: KeyStanding,
+}
+
+impl Documented for message::StandingGet {
+    type Schema = StandingQuestion;
+    // As for an enrolment: agents may be newer than the gateway.
+    const STRICT: bool = false;
+}
+
+impl Documented for message::Standing {
+    type Schema = Standing;
 }
 
 impl Documented for message::Challenged {

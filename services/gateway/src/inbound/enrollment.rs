@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use contract::identity::{Challenge, Challenged, Enroll, Enrolled};
+use contract::identity::{Challenge, Challenged, Enroll, Enrolled, Standing, StandingGet};
 use poem::Request;
 use poem_openapi::{ApiResponse, OpenApi};
 
@@ -68,5 +68,24 @@ impl Enrollments {
             .await
             .map_err(|problem| self.credentials.counted(visit.address, problem))?;
         Ok(Joined::Enrolled(Shown(enrolled)))
+    }
+
+    /// Why the bus refuses a machine's key
+    ///
+    /// For the machine itself, which signs a challenge: nobody learns anything about another's key.
+    #[oai(path = "/standing", method = "post", operation_id = "agent_standing")]
+    async fn standing(
+        &self,
+        request: &Request,
+        body: Given<StandingGet>,
+    ) -> Result<Shown<Standing>, Refusal<OpenWithBody>> {
+        let visit = Visit::of(request)?;
+        self.credentials.may_try(visit.address)?;
+        let standing = self
+            .owners
+            .write_open(&body.0)
+            .await
+            .map_err(|problem| self.credentials.counted(visit.address, problem))?;
+        Ok(Shown(standing))
     }
 }

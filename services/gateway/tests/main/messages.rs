@@ -7,7 +7,10 @@ use contract::agent::{
     SwapSample,
 };
 use contract::grant::PrincipalKind;
-use contract::identity::{Challenged, Enroll, Enrolled, Login, Principal, Refresh, Tokens};
+use contract::identity::{
+    Challenged, Enroll, Enrolled, KeyStanding, Login, Principal, Refresh, Standing, StandingGet,
+    Tokens,
+};
 use contract::metrics::{Machine, MachinePage, SamplePage, Transport};
 use dashfleet_gateway::json::Documented;
 use dashfleet_gateway::{document, shape};
@@ -229,6 +232,14 @@ fn what_owners_send_is_what_the_document_says() {
     });
     documented(&challenged());
     documented(&enrolled());
+    for standing in [
+        KeyStanding::Enrolled,
+        KeyStanding::Quarantined,
+        KeyStanding::Revoked,
+        KeyStanding::Unknown,
+    ] {
+        documented(&Standing { standing });
+    }
     documented(&Enrolled {
         nats_ca: None,
         ..enrolled()
@@ -303,6 +314,9 @@ fn what_the_document_takes_is_what_the_messages_take() {
         "notAfter": "2026-01-09T23:52:38+01:00", "idempotent": true,
     }));
     taken::<Login>(json!({ "email": "a@b", "password": "c" }));
+    taken::<StandingGet>(
+        json!({ "challenge": "c", "publicKey": "U", "signature": "s", "later": 1 }),
+    );
     taken::<Refresh>(json!({ "refreshToken": "dfr_x" }));
     let enrollment = json!({
         "token": "dfe_x", "challenge": "c", "publicKey": "U", "signature": "s", "hostname": "h",

@@ -353,6 +353,20 @@ async fn people_log_in_and_agents_enrol_without_a_credential() {
     assert_eq!(reply.status, 201, "{}", reply.text);
     assert_eq!(reply.json()["natsUrls"][0], "nats://127.0.0.1:4222");
 
+    let standing = json!({ "challenge": "c", "publicKey": "U", "signature": "good" }).to_string();
+    let reply = world
+        .send(
+            "POST",
+            "/api/v1/agents/standing",
+            &open(("accept", b"*/*")),
+            standing,
+        )
+        .await;
+    assert_eq!(
+        (reply.status, reply.json()),
+        (200, json!({ "standing": "REVOKED" }))
+    );
+
     let reply = world.get("/api/v1/auth/me").await;
     assert_eq!(
         reply.json()["organizationId"],

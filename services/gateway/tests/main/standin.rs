@@ -10,8 +10,9 @@ use bus::{Bus, GrantVerifier, Service};
 use contract::action::{Action, ActionCancel, ActionCreate, ActionGet, ActionList, ActionPage};
 use contract::grant::{Grant, ISSUER, Jwk, Jwks, PrincipalKind};
 use contract::identity::{
-    Challenge, Challenged, Done, Enroll, Enrolled, Exchange, Exchanged, JwksGet, Login, Logout,
-    MachineRelease, MachineRevoke, Me, Principal, Refresh, Tokens,
+    Challenge, Challenged, Done, Enroll, Enrolled, Exchange, Exchanged, JwksGet, KeyStanding,
+    Login, Logout, MachineRelease, MachineRevoke, Me, Principal, Refresh, Standing, StandingGet,
+    Tokens,
 };
 use contract::metrics::{Machine, MachineGet, MachineList, MachinePage, SampleList, SamplePage};
 use contract::{Problem, ProblemKind};
@@ -199,6 +200,18 @@ impl Identity {
             .answer(|_, Challenge {}| async { Ok::<Challenged, _>(messages::challenged()) })
             .await
             .unwrap();
+        let standing = |_, get: StandingGet| async move {
+            match get.signature.as_str() {
+                "good" => Ok(Standing {
+                    standing: KeyStanding::Revoked,
+                }),
+                _ => Err(Problem::new(
+                    ProblemKind::Unauthenticated,
+                    "the signature does not fit",
+                )),
+            }
+        };
+        service.answer(standing).await.unwrap();
         let enroll = |_, enroll: Enroll| async move {
             match enroll.token.as_str() {
                 "dfe_good" => Ok::<Enrolled, _>(messages::enrolled()),

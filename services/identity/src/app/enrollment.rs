@@ -3,7 +3,10 @@
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use contract::agent::Inventory;
-use contract::identity::{Challenged, Enroll, Enrolled, enrollment_message};
+use contract::identity::{
+    Challenged, Enroll, Enrolled, KeyStanding, Standing, StandingGet, enrollment_message,
+    standing_message,
+};
 use contract::{Problem, ProblemKind};
 use database::{DatabaseError, OutboxRow};
 use domain::{MachineId, OrgId, Timestamp};
@@ -62,7 +65,13 @@ impl App {
 
     async fn enroll_checked(&self, request: &Enroll) -> Result<Enrolled, IdentityError> {
         check_fields(request)?;
-        self.check_proof(request)?;
+        let signed = enrollment_message(&request.challenge, &request.token, &request.public_key);
+        self.check_proof(
+            &request.challenge,
+            &request.public_key,
+            &request.signature,
+            &signed,
+        )?;
         let action_keys = store::action_key::list(self.pools.system()).await?;
         if action_keys.is_empty() {
             let text = "the action service has not given its keys yet; try again shortly";
@@ -81,11 +90,45 @@ impl App {
         })
     }
 
-    fn check_proof(&self, request: &Enroll) -> Result<(), Problem> {
-        match self
-            .signer
-            .challenge_check(&request.challenge, Timestamp::now())
-        {
+    /// What a key is worth, said to whoever holds it.
+    ///
+    /// # Errors
+    /// INVALID naming the field; FORBIDDEN when the key is not held; UNAVAILABLE.
+    pub async fn standing(&self, request: &StandingGet) -> Result<Standing, IdentityError> {
+        let signed = standing_message(&request.challenge, &request.public_key);
+        let StandingGet {
+            challenge,
+            public_key,
+            signature,
+        } = request;
+        self.check_proof(challenge, public_key, signature, &signed)?;
+        let mut connection = self
+            .pools
+            .system()
+            .acquire()
+            .await
+            .map_err(DatabaseError::from)?;
+        let machine = store::machine::by_key_in_tx(&mut connection, public_key)
+            .await
+            .map_err(DatabaseError::from)?;
+        let standing = match machine {
+            None => KeyStanding::Unknown,
+            Some(machine) if machine.revoked_at.is_some() => KeyStanding::Revoked,
+            Some(machine) if machine.quarantined_at.is_some() => KeyStanding::Quarantined,
+            Some(_) => KeyStanding::Enrolled,
+        };
+        Ok(Standing { standing })
+    }
+
+    /// The challenge is ours and young, and the key signed these bytes.
+    fn check_proof(
+        &self,
+        challenge: &str,
+        public_key: &str,
+        signature: &str,
+        signed: &[u8],
+    ) -> Result<(), Problem> {
+        match self.signer.challenge_check(challenge, Timestamp::now()) {
             Ok(()) => {}
             Err(ChallengeFault::Forged) => {
                 return Err(Problem::invalid(
@@ -100,16 +143,15 @@ impl App {
                 ));
             }
         }
-        let key = KeyPair::from_public_key(&request.public_key)
+        let key = KeyPair::from_public_key(public_key)
             .ok()
             .filter(|key| matches!(key.key_pair_type(), KeyPairType::User))
             .ok_or_else(|| Problem::invalid("publicKey", "is no public key of a user (U…)"))?;
         let signature = STANDARD
-            .decode(&request.signature)
-            .or_else(|_| URL_SAFE_NO_PAD.decode(&request.signature))
+            .decode(signature)
+            .or_else(|_| URL_SAFE_NO_PAD.decode(signature))
             .map_err(|_| Problem::invalid("signature", "is not base64"))?;
-        let signed = enrollment_message(&request.challenge, &request.token, &request.public_key);
-        key.verify(&signed, &signature).map_err(|_| {
+        key.verify(signed, &signature).map_err(|_| {
             forbidden("the signature does not fit: the machine does not hold this public key")
         })
     }

@@ -55,11 +55,11 @@ impl App {
             let answered = self.feed.answers.swap(outcome.is_none(), Ordering::AcqRel);
             match outcome {
                 Some(error) if answered => {
-                    tracing::warn!(error, "the database is away; the known keys stay")
+                    tracing::warn!(error, "the database is away; the known keys stay");
                 }
                 Some(error) => tracing::debug!(error, "the database is still away"),
                 None if !answered => {
-                    tracing::info!(machines = self.keys.len(), "the machines' keys are fresh")
+                    tracing::info!(machines = self.keys.len(), "the machines' keys are fresh");
                 }
                 None => {}
             }

@@ -150,14 +150,10 @@ async fn agents_come_back_by_themselves_when_the_server_does() {
     let bus = agent(&world.nats, &key, &enrolled).await;
     assert!(bus.wait_connected(PATIENCE).await);
     world.nats.kill_and_restart().await;
-    eventually(
-        "the agent came back",
-        Duration::from_secs(60),
-        || async {
-            let state = bus.state().borrow().clone();
-            (state == bus::BusState::Connected(2)).then_some(())
-        },
-    )
+    eventually("the agent came back", Duration::from_secs(60), || async {
+        let state = bus.state().borrow().clone();
+        (state == bus::BusState::Connected(2)).then_some(())
+    })
     .await;
     replica.ready().await;
 }

@@ -1,7 +1,11 @@
 //! Enrolment: who is let in, who is not, and in which words.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use contract::ProblemKind;
-use contract::identity::{Challenge, Enroll, MachineChanges};
+use contract::identity::{
+    Challenge, Enroll, KeyStanding, MachineChanges, MachineQuarantine, StandingGet,
+    standing_message,
+};
 use domain::labels::Labels;
 use futures::future::join_all;
 use nkeys::KeyPair;
@@ -266,4 +270,90 @@ async fn until_action_gave_its_keys_nobody_enrols_and_no_use_is_lost() {
     assert_eq!(world.count(USES_LEFT).await, 10_000);
     world.put_action_keys().await;
     assert!(world.enroll(&key, TOKEN).await.is_ok());
+}
+
+#[tokio::test]
+async fn whoever_holds_a_key_learns_what_it_is_worth_and_nobody_else_does() {
+    let (world, _replica) = World::start().await;
+    let (key, enrolled) = world.machine().await;
+    let stranger = KeyPair::new_user();
+    let (org, machine_id) = (enrolled.organization_id, enrolled.machine_id);
+    assert_eq!(standing(&world, &stranger).await, KeyStanding::Unknown);
+    assert_eq!(standing(&world, &key).await, KeyStanding::Enrolled);
+    let quarantine = MachineQuarantine {
+        org,
+        machine_id,
+        reason: "a copy".into(),
+    };
+    world
+        .action
+        .service_call(&quarantine, None, PATIENCE)
+        .await
+        .unwrap();
+    assert_eq!(standing(&world, &key).await, KeyStanding::Quarantined);
+    world.revoke(machine_id).await.unwrap();
+    assert_eq!(standing(&world, &key).await, KeyStanding::Revoked);
+
+    let good = standing_request(&world, &key).await;
+    let forged = standing_request(&world, &stranger).await.signature;
+    let other = standing_request(&world, &key).await.challenge;
+    for (request, kind) in [
+        (
+            StandingGet {
+                signature: forged,
+                ..good.clone()
+            },
+            ProblemKind::Forbidden,
+        ),
+        (
+            StandingGet {
+                challenge: other,
+                ..good.clone()
+            },
+            ProblemKind::Forbidden,
+        ),
+        (
+            StandingGet {
+                challenge: "made-up".into(),
+                ..good.clone()
+            },
+            ProblemKind::Invalid,
+        ),
+        (
+            StandingGet {
+                public_key: "x".into(),
+                ..good.clone()
+            },
+            ProblemKind::Invalid,
+        ),
+    ] {
+        assert_eq!(world.ask(request).await.err().unwrap().kind, kind);
+    }
+    // What was signed for an enrolment answers no such question, and the other way round.
+    let enrolment = world.enroll_request(&key, TOKEN).await;
+    let reused = StandingGet {
+        challenge: enrolment.challenge,
+        public_key: enrolment.public_key,
+        signature: enrolment.signature,
+    };
+    assert_eq!(
+        world.ask(reused).await.err().unwrap().kind,
+        ProblemKind::Forbidden
+    );
+}
+
+async fn standing_request(world: &World, key: &KeyPair) -> StandingGet {
+    let challenge = world.ask(Challenge {}).await.unwrap().challenge;
+    let signed = standing_message(&challenge, &key.public_key());
+    let signature = STANDARD.encode(key.sign(&signed).unwrap());
+    StandingGet {
+        challenge,
+        public_key: key.public_key(),
+        signature,
+    }
+}
+
+async fn standing(world: &World, key: &KeyPair) -> KeyStanding {
+    let request = standing_request(world, key).await;
+    world.ask(request).await.unwrap().standing
 }

@@ -111,7 +111,9 @@ where
     let keys = Arc::new(keys);
     let slots = Arc::new(Semaphore::new(CONCURRENCY));
     while let Some(message) = questions.next().await {
-        let Ok(slot) = slots.clone().acquire_owned().await else { break };
+        let Ok(slot) = slots.clone().acquire_owned().await else {
+            break;
+        };
         let (bus, keys, decide) = (bus.clone(), keys.clone(), decide.clone());
         tokio::spawn(async move {
             if let Err(error) = answer(&bus, &keys, &message, decide).await {
@@ -123,18 +125,31 @@ where
     Ok(())
 }
 
-async fn answer<D, F>(bus: &Bus, keys: &CalloutKeys, message: &async_nats::Message, decide: D) -> Result<(), BusError>
+async fn answer<D, F>(
+    bus: &Bus,
+    keys: &CalloutKeys,
+    message: &async_nats::Message,
+    decide: D,
+) -> Result<(), BusError>
 where
     D: Fn(Attempt) -> F,
     F: Future<Output = Result<Admitted, String>>,
 {
     let malformed = |what: &str| BusError::Malformed(what.to_owned());
-    let reply = message.reply.clone().ok_or_else(|| malformed("the server wants no answer"))?;
+    let reply = message
+        .reply
+        .clone()
+        .ok_or_else(|| malformed("the server wants no answer"))?;
     let server_xkey = crate::trace::header(message.headers.as_ref(), SERVER_XKEY)
         .ok_or_else(|| malformed("the request is not sealed"))?;
-    let server_xkey = XKey::from_public_key(server_xkey).map_err(|_| malformed("the server's key is malformed"))?;
-    let token = keys.xkey.open(&message.payload, &server_xkey).map_err(|_| malformed("the request cannot be opened"))?;
-    let claims = verify_jwt(&token).ok_or_else(|| malformed("the request is not signed by the server"))?;
+    let server_xkey = XKey::from_public_key(server_xkey)
+        .map_err(|_| malformed("the server's key is malformed"))?;
+    let token = keys
+        .xkey
+        .open(&message.payload, &server_xkey)
+        .map_err(|_| malformed("the request cannot be opened"))?;
+    let claims =
+        verify_jwt(&token).ok_or_else(|| malformed("the request is not signed by the server"))?;
     let age = Timestamp::now().millis() / 1_000 - claims.iat;
     if age > SERVER_PATIENCE.as_secs() as i64 {
         return Err(malformed("too old: the server no longer waits"));
@@ -146,7 +161,11 @@ where
     };
     let mut nats = json!({ "type": "authorization_response", "version": 2 });
     match &decision {
-        Ok(admitted) => insert(&mut nats, "jwt", user_jwt(keys, &request.user_nkey, admitted)?.into()),
+        Ok(admitted) => insert(
+            &mut nats,
+            "jwt",
+            user_jwt(keys, &request.user_nkey, admitted)?.into(),
+        ),
         Err(refusal) => insert(&mut nats, "error", refusal.as_str().into()),
     }
     let response = json!({ "sub": request.user_nkey, "aud": request.server_id.id, "nats": nats });
@@ -154,7 +173,10 @@ where
         .xkey
         .seal(sign_jwt(&keys.issuer, response)?.as_bytes(), &server_xkey)
         .map_err(|error| BusError::Malformed(error.to_string()))?;
-    bus.client.publish(reply, Bytes::from(sealed)).await.map_err(|error| BusError::Unavailable(error.to_string()))
+    bus.client
+        .publish(reply, Bytes::from(sealed))
+        .await
+        .map_err(|error| BusError::Unavailable(error.to_string()))
 }
 
 /// The server only passes on what the client said: whether it holds the key is for us to verify.
@@ -163,11 +185,13 @@ fn prove(request: &Request) -> Result<Attempt, String> {
     if opts.nkey.is_empty() || opts.sig.is_empty() || request.client_info.nonce.is_empty() {
         return Err("an nkey and its signature are required".into());
     }
-    let key = KeyPair::from_public_key(&opts.nkey).map_err(|_| "the nkey is malformed".to_owned())?;
+    let key =
+        KeyPair::from_public_key(&opts.nkey).map_err(|_| "the nkey is malformed".to_owned())?;
     let signature = URL_SAFE_NO_PAD
         .decode(opts.sig.trim_end_matches('='))
         .map_err(|_| "the signature is malformed".to_owned())?;
-    key.verify(request.client_info.nonce.as_bytes(), &signature).map_err(|_| "the signature does not fit".to_owned())?;
+    key.verify(request.client_info.nonce.as_bytes(), &signature)
+        .map_err(|_| "the signature does not fit".to_owned())?;
     Ok(Attempt {
         public_key: opts.nkey.clone(),
         host: request.client_info.host.clone(),
@@ -198,19 +222,32 @@ fn insert(object: &mut Value, key: &str, value: Value) {
 
 fn sign_jwt(key: &KeyPair, mut claims: Value) -> Result<String, BusError> {
     insert(&mut claims, "iss", key.public_key().into());
-    insert(&mut claims, "iat", (Timestamp::now().millis() / 1_000).into());
-    insert(&mut claims, "jti", uuid::Uuid::new_v4().simple().to_string().into());
+    insert(
+        &mut claims,
+        "iat",
+        (Timestamp::now().millis() / 1_000).into(),
+    );
+    insert(
+        &mut claims,
+        "jti",
+        uuid::Uuid::new_v4().simple().to_string().into(),
+    );
     let header = URL_SAFE_NO_PAD.encode(r#"{"typ":"JWT","alg":"ed25519-nkey"}"#);
     let signed = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
-    let signature = key.sign(signed.as_bytes()).map_err(|error| BusError::Config(error.to_string()))?;
+    let signature = key
+        .sign(signed.as_bytes())
+        .map_err(|error| BusError::Config(error.to_string()))?;
     Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
 }
 
 fn verify_jwt(token: &[u8]) -> Option<Claims> {
     let token = std::str::from_utf8(token).ok()?;
     let (signed, signature) = token.rsplit_once('.')?;
-    let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(signed.split_once('.')?.1).ok()?).ok()?;
+    let claims: Claims =
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(signed.split_once('.')?.1).ok()?).ok()?;
     let issuer = KeyPair::from_public_key(&claims.iss).ok()?;
-    issuer.verify(signed.as_bytes(), &URL_SAFE_NO_PAD.decode(signature).ok()?).ok()?;
+    issuer
+        .verify(signed.as_bytes(), &URL_SAFE_NO_PAD.decode(signature).ok()?)
+        .ok()?;
     Some(claims)
 }

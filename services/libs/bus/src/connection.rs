@@ -66,7 +66,13 @@ impl BusConfig {
 
     /// The connection of an agent.
     #[must_use]
-    pub fn agent(urls: Vec<String>, ca: Option<PathBuf>, seed: String, org: OrgId, machine: domain::MachineId) -> Self {
+    pub fn agent(
+        urls: Vec<String>,
+        ca: Option<PathBuf>,
+        seed: String,
+        org: OrgId,
+        machine: domain::MachineId,
+    ) -> Self {
         Self {
             urls,
             ca,
@@ -83,7 +89,10 @@ impl BusConfig {
 
 impl fmt::Debug for BusConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BusConfig").field("urls", &self.urls).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("BusConfig")
+            .field("urls", &self.urls)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -111,7 +120,9 @@ pub struct Bus {
 
 impl fmt::Debug for Bus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bus").field("service", &self.service).finish_non_exhaustive()
+        f.debug_struct("Bus")
+            .field("service", &self.service)
+            .finish_non_exhaustive()
     }
 }
 
@@ -133,7 +144,9 @@ fn follow(event: &Event, connections: &AtomicU64, state: &watch::Sender<BusState
                 connected
             });
         }
-        Event::ServerError(ServerError::AuthorizationViolation) => refused(state, "authorization violation"),
+        Event::ServerError(ServerError::AuthorizationViolation) => {
+            refused(state, "authorization violation");
+        }
         Event::ServerError(error) => {
             let text = error.to_string();
             tracing::warn!(error = %text, "the bus server complains");
@@ -162,7 +175,8 @@ impl Bus {
     /// [`BusError::Config`] when a URL, the seed or the CA file cannot be used.
     pub async fn connect(config: BusConfig) -> Result<Self, BusError> {
         // The client panics on a bad seed only when it connects; say it here and now instead.
-        nkeys::KeyPair::from_seed(config.seed.trim()).map_err(|error| BusError::Config(format!("nkey seed: {error}")))?;
+        nkeys::KeyPair::from_seed(config.seed.trim())
+            .map_err(|error| BusError::Config(format!("nkey seed: {error}")))?;
         let (sender, state) = watch::channel(BusState::Connecting);
         let connections = Arc::new(AtomicU64::new(0));
         let reconnect_max = config.reconnect_max;
@@ -187,15 +201,26 @@ impl Bus {
         let urls: Vec<async_nats::ServerAddr> = config
             .urls
             .iter()
-            .map(|url| url.parse().map_err(|error| BusError::Config(format!("bus URL `{url}`: {error}"))))
+            .map(|url| {
+                url.parse()
+                    .map_err(|error| BusError::Config(format!("bus URL `{url}`: {error}")))
+            })
             .collect::<Result<_, _>>()?;
         if urls.is_empty() {
             return Err(BusError::Config("no bus URL is given".into()));
         }
-        let client = options.connect(urls).await.map_err(|error| BusError::Config(error.to_string()))?;
+        let client = options
+            .connect(urls)
+            .await
+            .map_err(|error| BusError::Config(error.to_string()))?;
         let mut jetstream = async_nats::jetstream::new(client.clone());
         jetstream.set_timeout(Duration::from_secs(5));
-        Ok(Self { client, jetstream, service: config.service.into(), state })
+        Ok(Self {
+            client,
+            jetstream,
+            service: config.service.into(),
+            state,
+        })
     }
 
     /// How the connection stands, and how it changes.
@@ -214,7 +239,9 @@ impl Bus {
     pub async fn wait_connected(&self, timeout: Duration) -> bool {
         let mut state = self.state.clone();
         let connected = state.wait_for(|state| matches!(state, BusState::Connected(_)));
-        tokio::time::timeout(timeout, connected).await.is_ok_and(|state| state.is_ok())
+        tokio::time::timeout(timeout, connected)
+            .await
+            .is_ok_and(|state| state.is_ok())
     }
 
     /// Publishes bytes, with the current trace context. Nobody says whether they arrive.
@@ -227,7 +254,9 @@ impl Bus {
         let sent = if headers.is_empty() {
             self.client.publish(subject, Bytes::from(payload)).await
         } else {
-            self.client.publish_with_headers(subject, headers, Bytes::from(payload)).await
+            self.client
+                .publish_with_headers(subject, headers, Bytes::from(payload))
+                .await
         };
         sent.map_err(|error| BusError::Unavailable(error.to_string()))
     }
@@ -236,9 +265,17 @@ impl Bus {
     ///
     /// # Errors
     /// [`BusError`] when it cannot be encoded or the client is closed.
-    pub async fn publish_live(&self, org: OrgId, noun: &str, id: &str, live: &Live) -> Result<(), BusError> {
-        let payload = serde_json::to_vec(live).map_err(|error| BusError::Malformed(error.to_string()))?;
-        self.publish(contract::subject::live(org, noun, id), payload).await
+    pub async fn publish_live(
+        &self,
+        org: OrgId,
+        noun: &str,
+        id: &str,
+        live: &Live,
+    ) -> Result<(), BusError> {
+        let payload =
+            serde_json::to_vec(live).map_err(|error| BusError::Malformed(error.to_string()))?;
+        self.publish(contract::subject::live(org, noun, id), payload)
+            .await
     }
 
     /// Hears a pattern.
@@ -258,7 +295,11 @@ impl Bus {
     ///
     /// # Errors
     /// [`BusError::Unavailable`] when the client is closed.
-    pub async fn subscribe_group(&self, pattern: &str, group: &str) -> Result<Subscription, BusError> {
+    pub async fn subscribe_group(
+        &self,
+        pattern: &str,
+        group: &str,
+    ) -> Result<Subscription, BusError> {
         let inner = self
             .client
             .queue_subscribe(pattern.to_owned(), group.to_owned())
@@ -272,7 +313,10 @@ impl Bus {
     /// # Errors
     /// [`BusError::Unavailable`] when the client is closed.
     pub async fn flush(&self) -> Result<(), BusError> {
-        self.client.flush().await.map_err(|error| BusError::Unavailable(error.to_string()))
+        self.client
+            .flush()
+            .await
+            .map_err(|error| BusError::Unavailable(error.to_string()))
     }
 
     /// Lets go of the bus: what is under way ends, then the connection closes.

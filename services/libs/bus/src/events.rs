@@ -29,7 +29,8 @@ impl Bus {
     pub async fn publish_event(&self, event: &Event) -> Result<(), BusError> {
         let subject = contract::subject::event(event.org, &event.noun, &event.verb);
         let envelope = Envelope::new(VERSION, Some(event.org), event);
-        let payload = serde_json::to_vec(&envelope).map_err(|error| BusError::Malformed(error.to_string()))?;
+        let payload = serde_json::to_vec(&envelope)
+            .map_err(|error| BusError::Malformed(error.to_string()))?;
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Msg-Id", event.id.to_string().as_str());
         crate::trace::inject(&mut headers);
@@ -38,7 +39,8 @@ impl Bus {
             .publish_with_headers(subject, headers, Bytes::from(payload))
             .await
             .map_err(|error| BusError::JetStream(error.to_string()))?;
-        ack.await.map_err(|error| BusError::JetStream(error.to_string()))?;
+        ack.await
+            .map_err(|error| BusError::JetStream(error.to_string()))?;
         Ok(())
     }
 
@@ -75,7 +77,11 @@ impl Delivery {
     /// Says that the event need not come again. A lost acknowledgement only repeats it.
     pub async fn ack(self) {
         if let Some(ack) = self.ack
-            && let Err(error) = self.bus.client.publish(ack, Bytes::from_static(b"+ACK")).await
+            && let Err(error) = self
+                .bus
+                .client
+                .publish(ack, Bytes::from_static(b"+ACK"))
+                .await
         {
             tracing::debug!(%error, "an acknowledgement was not sent; the event comes again");
         }
@@ -105,7 +111,10 @@ impl Consumer {
                 }
                 Ok(Some(message)) => {
                     // 404 and 408 end a batch; 409 and 503 mean that the consumer is not there now.
-                    if !matches!(message.status.map(|status| status.as_u16()), Some(404 | 408)) {
+                    if !matches!(
+                        message.status.map(|status| status.as_u16()),
+                        Some(404 | 408)
+                    ) {
                         tokio::time::sleep(PAUSE).await;
                     }
                     self.batch = None;
@@ -121,8 +130,14 @@ impl Consumer {
         }
         let unavailable = |error: String| BusError::Unavailable(error);
         let inbox = self.bus.client.new_inbox();
-        let batch = self.bus.client.subscribe(inbox.clone()).await.map_err(|error| unavailable(error.to_string()))?;
-        let question = serde_json::json!({ "batch": BATCH, "expires": EXPIRES.as_nanos() as u64 }).to_string();
+        let batch = self
+            .bus
+            .client
+            .subscribe(inbox.clone())
+            .await
+            .map_err(|error| unavailable(error.to_string()))?;
+        let question =
+            serde_json::json!({ "batch": BATCH, "expires": EXPIRES.as_nanos() as u64 }).to_string();
         self.bus
             .client
             .publish_with_reply(self.subject.clone(), inbox, Bytes::from(question))
@@ -133,13 +148,27 @@ impl Consumer {
 
     async fn delivery(&self, message: &async_nats::Message) -> Option<Delivery> {
         let message = Message::from_nats(message);
-        let expected = self.filters.iter().any(|filter| contract::subject::matches(filter, &message.subject));
+        let expected = self
+            .filters
+            .iter()
+            .any(|filter| contract::subject::matches(filter, &message.subject));
         let bus = self.bus.clone();
         match serde_json::from_slice::<Envelope<Event>>(&message.payload) {
-            Ok(envelope) if expected => Some(Delivery { event: envelope.body, ack: message.reply, bus }),
+            Ok(envelope) if expected => Some(Delivery {
+                event: envelope.body,
+                ack: message.reply,
+                bus,
+            }),
             _ => {
-                tracing::warn!(subject = message.subject, "an event that cannot be read is skipped");
-                let skipped = Delivery { event: unreadable(), ack: message.reply, bus };
+                tracing::warn!(
+                    subject = message.subject,
+                    "an event that cannot be read is skipped"
+                );
+                let skipped = Delivery {
+                    event: unreadable(),
+                    ack: message.reply,
+                    bus,
+                };
                 skipped.ack().await;
                 None
             }

@@ -85,7 +85,11 @@ impl Service {
     ///
     /// # Errors
     /// [`BusError`] when the client is closed or the name is refused.
-    pub async fn start(bus: &Bus, name: &'static str, verifier: Option<GrantVerifier>) -> Result<Self, BusError> {
+    pub async fn start(
+        bus: &Bus,
+        name: &'static str,
+        verifier: Option<GrantVerifier>,
+    ) -> Result<Self, BusError> {
         let inner = bus
             .client
             .service_builder()
@@ -93,7 +97,14 @@ impl Service {
             .start(name, env!("CARGO_PKG_VERSION"))
             .await
             .map_err(|error| BusError::Unavailable(error.to_string()))?;
-        Ok(Self { bus: bus.clone(), name, inner, verifier, slots: Arc::new(Semaphore::new(CONCURRENCY)), tasks: TaskTracker::new() })
+        Ok(Self {
+            bus: bus.clone(),
+            name,
+            inner,
+            verifier,
+            slots: Arc::new(Semaphore::new(CONCURRENCY)),
+            tasks: TaskTracker::new(),
+        })
     }
 
     async fn endpoint(&self, name: &str, pattern: &str) -> Result<Endpoint, BusError> {
@@ -123,7 +134,8 @@ impl Service {
             let span_name = format!("{}.{}.{}", C::SERVICE, C::NOUN, C::VERB);
             self.serve(endpoint, pattern, move |message| {
                 let (verifier, handler) = (verifier.clone(), handler.clone());
-                let span = tracing::info_span!("answer", otel.name = %span_name, otel.kind = "server");
+                let span =
+                    tracing::info_span!("answer", otel.name = %span_name, otel.kind = "server");
                 async move {
                     let context = context(verifier.as_ref(), &message).await?;
                     handler(context, decode(&message.payload, C::VERSION)?).await
@@ -146,7 +158,9 @@ impl Service {
         F: Future<Output = Result<R, Problem>> + Send + 'static,
     {
         let pattern = word.pattern();
-        let endpoint = self.endpoint(&format!("agent-{}", word.as_str()), &pattern).await?;
+        let endpoint = self
+            .endpoint(&format!("agent-{}", word.as_str()), &pattern)
+            .await?;
         self.serve(endpoint, pattern, move |message| {
             let handler = handler.clone();
             let span = tracing::info_span!("answer", otel.name = %format!("agent.{}", word.as_str()), otel.kind = "server");
@@ -212,31 +226,54 @@ impl Service {
 /// An answer to an agent goes into its own inbox, to a service into a service's: a reply subject is chosen by
 /// the asker, and we may say more than the asker (law L5).
 fn reply_is_safe(message: &async_nats::Message) -> bool {
-    let Some(reply) = message.reply.as_deref() else { return true };
+    let Some(reply) = message.reply.as_deref() else {
+        return true;
+    };
     if reply.contains(['*', '>', ' ']) {
         return false;
     }
     match up_sender(&message.subject) {
         Some((org, machine)) => reply.starts_with(&format!("{}.", agent_inbox(org, machine))),
-        None => !message.subject.starts_with("df.up.") && (reply.starts_with("_INBOX.s.") || reply.starts_with("_INBOX.w.")),
+        None => {
+            !message.subject.starts_with("df.up.")
+                && (reply.starts_with("_INBOX.s.") || reply.starts_with("_INBOX.w."))
+        }
     }
 }
 
 fn decode<B: DeserializeOwned>(payload: &[u8], version: u32) -> Result<B, Problem> {
-    let malformed = |error: serde_json::Error| Problem::new(ProblemKind::Invalid, format!("malformed message: {error}"));
-    let head: Envelope<serde::de::IgnoredAny> = serde_json::from_slice(payload).map_err(malformed)?;
+    let malformed = |error: serde_json::Error| {
+        Problem::new(ProblemKind::Invalid, format!("malformed message: {error}"))
+    };
+    let head: Envelope<serde::de::IgnoredAny> =
+        serde_json::from_slice(payload).map_err(malformed)?;
     if !version_accepted(version, head.v) {
-        return Err(Problem::new(ProblemKind::Invalid, format!("version {} is spoken here, {} came", version, head.v)));
+        return Err(Problem::new(
+            ProblemKind::Invalid,
+            format!("version {} is spoken here, {} came", version, head.v),
+        ));
     }
-    Ok(serde_json::from_slice::<Envelope<B>>(payload).map_err(malformed)?.body)
+    Ok(serde_json::from_slice::<Envelope<B>>(payload)
+        .map_err(malformed)?
+        .body)
 }
 
-async fn context(verifier: Option<&GrantVerifier>, message: &async_nats::Message) -> Result<Context, Problem> {
-    let caller = match message.subject.strip_prefix("df.svc.").and_then(|rest| rest.split('.').next()) {
+async fn context(
+    verifier: Option<&GrantVerifier>,
+    message: &async_nats::Message,
+) -> Result<Context, Problem> {
+    let caller = match message
+        .subject
+        .strip_prefix("df.svc.")
+        .and_then(|rest| rest.split('.').next())
+    {
         Some(service) => Caller::Service(service.to_owned()),
         None => Caller::Gateway,
     };
-    let grant = match (verifier, trace::header(message.headers.as_ref(), GRANT_HEADER)) {
+    let grant = match (
+        verifier,
+        trace::header(message.headers.as_ref(), GRANT_HEADER),
+    ) {
         (Some(verifier), Some(token)) => Some((token.to_owned(), verifier.verify(token).await?)),
         _ => None,
     };

@@ -17,7 +17,11 @@ impl Bus {
         for spec in STREAMS {
             let config = Config {
                 name: spec.name.into(),
-                subjects: spec.subjects.iter().map(|subject| (*subject).to_owned()).collect(),
+                subjects: spec
+                    .subjects
+                    .iter()
+                    .map(|subject| (*subject).to_owned())
+                    .collect(),
                 retention: RetentionPolicy::Limits,
                 discard: DiscardPolicy::Old,
                 storage: StorageType::File,
@@ -33,16 +37,32 @@ impl Bus {
                 .map_err(|error| BusError::JetStream(format!("stream {}: {error}", spec.name)))?;
         }
         for spec in CONSUMERS {
-            let refused = |error: String| BusError::JetStream(format!("consumer {} on {}: {error}", spec.name, spec.stream));
+            let refused = |error: String| {
+                BusError::JetStream(format!(
+                    "consumer {} on {}: {error}",
+                    spec.name, spec.stream
+                ))
+            };
             let config = pull::Config {
                 durable_name: Some(spec.name.into()),
                 ack_policy: AckPolicy::Explicit,
                 ack_wait: spec.ack_wait,
-                filter_subjects: spec.filters.iter().map(|filter| (*filter).to_owned()).collect(),
+                filter_subjects: spec
+                    .filters
+                    .iter()
+                    .map(|filter| (*filter).to_owned())
+                    .collect(),
                 ..pull::Config::default()
             };
-            let stream = self.jetstream.get_stream(spec.stream).await.map_err(|error| refused(error.to_string()))?;
-            stream.create_consumer(config).await.map_err(|error| refused(error.to_string()))?;
+            let stream = self
+                .jetstream
+                .get_stream(spec.stream)
+                .await
+                .map_err(|error| refused(error.to_string()))?;
+            stream
+                .create_consumer(config)
+                .await
+                .map_err(|error| refused(error.to_string()))?;
         }
         Ok(())
     }

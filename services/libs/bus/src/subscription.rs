@@ -27,8 +27,11 @@ impl Message {
             subject: message.subject.to_string(),
             reply: message.reply.as_ref().map(ToString::to_string),
             payload: message.payload.to_vec(),
-            traceparent: crate::trace::header(message.headers.as_ref(), contract::envelope::TRACE_HEADER)
-                .map(ToOwned::to_owned),
+            traceparent: crate::trace::header(
+                message.headers.as_ref(),
+                contract::envelope::TRACE_HEADER,
+            )
+            .map(ToOwned::to_owned),
             status: message.status.map(|status| status.as_u16()),
         }
     }
@@ -43,7 +46,10 @@ pub struct Subscription {
 
 impl Subscription {
     pub(crate) fn new(pattern: &str, inner: async_nats::Subscriber) -> Self {
-        Self { pattern: pattern.to_owned(), inner }
+        Self {
+            pattern: pattern.to_owned(),
+            inner,
+        }
     }
 }
 

@@ -67,7 +67,8 @@ impl Connection {
     /// The agent behind it; `None` for a service.
     #[must_use]
     pub fn agent(&self) -> Option<(OrgId, MachineId)> {
-        contract::subject::agent_of_user(&self.authorized_user).or_else(|| contract::subject::agent_of_user(&self.name_tag))
+        contract::subject::agent_of_user(&self.authorized_user)
+            .or_else(|| contract::subject::agent_of_user(&self.name_tag))
     }
 }
 
@@ -106,7 +107,8 @@ impl AdvisoryClient {
     /// The agent behind it; `None` for a service.
     #[must_use]
     pub fn agent(&self) -> Option<(OrgId, MachineId)> {
-        contract::subject::agent_of_user(&self.user).or_else(|| contract::subject::agent_of_user(&self.name_tag))
+        contract::subject::agent_of_user(&self.user)
+            .or_else(|| contract::subject::agent_of_user(&self.name_tag))
     }
 }
 
@@ -156,20 +158,38 @@ impl SystemBus {
     ///
     /// # Errors
     /// [`BusError::Unavailable`] when the client is closed or not connected.
-    pub async fn connections(&self, agent: Option<(OrgId, MachineId)>, offset: usize, gather: Duration) -> Result<Vec<Connections>, BusError> {
-        let mut question = serde_json::json!({ "auth": true, "acc": "APP", "offset": offset, "limit": 4_096 });
+    pub async fn connections(
+        &self,
+        agent: Option<(OrgId, MachineId)>,
+        offset: usize,
+        gather: Duration,
+    ) -> Result<Vec<Connections>, BusError> {
+        let mut question =
+            serde_json::json!({ "auth": true, "acc": "APP", "offset": offset, "limit": 4_096 });
         if let (Some((org, machine)), Some(fields)) = (agent, question.as_object_mut()) {
-            fields.insert("user".into(), contract::subject::agent_user(org, machine).into());
+            fields.insert(
+                "user".into(),
+                contract::subject::agent_user(org, machine).into(),
+            );
         }
         if !self.0.is_connected() {
             return Err(BusError::Unavailable("not connected".into()));
         }
         let unavailable = |error: String| BusError::Unavailable(error);
         let inbox = self.0.client.new_inbox();
-        let mut answers = self.0.client.subscribe(inbox.clone()).await.map_err(|error| unavailable(error.to_string()))?;
+        let mut answers = self
+            .0
+            .client
+            .subscribe(inbox.clone())
+            .await
+            .map_err(|error| unavailable(error.to_string()))?;
         self.0
             .client
-            .publish_with_reply("$SYS.REQ.SERVER.PING.CONNZ", inbox, Bytes::from(question.to_string()))
+            .publish_with_reply(
+                "$SYS.REQ.SERVER.PING.CONNZ",
+                inbox,
+                Bytes::from(question.to_string()),
+            )
             .await
             .map_err(|error| unavailable(error.to_string()))?;
         let mut pages = Vec::new();
@@ -177,7 +197,9 @@ impl SystemBus {
         while let Ok(Some(message)) = tokio::time::timeout_at(end, answers.next()).await {
             match serde_json::from_slice::<Connections>(&message.payload) {
                 Ok(page) => pages.push(page),
-                Err(error) => tracing::warn!(%error, "a server's list of connections cannot be read"),
+                Err(error) => {
+                    tracing::warn!(%error, "a server's list of connections cannot be read");
+                }
             }
         }
         Ok(pages)
@@ -189,7 +211,9 @@ impl SystemBus {
     /// [`BusError::Unavailable`] when the server did not answer.
     pub async fn kick(&self, server: &str, cid: u64) -> Result<(), BusError> {
         let question = serde_json::json!({ "cid": cid }).to_string();
-        let request = async_nats::Request::new().payload(Bytes::from(question)).timeout(Some(Duration::from_secs(2)));
+        let request = async_nats::Request::new()
+            .payload(Bytes::from(question))
+            .timeout(Some(Duration::from_secs(2)));
         self.0
             .client
             .send_request(format!("$SYS.REQ.SERVER.{server}.KICK"), request)

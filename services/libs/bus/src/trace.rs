@@ -14,7 +14,12 @@ pub fn current() -> Option<String> {
     let span = context.span();
     let span = span.span_context();
     span.is_valid().then(|| {
-        format!("00-{}-{}-{:02x}", span.trace_id(), span.span_id(), span.trace_flags().to_u8())
+        format!(
+            "00-{}-{}-{:02x}",
+            span.trace_id(),
+            span.span_id(),
+            span.trace_flags().to_u8()
+        )
     })
 }
 
@@ -38,7 +43,8 @@ pub fn set_parent(span: &Span, traceparent: Option<&str>) {
 
 fn parse(traceparent: &str) -> Option<SpanContext> {
     let mut parts = traceparent.split('-');
-    let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let (version, trace, span, flags) =
+        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     if version != "00" || trace.len() != 32 || span.len() != 16 {
         return None;
     }
@@ -59,7 +65,9 @@ pub(crate) fn inject(headers: &mut HeaderMap) {
 }
 
 pub(crate) fn header<'a>(headers: Option<&'a HeaderMap>, name: &str) -> Option<&'a str> {
-    headers.and_then(|headers| headers.get(name)).map(async_nats::HeaderValue::as_str)
+    headers
+        .and_then(|headers| headers.get(name))
+        .map(async_nats::HeaderValue::as_str)
 }
 
 #[cfg(test)]
@@ -68,7 +76,13 @@ mod tests {
 
     #[test]
     fn malformed_parents_are_ignored() {
-        for text in ["", "00", "00-zz-yy-01", "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "00-00000000000000000000000000000000-b7ad6b7169203331-01"] {
+        for text in [
+            "",
+            "00",
+            "00-zz-yy-01",
+            "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+        ] {
             assert!(parse(text).is_none(), "{text}");
         }
         assert!(parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").is_some());

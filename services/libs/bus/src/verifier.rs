@@ -60,13 +60,24 @@ impl GrantVerifier {
     /// Verifies with these keys: identity's own way.
     #[must_use]
     pub fn fixed(jwks: &Jwks, audience: &'static str) -> Self {
-        let keys = Keys { by_id: decoding_keys(jwks), fetched: None };
+        let keys = Keys {
+            by_id: decoding_keys(jwks),
+            fetched: None,
+        };
         Self::make(audience, None, keys)
     }
 
     fn make(audience: &'static str, source: Option<Bus>, keys: Keys) -> Self {
-        let inner = Inner { audience, source, keys: Mutex::new(keys), fetching: tokio::sync::Mutex::new(()), verified: Mutex::default() };
-        Self { inner: Arc::new(inner) }
+        let inner = Inner {
+            audience,
+            source,
+            keys: Mutex::new(keys),
+            fetching: tokio::sync::Mutex::new(()),
+            verified: Mutex::default(),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// The grant that a token carries.
@@ -82,8 +93,11 @@ impl GrantVerifier {
         {
             return Ok(grant.clone());
         }
-        let header = jsonwebtoken::decode_header(token).map_err(|_| refused("the grant is malformed"))?;
-        let kid = header.kid.ok_or_else(|| refused("the grant names no key"))?;
+        let header =
+            jsonwebtoken::decode_header(token).map_err(|_| refused("the grant is malformed"))?;
+        let kid = header
+            .kid
+            .ok_or_else(|| refused("the grant names no key"))?;
         let key = self.key(&kid).await?;
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_audience(&[self.inner.audience]);
@@ -107,7 +121,8 @@ impl GrantVerifier {
     async fn key(&self, kid: &str) -> Result<DecodingKey, Problem> {
         let known = |fresh_within: Duration| {
             let keys = lock(&self.inner.keys);
-            let fresh = self.inner.source.is_none() || keys.fetched.is_some_and(|at| at.elapsed() < fresh_within);
+            let fresh = self.inner.source.is_none()
+                || keys.fetched.is_some_and(|at| at.elapsed() < fresh_within);
             (keys.by_id.get(kid).cloned(), fresh)
         };
         if let (Some(key), true) = known(POLL) {
@@ -124,8 +139,14 @@ impl GrantVerifier {
         match bus.service_call(&JwksGet {}, None, CALL_TIMEOUT).await {
             Ok(jwks) => {
                 let mut keys = lock(&self.inner.keys);
-                *keys = Keys { by_id: decoding_keys(&jwks), fetched: Some(Instant::now()) };
-                keys.by_id.get(kid).cloned().ok_or_else(|| refused("the grant is signed by an unknown key"))
+                *keys = Keys {
+                    by_id: decoding_keys(&jwks),
+                    fetched: Some(Instant::now()),
+                };
+                keys.by_id
+                    .get(kid)
+                    .cloned()
+                    .ok_or_else(|| refused("the grant is signed by an unknown key"))
             }
             // Identity is away: a key that was good a minute ago still is.
             Err(problem) => key.ok_or(problem),
@@ -137,6 +158,11 @@ fn decoding_keys(jwks: &Jwks) -> HashMap<String, DecodingKey> {
     jwks.keys
         .iter()
         .filter(|key| key.kty == "OKP" && key.crv == "Ed25519")
-        .filter_map(|key| Some((key.kid.clone(), DecodingKey::from_ed_components(&key.x).ok()?)))
+        .filter_map(|key| {
+            Some((
+                key.kid.clone(),
+                DecodingKey::from_ed_components(&key.x).ok()?,
+            ))
+        })
         .collect()
 }

@@ -31,7 +31,13 @@ pub struct Envelope<T> {
 impl<T> Envelope<T> {
     /// A message of this version, sent now.
     pub fn new(v: u32, org: Option<OrgId>, body: T) -> Self {
-        Self { v, id: Uuid::now_v7(), sent_at: Timestamp::now(), org, body }
+        Self {
+            v,
+            id: Uuid::now_v7(),
+            sent_at: Timestamp::now(),
+            org,
+            body,
+        }
     }
 }
 

@@ -61,7 +61,11 @@ impl Grant {
     /// # Errors
     /// [`Problem`] FORBIDDEN that names the scope.
     pub fn require(&self, scope: &str) -> Result<(), Problem> {
-        if self.scopes.allows(scope) { Ok(()) } else { Err(Problem::missing_scope(scope)) }
+        if self.scopes.allows(scope) {
+            Ok(())
+        } else {
+            Err(Problem::missing_scope(scope))
+        }
     }
 }
 

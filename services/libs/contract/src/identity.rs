@@ -176,6 +176,52 @@ pub struct Enrolled {
     pub action_keys: Vec<String>,
 }
 
+/// `enrollment.standing`: a machine whose key the bus refuses asks why. It proves that it holds the key, so nobody
+/// learns anything about another's.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StandingGet {
+    /// The challenge that was signed.
+    pub challenge: String,
+    /// The machine's public key (nkey text, `U…`).
+    pub public_key: String,
+    /// Base64 of the signature by that key over [`standing_message`].
+    pub signature: String,
+}
+
+/// What is signed to ask for one's standing: `"dashfleet/standing/1\0" ‖ challenge ‖ public key`.
+#[must_use]
+pub fn standing_message(challenge: &str, public_key: &str) -> Vec<u8> {
+    [
+        b"dashfleet/standing/1\0",
+        challenge.as_bytes(),
+        public_key.as_bytes(),
+    ]
+    .concat()
+}
+
+/// What a key is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum KeyStanding {
+    /// A machine's.
+    Enrolled,
+    /// A machine's that is not trusted for now.
+    Quarantined,
+    /// Never accepted again.
+    Revoked,
+    /// Nobody's.
+    Unknown,
+}
+
+/// The answer to `enrollment.standing`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Standing {
+    /// What the key is worth.
+    pub standing: KeyStanding,
+}
+
 /// `machine.revoke`: its key is never accepted again; history stays.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -281,6 +327,7 @@ crate::call!(Exchange => Exchanged: "identity", "grant", "exchange", Gateway, id
 crate::call!(JwksGet => Jwks: "identity", "jwks", "get", Both, idempotent: true);
 crate::call!(Challenge => Challenged: "identity", "enrollment", "challenge", Gateway, idempotent: true);
 crate::call!(Enroll => Enrolled: "identity", "enrollment", "complete", Gateway, idempotent: true);
+crate::call!(StandingGet => Standing: "identity", "enrollment", "standing", Gateway, idempotent: true);
 crate::call!(MachineRevoke => Done: "identity", "machine", "revoke", Gateway, idempotent: true);
 crate::call!(MachineRelease => Done: "identity", "machine", "release", Gateway, idempotent: true);
 crate::call!(MachineQuarantine => Done: "identity", "machine", "quarantine", Services, idempotent: true);

@@ -51,8 +51,14 @@ impl Signed {
     /// # Errors
     /// [`SignatureError::Key`] when the pair has no private half.
     pub fn sign(prefix: &[u8], body: Vec<u8>, key: &KeyPair) -> Result<Self, SignatureError> {
-        let sig = key.sign(&[prefix, &body].concat()).map_err(|error| SignatureError::Key(error.to_string()))?;
-        Ok(Self { kid: key.public_key(), sig, body })
+        let sig = key
+            .sign(&[prefix, &body].concat())
+            .map_err(|error| SignatureError::Key(error.to_string()))?;
+        Ok(Self {
+            kid: key.public_key(),
+            sig,
+            body,
+        })
     }
 
     /// The body, when one of the pinned keys signed it.
@@ -61,10 +67,14 @@ impl Signed {
     /// [`SignatureError::UnknownKey`] or [`SignatureError::Mismatch`].
     pub fn verify(&self, prefix: &[u8], pinned: &[String]) -> Result<&[u8], SignatureError> {
         if !pinned.contains(&self.kid) {
-            return Err(SignatureError::UnknownKey(self.kid.chars().take(64).collect()));
+            return Err(SignatureError::UnknownKey(
+                self.kid.chars().take(64).collect(),
+            ));
         }
-        let key = KeyPair::from_public_key(&self.kid).map_err(|error| SignatureError::Key(error.to_string()))?;
-        key.verify(&[prefix, &self.body].concat(), &self.sig).map_err(|_| SignatureError::Mismatch)?;
+        let key = KeyPair::from_public_key(&self.kid)
+            .map_err(|error| SignatureError::Key(error.to_string()))?;
+        key.verify(&[prefix, &self.body].concat(), &self.sig)
+            .map_err(|_| SignatureError::Mismatch)?;
         Ok(&self.body)
     }
 }
@@ -232,7 +242,10 @@ impl SyncItem {
 #[must_use]
 pub fn fingerprint(public_key: &str) -> String {
     use sha2::Digest;
-    sha2::Sha256::digest(public_key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    sha2::Sha256::digest(public_key.as_bytes())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 mod b64 {
@@ -246,7 +259,9 @@ mod b64 {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        STANDARD.decode(text.as_bytes()).map_err(serde::de::Error::custom)
+        STANDARD
+            .decode(text.as_bytes())
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -260,11 +275,23 @@ mod tests {
         let pinned = vec![ours.public_key()];
         let signed = Signed::sign(ORDER_PREFIX, b"{}".to_vec(), &ours)?;
         assert_eq!(signed.verify(ORDER_PREFIX, &pinned)?, b"{}");
-        assert_eq!(signed.verify(PAGE_PREFIX, &pinned), Err(SignatureError::Mismatch));
-        let altered = Signed { body: b"{ }".to_vec(), ..signed };
-        assert_eq!(altered.verify(ORDER_PREFIX, &pinned), Err(SignatureError::Mismatch));
+        assert_eq!(
+            signed.verify(PAGE_PREFIX, &pinned),
+            Err(SignatureError::Mismatch)
+        );
+        let altered = Signed {
+            body: b"{ }".to_vec(),
+            ..signed
+        };
+        assert_eq!(
+            altered.verify(ORDER_PREFIX, &pinned),
+            Err(SignatureError::Mismatch)
+        );
         let foreign = Signed::sign(ORDER_PREFIX, b"{}".to_vec(), &theirs)?;
-        assert!(matches!(foreign.verify(ORDER_PREFIX, &pinned), Err(SignatureError::UnknownKey(_))));
+        assert!(matches!(
+            foreign.verify(ORDER_PREFIX, &pinned),
+            Err(SignatureError::UnknownKey(_))
+        ));
         Ok(())
     }
 
@@ -273,6 +300,9 @@ mod tests {
         let order = r#"{"deployment":"018f2f3e-0000-7000-8000-000000000000","org":"018f2f3e-0000-7000-8000-000000000000",
             "machine":"018f2f3e-0000-7000-8000-000000000000","fingerprint":"f","verb":"time","issuedAt":"2026-01-01T00:00:00Z"}"#;
         assert!(serde_json::from_str::<Order>(order).is_ok());
-        assert!(serde_json::from_str::<Order>(&order.replace("\"verb\"", "\"sudo\":1,\"verb\"")).is_err());
+        assert!(
+            serde_json::from_str::<Order>(&order.replace("\"verb\"", "\"sudo\":1,\"verb\""))
+                .is_err()
+        );
     }
 }

@@ -5,7 +5,7 @@
 use domain::{MachineId, OrgId};
 use serde_json::{Value, json};
 
-use crate::subject::{act_all, agent_inbox, up, Up};
+use crate::subject::{Up, act_all, agent_inbox, up};
 
 /// The account of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,7 +49,10 @@ impl User {
     /// The variable that carries its public key into the server's configuration.
     #[must_use]
     pub fn variable(&self) -> String {
-        format!("DASHFLEET_NKEY_{}", self.name.to_uppercase().replace('-', "_"))
+        format!(
+            "DASHFLEET_NKEY_{}",
+            self.name.to_uppercase().replace('-', "_")
+        )
     }
 
     /// Where its seed lies in the keys folder: `<service>/nats[-<account>].nk`.
@@ -216,7 +219,10 @@ pub fn agent_publish(org: OrgId, machine: MachineId) -> Vec<String> {
 /// What an agent may subscribe: its own orders and its own inbox.
 #[must_use]
 pub fn agent_subscribe(org: OrgId, machine: MachineId) -> Vec<String> {
-    vec![act_all(org, machine), format!("{}.>", agent_inbox(org, machine))]
+    vec![
+        act_all(org, machine),
+        format!("{}.>", agent_inbox(org, machine)),
+    ]
 }
 
 /// The `nats` part of an agent's user JWT (NATS JWT version 2).
@@ -244,7 +250,11 @@ mod tests {
         let subject = up(OrgId::new(), MachineId::new(), Up::Metrics);
         for stream in STREAMS {
             for pattern in stream.subjects {
-                assert!(!matches(pattern, &subject), "{} captures {subject}", stream.name);
+                assert!(
+                    !matches(pattern, &subject),
+                    "{} captures {subject}",
+                    stream.name
+                );
                 assert!(!pattern.starts_with("df.up") && *pattern != ">" && *pattern != "df.>");
             }
         }
@@ -258,11 +268,21 @@ mod tests {
                 if pattern.starts_with("_INBOX") {
                     assert_eq!(*pattern, format!("_INBOX.s.{service}.>"), "{}", user.name);
                 }
-                assert!(*pattern != ">" && !pattern.starts_with("df.act"), "{}", user.name);
+                assert!(
+                    *pattern != ">" && !pattern.starts_with("df.act"),
+                    "{}",
+                    user.name
+                );
             }
-            let orders = user.publish.iter().any(|pattern| pattern.starts_with("df.act"));
+            let orders = user
+                .publish
+                .iter()
+                .any(|pattern| pattern.starts_with("df.act"));
             assert_eq!(orders, user.name == "action", "{}", user.name);
-            let up = user.publish.iter().any(|pattern| pattern.starts_with("df.up"));
+            let up = user
+                .publish
+                .iter()
+                .any(|pattern| pattern.starts_with("df.up"));
             assert!(!up, "{} speaks as an agent", user.name);
         }
     }
@@ -270,10 +290,15 @@ mod tests {
     #[test]
     fn an_agent_is_held_to_its_own_subjects() {
         let (org, machine, other) = (OrgId::new(), MachineId::new(), MachineId::new());
-        let allowed = |patterns: &[String], subject: &str| patterns.iter().any(|pattern| matches(pattern, subject));
+        let allowed = |patterns: &[String], subject: &str| {
+            patterns.iter().any(|pattern| matches(pattern, subject))
+        };
         let (publish, subscribe) = (agent_publish(org, machine), agent_subscribe(org, machine));
         assert!(allowed(&publish, &up(org, machine, Up::Result)));
         assert!(!allowed(&publish, &up(org, other, Up::Result)));
-        assert!(!allowed(&subscribe, &crate::subject::act(org, other, crate::order::Verb::New)));
+        assert!(!allowed(
+            &subscribe,
+            &crate::subject::act(org, other, crate::order::Verb::New)
+        ));
     }
 }

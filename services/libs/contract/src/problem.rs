@@ -57,29 +57,52 @@ pub struct Problem {
 impl Problem {
     /// A refusal without fields.
     pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), errors: Vec::new(), retry_after_ms: None }
+        Self {
+            kind,
+            detail: detail.into(),
+            errors: Vec::new(),
+            retry_after_ms: None,
+        }
     }
 
     /// One field is wrong.
     pub fn invalid(path: impl Into<String>, message: impl Into<String>) -> Self {
-        let error = FieldError { path: path.into(), message: message.into() };
-        Self { errors: vec![error.clone()], ..Self::new(ProblemKind::Invalid, format!("{}: {}", error.path, error.message)) }
+        let error = FieldError {
+            path: path.into(),
+            message: message.into(),
+        };
+        Self {
+            errors: vec![error.clone()],
+            ..Self::new(
+                ProblemKind::Invalid,
+                format!("{}: {}", error.path, error.message),
+            )
+        }
     }
 
     /// There is no such thing here. The same words whether it exists in another organisation or nowhere.
     #[must_use]
     pub fn not_found(noun: &str) -> Self {
-        Self::new(ProblemKind::NotFound, format!("there is no such {noun} in this organisation"))
+        Self::new(
+            ProblemKind::NotFound,
+            format!("there is no such {noun} in this organisation"),
+        )
     }
 
     /// The grant does not have the scope.
     #[must_use]
     pub fn missing_scope(scope: &str) -> Self {
-        Self::new(ProblemKind::Forbidden, format!("this credential lacks the scope `{scope}`"))
+        Self::new(
+            ProblemKind::Forbidden,
+            format!("this credential lacks the scope `{scope}`"),
+        )
     }
 
     /// A part is away.
     pub fn unavailable(detail: impl Into<String>) -> Self {
-        Self { retry_after_ms: Some(1_000), ..Self::new(ProblemKind::Unavailable, detail) }
+        Self {
+            retry_after_ms: Some(1_000),
+            ..Self::new(ProblemKind::Unavailable, detail)
+        }
     }
 }

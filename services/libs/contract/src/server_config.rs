@@ -9,7 +9,11 @@ use crate::permissions::{Account, USERS, User};
 pub const MAX_PAYLOAD: usize = 4 * 1024 * 1024;
 
 fn list(patterns: &[&str]) -> String {
-    patterns.iter().map(|pattern| format!("\"{pattern}\"")).collect::<Vec<_>>().join(", ")
+    patterns
+        .iter()
+        .map(|pattern| format!("\"{pattern}\""))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn user_block(user: &User) -> String {
@@ -20,11 +24,22 @@ fn user_block(user: &User) -> String {
     if user.publish.is_empty() {
         let _ = writeln!(block, "          publish: {{ deny: [\">\"] }}");
     } else {
-        let _ = writeln!(block, "          publish: {{ allow: [{}] }}", list(user.publish));
+        let _ = writeln!(
+            block,
+            "          publish: {{ allow: [{}] }}",
+            list(user.publish)
+        );
     }
-    let _ = writeln!(block, "          subscribe: {{ allow: [{}] }}", list(user.subscribe));
+    let _ = writeln!(
+        block,
+        "          subscribe: {{ allow: [{}] }}",
+        list(user.subscribe)
+    );
     if user.allow_responses {
-        let _ = writeln!(block, "          allow_responses: {{ max: 1, expires: \"30s\" }}");
+        let _ = writeln!(
+            block,
+            "          allow_responses: {{ max: 1, expires: \"30s\" }}"
+        );
     }
     let _ = writeln!(block, "        }}\n      }}");
     block
@@ -68,7 +83,10 @@ pub fn server_config() -> String {
     text.push_str(
         "authorization {\n  # A storm of agents may queue at identity for a while; identity drops what is older.\n  timeout: 20\n  auth_callout {\n    issuer: $DASHFLEET_CALLOUT_ISSUER\n    xkey: $DASHFLEET_CALLOUT_XKEY\n    account: AUTH\n    auth_users: [",
     );
-    let variables: Vec<_> = USERS.iter().map(|user| format!("${}", user.variable())).collect();
+    let variables: Vec<_> = USERS
+        .iter()
+        .map(|user| format!("${}", user.variable()))
+        .collect();
     text.push_str(&variables.join(", "));
     text.push_str("]\n  }\n}\n");
     text
@@ -82,9 +100,18 @@ mod tests {
     fn every_user_is_in_its_account_and_among_the_auth_users() {
         let text = server_config();
         for user in USERS {
-            assert_eq!(text.matches(&format!("${}\n", user.variable())).count(), 1, "{}", user.name);
+            assert_eq!(
+                text.matches(&format!("${}\n", user.variable())).count(),
+                1,
+                "{}",
+                user.name
+            );
             let auth = text.split("auth_users").nth(1).unwrap_or_default();
-            assert!(auth.contains(&format!("${}", user.variable())), "{}", user.name);
+            assert!(
+                auth.contains(&format!("${}", user.variable())),
+                "{}",
+                user.name
+            );
         }
     }
 }

@@ -14,7 +14,11 @@ pub fn escape(text: &str) -> String {
             _ => token.push_str(&format!("_{byte:02x}")),
         }
     }
-    if token.is_empty() { "_".to_owned() } else { token }
+    if token.is_empty() {
+        "_".to_owned()
+    } else {
+        token
+    }
 }
 
 /// The text that [`escape`] made into this token; `None` for a token that it never makes.
@@ -97,7 +101,12 @@ impl Up {
 /// `df.up.<org>.<machine>.<word>`
 #[must_use]
 pub fn up(org: OrgId, machine: MachineId, word: Up) -> String {
-    format!("df.up.{}.{}.{}", org.token(), machine.token(), word.as_str())
+    format!(
+        "df.up.{}.{}.{}",
+        org.token(),
+        machine.token(),
+        word.as_str()
+    )
 }
 
 /// The organisation and machine that a `df.up` subject names. The server's permissions fix both, so they can be
@@ -111,7 +120,12 @@ pub fn up_sender(subject: &str) -> Option<(OrgId, MachineId)> {
 /// `df.act.<org>.<machine>.<verb>`; verbs are [`crate::order::Verb`].
 #[must_use]
 pub fn act(org: OrgId, machine: MachineId, verb: crate::order::Verb) -> String {
-    format!("df.act.{}.{}.{}", org.token(), machine.token(), verb.as_str())
+    format!(
+        "df.act.{}.{}.{}",
+        org.token(),
+        machine.token(),
+        verb.as_str()
+    )
 }
 
 /// What an agent subscribes: `df.act.<org>.<machine>.*`
@@ -135,7 +149,12 @@ pub fn live(org: OrgId, noun: &str, id: &str) -> String {
 /// `df.up.<org>.<machine>.output.<action>`
 #[must_use]
 pub fn output(org: OrgId, machine: MachineId, action: ActionId) -> String {
-    format!("df.up.{}.{}.output.{}", org.token(), machine.token(), action.token())
+    format!(
+        "df.up.{}.{}.output.{}",
+        org.token(),
+        machine.token(),
+        action.token()
+    )
 }
 
 /// The inbox prefix of an agent; replies to it go nowhere else.
@@ -198,6 +217,9 @@ mod tests {
         let (org, machine) = (OrgId::new(), MachineId::new());
         assert_eq!(up_sender(&up(org, machine, Up::Sync)), Some((org, machine)));
         assert_eq!(up_sender("df.up.x.y.sync"), None);
-        assert_eq!(agent_of_user(&agent_user(org, machine)), Some((org, machine)));
+        assert_eq!(
+            agent_of_user(&agent_user(org, machine)),
+            Some((org, machine))
+        );
     }
 }

@@ -29,7 +29,10 @@ impl DatabaseError {
     /// Whether running the same again may succeed.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Ambiguous(_) | Self::Collision)
+        matches!(
+            self,
+            Self::Unavailable(_) | Self::Ambiguous(_) | Self::Collision
+        )
     }
 
     /// The constraint that refused, if one did.
@@ -53,7 +56,9 @@ impl From<sqlx::Error> for DatabaseError {
                     ("53" | "57" | "08", _) => Self::Unavailable(database.message().to_owned()),
                     // Another statement waited for a lock for too long.
                     (_, "55P03") => Self::Unavailable(database.message().to_owned()),
-                    ("23", _) => Self::Constraint(database.constraint().unwrap_or("unnamed").to_owned()),
+                    ("23", _) => {
+                        Self::Constraint(database.constraint().unwrap_or("unnamed").to_owned())
+                    }
                     // Also what exceeds a limit of the server's (an index entry too large): the fault of one item must
                     // not be that of its whole batch.
                     ("22" | "54", _) => Self::Data(database.message().to_owned()),
@@ -62,9 +67,12 @@ impl From<sqlx::Error> for DatabaseError {
                     _ => Self::Bug(format!("{code}: {}", database.message())),
                 }
             }
-            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
-                Self::Unavailable(error.to_string())
-            }
+            sqlx::Error::Io(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::WorkerCrashed => Self::Unavailable(error.to_string()),
             _ => Self::Bug(error.to_string()),
         }
     }

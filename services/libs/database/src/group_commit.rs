@@ -46,13 +46,20 @@ pub trait Batch: Send + Sync + 'static {
 
     /// Writes items with different keys, sorted by key, and answers each, in the same order. It recognises what
     /// an earlier run wrote.
-    fn write<'a>(&'a self, connection: &'a mut PgConnection, items: &'a [&'a Self::Item]) -> Written<'a, Self::Answer>;
+    fn write<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        items: &'a [&'a Self::Item],
+    ) -> Written<'a, Self::Answer>;
 }
 
 /// The future of [`Batch::write`].
 pub type Written<'a, A> = Pin<Box<dyn Future<Output = Result<Vec<A>, sqlx::Error>> + Send + 'a>>;
 
-type Waiting<B> = (<B as Batch>::Item, oneshot::Sender<Result<<B as Batch>::Answer, DatabaseError>>);
+type Waiting<B> = (
+    <B as Batch>::Item,
+    oneshot::Sender<Result<<B as Batch>::Answer, DatabaseError>>,
+);
 
 /// Where items are handed in. Clones share one queue and one committer.
 pub struct GroupCommit<B: Batch> {
@@ -61,13 +68,14 @@ pub struct GroupCommit<B: Batch> {
 
 impl<B: Batch> Clone for GroupCommit<B> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone() }
+        Self {
+            queue: self.queue.clone(),
+        }
     }
 }
 
 impl<B: Batch> GroupCommit<B> {
     /// Starts the committer. It ends when the last clone is dropped and everything handed in has been answered.
-    #[must_use]
     pub fn start(pools: &Pools, batch: B) -> (Self, impl Future<Output = ()> + Send + use<B>) {
         let (queue, mut waiting) = mpsc::channel::<Waiting<B>>(QUEUE_MAX);
         let (pools, batch) = (pools.clone(), Arc::new(batch));
@@ -91,13 +99,21 @@ impl<B: Batch> GroupCommit<B> {
     /// [`DatabaseError::Unavailable`] when the queue is full or the database is away; the item's own error.
     pub async fn submit(&self, item: B::Item) -> Result<B::Answer, DatabaseError> {
         let (sender, answer) = oneshot::channel();
-        self.queue.try_send((item, sender)).map_err(|_| DatabaseError::Unavailable("too many writes are waiting".into()))?;
-        answer.await.map_err(|_| DatabaseError::Unavailable("the service is shutting down".into()))?
+        self.queue
+            .try_send((item, sender))
+            .map_err(|_| DatabaseError::Unavailable("too many writes are waiting".into()))?;
+        answer
+            .await
+            .map_err(|_| DatabaseError::Unavailable("the service is shutting down".into()))?
     }
 }
 
 /// Commits items, each answered: all at once if possible, else in halves down to the item that is at fault.
-async fn commit<B: Batch>(pools: &Pools, batch: &B, items: &[B::Item]) -> Vec<Result<B::Answer, DatabaseError>> {
+async fn commit<B: Batch>(
+    pools: &Pools,
+    batch: &B,
+    items: &[B::Item],
+) -> Vec<Result<B::Answer, DatabaseError>> {
     match commit_persistently(pools, batch, items).await {
         Ok(answers) => answers.into_iter().map(Ok).collect(),
         Err(DatabaseError::Constraint(_) | DatabaseError::Data(_)) if items.len() > 1 => {
@@ -113,7 +129,11 @@ async fn commit<B: Batch>(pools: &Pools, batch: &B, items: &[B::Item]) -> Vec<Re
     }
 }
 
-async fn commit_persistently<B: Batch>(pools: &Pools, batch: &B, items: &[B::Item]) -> Result<Vec<B::Answer>, DatabaseError> {
+async fn commit_persistently<B: Batch>(
+    pools: &Pools,
+    batch: &B,
+    items: &[B::Item],
+) -> Result<Vec<B::Answer>, DatabaseError> {
     let mut pause = PAUSE;
     let mut tries = 0;
     loop {
@@ -131,13 +151,19 @@ async fn commit_persistently<B: Batch>(pools: &Pools, batch: &B, items: &[B::Ite
     }
 }
 
-async fn commit_once<B: Batch>(pools: &Pools, batch: &B, items: &[B::Item]) -> Result<Vec<B::Answer>, DatabaseError> {
+async fn commit_once<B: Batch>(
+    pools: &Pools,
+    batch: &B,
+    items: &[B::Item],
+) -> Result<Vec<B::Answer>, DatabaseError> {
     let waves = waves::<B>(items);
     let mut answers: Vec<Option<B::Answer>> = items.iter().map(|_| None).collect();
     if let ([wave], true) = (waves.as_slice(), B::ONE_STATEMENT) {
         let mut connection = pools.system().acquire().await?;
         // A statement alone is a transaction: a connection lost during it may have committed.
-        write_wave(batch, &mut connection, items, wave, &mut answers).await.map_err(maybe_committed)?;
+        write_wave(batch, &mut connection, items, wave, &mut answers)
+            .await
+            .map_err(maybe_committed)?;
     } else {
         let mut tx = pools.system_tx().await?;
         for wave in &waves {
@@ -145,7 +171,10 @@ async fn commit_once<B: Batch>(pools: &Pools, batch: &B, items: &[B::Item]) -> R
         }
         tx.commit().await?;
     }
-    answers.into_iter().collect::<Option<Vec<_>>>().ok_or_else(|| DatabaseError::Bug("a batch answered fewer items than it got".into()))
+    answers
+        .into_iter()
+        .collect::<Option<Vec<_>>>()
+        .ok_or_else(|| DatabaseError::Bug("a batch answered fewer items than it got".into()))
 }
 
 fn maybe_committed(error: DatabaseError) -> DatabaseError {
@@ -155,11 +184,21 @@ fn maybe_committed(error: DatabaseError) -> DatabaseError {
     }
 }
 
-async fn write_wave<B: Batch>(batch: &B, connection: &mut PgConnection, items: &[B::Item], wave: &[usize], answers: &mut [Option<B::Answer>]) -> Result<(), DatabaseError> {
+async fn write_wave<B: Batch>(
+    batch: &B,
+    connection: &mut PgConnection,
+    items: &[B::Item],
+    wave: &[usize],
+    answers: &mut [Option<B::Answer>],
+) -> Result<(), DatabaseError> {
     let chosen: Vec<&B::Item> = wave.iter().filter_map(|index| items.get(*index)).collect();
     let written = batch.write(connection, &chosen).await?;
     if written.len() != chosen.len() {
-        return Err(DatabaseError::Bug(format!("a batch of {} answered {}", chosen.len(), written.len())));
+        return Err(DatabaseError::Bug(format!(
+            "a batch of {} answered {}",
+            chosen.len(),
+            written.len()
+        )));
     }
     for (index, answer) in wave.iter().zip(written) {
         if let Some(place) = answers.get_mut(*index) {

@@ -46,16 +46,38 @@ pub struct OutboxRow {
 impl OutboxRow {
     /// An event that happens now.
     #[must_use]
-    pub fn new(org: OrgId, noun: &str, verb: &str, subject_id: Uuid, version: i64, data: Value) -> Self {
-        Self { id: Uuid::now_v7(), org, noun: noun.into(), verb: verb.into(), subject_id, version, at: Timestamp::now(), data }
+    pub fn new(
+        org: OrgId,
+        noun: &str,
+        verb: &str,
+        subject_id: Uuid,
+        version: i64,
+        data: Value,
+    ) -> Self {
+        Self {
+            id: Uuid::now_v7(),
+            org,
+            noun: noun.into(),
+            verb: verb.into(),
+            subject_id,
+            version,
+            at: Timestamp::now(),
+            data,
+        }
     }
 
     /// Writes it into `<schema>.outbox` within the caller's transaction.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn insert_in_tx(&self, schema: &'static str, connection: &mut PgConnection) -> Result<(), DatabaseError> {
-        let sql = format!("INSERT INTO {schema}.outbox (id, org_id, noun, verb, subject_id, version, at, data) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)");
+    pub async fn insert_in_tx(
+        &self,
+        schema: &'static str,
+        connection: &mut PgConnection,
+    ) -> Result<(), DatabaseError> {
+        let sql = format!(
+            "INSERT INTO {schema}.outbox (id, org_id, noun, verb, subject_id, version, at, data) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+        );
         sqlx::query(AssertSqlSafe(sql))
             .bind(self.id)
             .bind(self.org.0)
@@ -104,26 +126,43 @@ impl Relay {
         }
     }
 
-    async fn relay_while_leading<P, F>(&self, pool: &PgPool, schema: &'static str, publish: &P) -> Result<(), DatabaseError>
+    async fn relay_while_leading<P, F>(
+        &self,
+        pool: &PgPool,
+        schema: &'static str,
+        publish: &P,
+    ) -> Result<(), DatabaseError>
     where
         P: Fn(OutboxRow) -> F,
         F: Future<Output = Result<(), String>>,
     {
         // The lock lives as long as the connection, so the connection is not given back to the pool with it.
         let mut connection = pool.acquire().await?.detach();
-        let leads: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtext('dashfleet.outbox'), hashtext($1))").bind(schema).fetch_one(&mut connection).await?;
+        let leads: bool = sqlx::query_scalar(
+            "SELECT pg_try_advisory_lock(hashtext('dashfleet.outbox'), hashtext($1))",
+        )
+        .bind(schema)
+        .fetch_one(&mut connection)
+        .await?;
         if !leads {
             tokio::time::sleep(PAUSE * 2).await;
             return Ok(());
         }
-        let select = format!("SELECT seq, id, org_id, noun, verb, subject_id, version, at, data FROM {schema}.outbox ORDER BY seq LIMIT {BATCH}");
+        let select = format!(
+            "SELECT seq, id, org_id, noun, verb, subject_id, version, at, data FROM {schema}.outbox ORDER BY seq LIMIT {BATCH}"
+        );
         let delete = format!("DELETE FROM {schema}.outbox WHERE seq = ANY($1)");
         loop {
-            let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(select.clone())).fetch_all(&mut connection).await?;
+            let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(select.clone()))
+                .fetch_all(&mut connection)
+                .await?;
             let full = rows.len() as i64 == BATCH;
             let (done, failure) = publish_all(rows, publish).await;
             if !done.is_empty() {
-                sqlx::query(AssertSqlSafe(delete.clone())).bind(&done).execute(&mut connection).await?;
+                sqlx::query(AssertSqlSafe(delete.clone()))
+                    .bind(&done)
+                    .execute(&mut connection)
+                    .await?;
             }
             if let Some(error) = failure {
                 return Err(DatabaseError::Unavailable(error));
@@ -169,10 +208,29 @@ where
     (done, failure)
 }
 
-type Row = (i64, Uuid, Uuid, String, String, Uuid, i64, chrono::DateTime<chrono::Utc>, Value);
+type Row = (
+    i64,
+    Uuid,
+    Uuid,
+    String,
+    String,
+    Uuid,
+    i64,
+    chrono::DateTime<chrono::Utc>,
+    Value,
+);
 
 impl From<Row> for OutboxRow {
     fn from((_, id, org, noun, verb, subject_id, version, at, data): Row) -> Self {
-        Self { id, org: org.into(), noun, verb, subject_id, version, at: at.into(), data }
+        Self {
+            id,
+            org: org.into(),
+            noun,
+            verb,
+            subject_id,
+            version,
+            at: at.into(),
+            data,
+        }
     }
 }

@@ -52,10 +52,13 @@ impl Tx {
     /// # Errors
     /// [`DatabaseError::Ambiguous`] when the connection was lost meanwhile; a deferred constraint's refusal.
     pub async fn commit(self) -> Result<(), DatabaseError> {
-        self.0.commit().await.map_err(|error| match DatabaseError::from(error) {
-            DatabaseError::Unavailable(reason) => DatabaseError::Ambiguous(reason),
-            other => other,
-        })
+        self.0
+            .commit()
+            .await
+            .map_err(|error| match DatabaseError::from(error) {
+                DatabaseError::Unavailable(reason) => DatabaseError::Ambiguous(reason),
+                other => other,
+            })
     }
 }
 
@@ -64,8 +67,16 @@ impl Pools {
     ///
     /// # Errors
     /// [`DatabaseError::Bug`] when a URL cannot be parsed; the text has no password.
-    pub fn connect(service: &str, url: &str, system_url: &str, connections: u32) -> Result<Self, DatabaseError> {
-        Ok(Self { tenant: pool(service, url, connections)?, system: pool(&format!("{service}-system"), system_url, connections)? })
+    pub fn connect(
+        service: &str,
+        url: &str,
+        system_url: &str,
+        connections: u32,
+    ) -> Result<Self, DatabaseError> {
+        Ok(Self {
+            tenant: pool(service, url, connections)?,
+            system: pool(&format!("{service}-system"), system_url, connections)?,
+        })
     }
 
     /// A transaction that sees and writes one organisation only.
@@ -74,7 +85,10 @@ impl Pools {
     /// [`DatabaseError::Unavailable`].
     pub async fn tenant_tx(&self, org: OrgId) -> Result<Tx, DatabaseError> {
         // One round trip. The value is a UUID's own text, so nothing can be injected.
-        let begin = format!("BEGIN; SELECT set_config('df.org', '{}', true)", org.0.hyphenated());
+        let begin = format!(
+            "BEGIN; SELECT set_config('df.org', '{}', true)",
+            org.0.hyphenated()
+        );
         Ok(Tx(self.tenant.begin_with(AssertSqlSafe(begin)).await?))
     }
 
@@ -109,7 +123,13 @@ fn pool(name: &str, url: &str, connections: u32) -> Result<PgPool, DatabaseError
         .map_err(|_| DatabaseError::Bug("the database URL cannot be parsed".into()))?
         .application_name(&format!("dashfleet-{name}"))
         .statement_cache_capacity(256)
-        .options([("statement_timeout", STATEMENT_TIMEOUT), ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_TIMEOUT)]);
+        .options([
+            ("statement_timeout", STATEMENT_TIMEOUT),
+            (
+                "idle_in_transaction_session_timeout",
+                IDLE_IN_TRANSACTION_TIMEOUT,
+            ),
+        ]);
     Ok(PgPoolOptions::new()
         .max_connections(connections)
         .min_connections(1)

@@ -21,7 +21,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../../../migrations");
 /// Every login role, the owner first.
 #[must_use]
 pub fn roles() -> Vec<String> {
-    let services = SERVICES.iter().flat_map(|service| [format!("df_{service}"), format!("df_{service}_system")]);
+    let services = SERVICES
+        .iter()
+        .flat_map(|service| [format!("df_{service}"), format!("df_{service}_system")]);
     std::iter::once(OWNER.to_owned()).chain(services).collect()
 }
 
@@ -30,12 +32,20 @@ pub fn roles() -> Vec<String> {
 ///
 /// # Errors
 /// [`DatabaseError`]; a password that is not hexadecimal is refused.
-pub async fn ensure_roles(admin_url: &str, passwords: &BTreeMap<String, String>, database: &str) -> Result<(), DatabaseError> {
+pub async fn ensure_roles(
+    admin_url: &str,
+    passwords: &BTreeMap<String, String>,
+    database: &str,
+) -> Result<(), DatabaseError> {
     let mut admin = PgConnection::connect(admin_url).await?;
     for role in roles() {
-        let password = passwords.get(&role).ok_or_else(|| DatabaseError::Bug(format!("no password for role {role}")))?;
+        let password = passwords
+            .get(&role)
+            .ok_or_else(|| DatabaseError::Bug(format!("no password for role {role}")))?;
         if password.is_empty() || !password.chars().all(|c| c.is_ascii_alphanumeric()) {
-            return Err(DatabaseError::Data(format!("the password of {role} is not made of letters and digits")));
+            return Err(DatabaseError::Data(format!(
+                "the password of {role} is not made of letters and digits"
+            )));
         }
         // Two bootstrap jobs may run at once: the second finds the role there.
         let create = format!(
@@ -43,12 +53,25 @@ pub async fn ensure_roles(admin_url: &str, passwords: &BTreeMap<String, String>,
                CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE INHERIT NOREPLICATION NOBYPASSRLS;
              EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
         );
-        sqlx::query(AssertSqlSafe(create)).execute(&mut admin).await?;
-        sqlx::query(AssertSqlSafe(format!("ALTER ROLE {role} PASSWORD '{password}'"))).execute(&mut admin).await?;
+        sqlx::query(AssertSqlSafe(create))
+            .execute(&mut admin)
+            .await?;
+        sqlx::query(AssertSqlSafe(format!(
+            "ALTER ROLE {role} PASSWORD '{password}'"
+        )))
+        .execute(&mut admin)
+        .await?;
     }
-    let exists: Option<i32> = sqlx::query_scalar("SELECT 1 FROM pg_database WHERE datname = $1").bind(database).fetch_optional(&mut admin).await?;
+    let exists: Option<i32> = sqlx::query_scalar("SELECT 1 FROM pg_database WHERE datname = $1")
+        .bind(database)
+        .fetch_optional(&mut admin)
+        .await?;
     if exists.is_none() {
-        let made = sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {database} OWNER {OWNER} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'"))).execute(&mut admin).await;
+        let made = sqlx::query(AssertSqlSafe(format!(
+            "CREATE DATABASE {database} OWNER {OWNER} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'"
+        )))
+        .execute(&mut admin)
+        .await;
         match made.map_err(DatabaseError::from) {
             Ok(_) | Err(DatabaseError::Constraint(_)) => {}
             // 42P04: another bootstrap job made it in the meantime.
@@ -56,9 +79,17 @@ pub async fn ensure_roles(admin_url: &str, passwords: &BTreeMap<String, String>,
             Err(error) => return Err(error),
         }
     }
-    sqlx::query(AssertSqlSafe(format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC"))).execute(&mut admin).await?;
+    sqlx::query(AssertSqlSafe(format!(
+        "REVOKE ALL ON DATABASE {database} FROM PUBLIC"
+    )))
+    .execute(&mut admin)
+    .await?;
     let all = roles().join(", ");
-    sqlx::query(AssertSqlSafe(format!("GRANT CONNECT ON DATABASE {database} TO {all}"))).execute(&mut admin).await?;
+    sqlx::query(AssertSqlSafe(format!(
+        "GRANT CONNECT ON DATABASE {database} TO {all}"
+    )))
+    .execute(&mut admin)
+    .await?;
     admin.close().await?;
     Ok(())
 }
@@ -68,9 +99,17 @@ pub async fn ensure_roles(admin_url: &str, passwords: &BTreeMap<String, String>,
 /// # Errors
 /// [`DatabaseError::Bug`] naming the migration that failed.
 pub async fn migrate(owner_url: &str) -> Result<(), DatabaseError> {
-    let options = PgConnectOptions::from_str(owner_url).map_err(|_| DatabaseError::Bug("the owner's URL cannot be parsed".into()))?.disable_statement_logging();
-    let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await?;
-    let done = MIGRATIONS.run(&pool).await.map_err(|error| DatabaseError::Bug(format!("migrations: {error}")));
+    let options = PgConnectOptions::from_str(owner_url)
+        .map_err(|_| DatabaseError::Bug("the owner's URL cannot be parsed".into()))?
+        .disable_statement_logging();
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .connect_with(options)
+        .await?;
+    let done = MIGRATIONS
+        .run(&pool)
+        .await
+        .map_err(|error| DatabaseError::Bug(format!("migrations: {error}")));
     pool.close().await;
     done
 }
@@ -79,22 +118,51 @@ pub async fn migrate(owner_url: &str) -> Result<(), DatabaseError> {
 ///
 /// # Errors
 /// [`DatabaseError::Bug`] when `url` cannot be parsed; the text has no password.
-pub fn url_of(url: &str, role: &str, password: &str, database: &str) -> Result<String, DatabaseError> {
-    let options = PgConnectOptions::from_str(url).map_err(|_| DatabaseError::Bug("the database URL cannot be parsed".into()))?;
-    let query = url.split_once('?').map(|(_, query)| format!("?{query}")).unwrap_or_default();
-    Ok(format!("postgres://{role}:{password}@{}:{}/{database}{query}", options.get_host(), options.get_port()))
+pub fn url_of(
+    url: &str,
+    role: &str,
+    password: &str,
+    database: &str,
+) -> Result<String, DatabaseError> {
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|_| DatabaseError::Bug("the database URL cannot be parsed".into()))?;
+    let query = url
+        .split_once('?')
+        .map(|(_, query)| format!("?{query}"))
+        .unwrap_or_default();
+    Ok(format!(
+        "postgres://{role}:{password}@{}:{}/{database}{query}",
+        options.get_host(),
+        options.get_port()
+    ))
 }
 
 /// Copies a database that nobody is using: how tests get theirs.
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn clone_database(admin_url: &str, template: &str, name: &str) -> Result<(), DatabaseError> {
+pub async fn clone_database(
+    admin_url: &str,
+    template: &str,
+    name: &str,
+) -> Result<(), DatabaseError> {
     let mut admin = PgConnection::connect(admin_url).await?;
-    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE {template} OWNER {OWNER} STRATEGY file_copy"))).execute(&mut admin).await?;
-    sqlx::query(AssertSqlSafe(format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC"))).execute(&mut admin).await?;
+    sqlx::query(AssertSqlSafe(format!(
+        "CREATE DATABASE {name} TEMPLATE {template} OWNER {OWNER} STRATEGY file_copy"
+    )))
+    .execute(&mut admin)
+    .await?;
+    sqlx::query(AssertSqlSafe(format!(
+        "REVOKE ALL ON DATABASE {name} FROM PUBLIC"
+    )))
+    .execute(&mut admin)
+    .await?;
     let all = roles().join(", ");
-    sqlx::query(AssertSqlSafe(format!("GRANT CONNECT ON DATABASE {name} TO {all}"))).execute(&mut admin).await?;
+    sqlx::query(AssertSqlSafe(format!(
+        "GRANT CONNECT ON DATABASE {name} TO {all}"
+    )))
+    .execute(&mut admin)
+    .await?;
     admin.close().await?;
     Ok(())
 }

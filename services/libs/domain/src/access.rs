@@ -40,7 +40,13 @@ impl Role {
     /// The scopes that the role has, from the one table.
     #[must_use]
     pub fn scopes(self) -> Scopes {
-        Scopes(SCOPES.iter().filter(|(_, weakest)| *weakest <= self).map(|(scope, _)| (*scope).to_owned()).collect())
+        Scopes(
+            SCOPES
+                .iter()
+                .filter(|(_, weakest)| *weakest <= self)
+                .map(|(scope, _)| (*scope).to_owned())
+                .collect(),
+        )
     }
 }
 
@@ -56,7 +62,9 @@ impl FromStr for Role {
         Self::ALL
             .into_iter()
             .find(|role| role.as_str() == text)
-            .ok_or_else(|| format!("unknown role `{text}`; known are VIEWER, OPERATOR, ADMIN, OWNER"))
+            .ok_or_else(|| {
+                format!("unknown role `{text}`; known are VIEWER, OPERATOR, ADMIN, OWNER")
+            })
     }
 }
 

@@ -100,10 +100,16 @@ impl fmt::Display for ActionStatus {
 impl FromStr for ActionStatus {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|status| status.as_str() == text).ok_or_else(|| {
-            let known: Vec<_> = Self::ALL.iter().map(|status| status.as_str()).collect();
-            format!("unknown action status `{text}`; known are {}", known.join(", "))
-        })
+        Self::ALL
+            .into_iter()
+            .find(|status| status.as_str() == text)
+            .ok_or_else(|| {
+                let known: Vec<_> = Self::ALL.iter().map(|status| status.as_str()).collect();
+                format!(
+                    "unknown action status `{text}`; known are {}",
+                    known.join(", ")
+                )
+            })
     }
 }
 
@@ -194,11 +200,14 @@ impl fmt::Display for ActionKind {
 impl FromStr for ActionKind {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| {
-            let shown: String = text.chars().take(64).collect();
-            let known: Vec<_> = Self::ALL.iter().map(|kind| kind.as_str()).collect();
-            format!("unknown kind `{shown}`; known are {}", known.join(", "))
-        })
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| {
+                let shown: String = text.chars().take(64).collect();
+                let known: Vec<_> = Self::ALL.iter().map(|kind| kind.as_str()).collect();
+                format!("unknown kind `{shown}`; known are {}", known.join(", "))
+            })
     }
 }
 
@@ -261,7 +270,11 @@ impl Payload {
     /// [`PayloadError`] naming the field: unknown, missing, of a wrong type, or out of bounds.
     pub fn parse(kind: ActionKind, payload: &serde_json::Value) -> Result<Self, PayloadError> {
         let refuse = |field: &str, message: String| PayloadError {
-            path: if field.is_empty() { "payload".into() } else { format!("payload.{field}") },
+            path: if field.is_empty() {
+                "payload".into()
+            } else {
+                format!("payload.{field}")
+            },
             message,
         };
         let Some(object) = payload.as_object() else {
@@ -283,9 +296,10 @@ impl Payload {
                     None | Some(serde_json::Value::Null) => Ok(None),
                     Some(serde_json::Value::String(text)) => match text.chars().count() {
                         0 => Err(refuse(field, "must not be empty".into())),
-                        n if n > longest => {
-                            Err(refuse(field, format!("has {n} characters; at most {longest}")))
-                        }
+                        n if n > longest => Err(refuse(
+                            field,
+                            format!("has {n} characters; at most {longest}"),
+                        )),
                         _ => Ok(Some(text.clone())),
                     },
                     Some(_) => Err(refuse(field, "must be a string".into())),
@@ -306,7 +320,9 @@ impl Payload {
                             .ok_or_else(|| {
                                 refuse(
                                     "delaySeconds",
-                                    format!("must be an integer from 0 to {REBOOT_DELAY_MAX_SECONDS}"),
+                                    format!(
+                                        "must be an integer from 0 to {REBOOT_DELAY_MAX_SECONDS}"
+                                    ),
                                 )
                             })?,
                     ),
@@ -355,9 +371,18 @@ mod tests {
         let path = |kind, payload| Payload::parse(kind, &payload).map_err(|error| error.path);
         assert_eq!(path(ActionKind::Ping, json!({})), Ok(Payload::Ping));
         assert_eq!(path(ActionKind::Ping, json!([])), Err("payload".into()));
-        assert_eq!(path(ActionKind::Ping, json!({"a": 1})), Err("payload.a".into()));
-        assert_eq!(path(ActionKind::Message, json!({})), Err("payload.message".into()));
-        assert_eq!(path(ActionKind::Message, json!({"message": 7})), Err("payload.message".into()));
+        assert_eq!(
+            path(ActionKind::Ping, json!({"a": 1})),
+            Err("payload.a".into())
+        );
+        assert_eq!(
+            path(ActionKind::Message, json!({})),
+            Err("payload.message".into())
+        );
+        assert_eq!(
+            path(ActionKind::Message, json!({"message": 7})),
+            Err("payload.message".into())
+        );
         assert_eq!(
             path(ActionKind::Reboot, json!({"delaySeconds": -1})),
             Err("payload.delaySeconds".into())

@@ -59,7 +59,11 @@ const DISK_WEIGHT: f64 = 0.30;
 /// 1 up to the knee, then linearly down to 0 at 100 %.
 fn component(percent: f64, knee: f64) -> f64 {
     let percent = percent.clamp(0.0, 100.0);
-    if percent <= knee { 1.0 } else { (100.0 - percent) / (100.0 - knee) }
+    if percent <= knee {
+        1.0
+    } else {
+        (100.0 - percent) / (100.0 - knee)
+    }
 }
 
 /// The health of a machine that uses these percents (0 to 100; what lies outside is taken as the nearer end).
@@ -70,7 +74,8 @@ pub fn health(cpu_percent: f64, ram_percent: f64, disk_percent: f64) -> Health {
         ram: component(ram_percent, RAM_KNEE),
         disk: component(disk_percent, DISK_KNEE),
     };
-    let sum = CPU_WEIGHT * components.cpu + RAM_WEIGHT * components.ram + DISK_WEIGHT * components.disk;
+    let sum =
+        CPU_WEIGHT * components.cpu + RAM_WEIGHT * components.ram + DISK_WEIGHT * components.disk;
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let score = (100.0 * sum).round().clamp(0.0, 100.0) as u8;
     let status = match score {
@@ -78,7 +83,11 @@ pub fn health(cpu_percent: f64, ram_percent: f64, disk_percent: f64) -> Health {
         60..=79 => HealthStatus::Warn,
         _ => HealthStatus::Critical,
     };
-    Health { score, status, components }
+    Health {
+        score,
+        status,
+        components,
+    }
 }
 
 #[cfg(test)]
@@ -98,7 +107,11 @@ mod tests {
             (f64::MAX, -3.0, 0.0, 65, HealthStatus::Warn),
         ] {
             let got = health(cpu, ram, disk);
-            assert_eq!((got.score, got.status), (score, status), "{cpu} {ram} {disk}");
+            assert_eq!(
+                (got.score, got.status),
+                (score, status),
+                "{cpu} {ram} {disk}"
+            );
         }
     }
 

@@ -112,7 +112,12 @@ mod tests {
 
     #[test]
     fn other_forms_are_refused() {
-        for text in ["", "x", "{018f2f3e-0000-7000-8000-000000000000}", "urn:uuid:018f2f3e-0000-7000-8000-000000000000"] {
+        for text in [
+            "",
+            "x",
+            "{018f2f3e-0000-7000-8000-000000000000}",
+            "urn:uuid:018f2f3e-0000-7000-8000-000000000000",
+        ] {
             assert!(text.parse::<OrgId>().is_err(), "{text}");
         }
     }

@@ -25,10 +25,16 @@ pub struct LabelError {
 fn word(text: &str, may_be_empty: bool) -> Result<(), String> {
     let length = text.chars().count();
     if length == 0 {
-        return if may_be_empty { Ok(()) } else { Err("must not be empty".into()) };
+        return if may_be_empty {
+            Ok(())
+        } else {
+            Err("must not be empty".into())
+        };
     }
     if length > LABEL_MAX_CHARS {
-        return Err(format!("has {length} characters; at most {LABEL_MAX_CHARS}"));
+        return Err(format!(
+            "has {length} characters; at most {LABEL_MAX_CHARS}"
+        ));
     }
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
     let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
@@ -52,8 +58,14 @@ pub fn check(labels: &Labels) -> Result<(), LabelError> {
     for (key, value) in labels {
         let shown: String = key.chars().take(LABEL_MAX_CHARS).collect();
         let path = format!("labels.{shown}");
-        word(key, false).map_err(|message| LabelError { path: path.clone(), message: format!("the key {message}") })?;
-        word(value, true).map_err(|message| LabelError { path, message: format!("the value {message}") })?;
+        word(key, false).map_err(|message| LabelError {
+            path: path.clone(),
+            message: format!("the key {message}"),
+        })?;
+        word(value, true).map_err(|message| LabelError {
+            path,
+            message: format!("the value {message}"),
+        })?;
     }
     Ok(())
 }
@@ -97,16 +109,26 @@ impl Selector {
 impl FromStr for Selector {
     type Err = LabelError;
     fn from_str(text: &str) -> Result<Self, LabelError> {
-        let refuse = |message: String| LabelError { path: "selector".into(), message };
+        let refuse = |message: String| LabelError {
+            path: "selector".into(),
+            message,
+        };
         let mut terms = Vec::new();
-        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        for part in text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+        {
             if terms.len() == SELECTOR_MAX_TERMS {
                 return Err(refuse(format!("has more than {SELECTOR_MAX_TERMS} terms")));
             }
             let term = if let Some((key, value)) = part.split_once("!=") {
                 Term::Differs(key.trim().into(), value.trim().into())
             } else if let Some((key, value)) = part.split_once('=') {
-                Term::Equals(key.trim().into(), value.trim().trim_start_matches('=').into())
+                Term::Equals(
+                    key.trim().into(),
+                    value.trim().trim_start_matches('=').into(),
+                )
             } else if let Some(key) = part.strip_prefix('!') {
                 Term::Lacks(key.trim().into())
             } else {
@@ -118,7 +140,8 @@ impl FromStr for Selector {
             };
             let shown: String = part.chars().take(80).collect();
             word(key, false).map_err(|message| refuse(format!("`{shown}`: the key {message}")))?;
-            word(value, true).map_err(|message| refuse(format!("`{shown}`: the value {message}")))?;
+            word(value, true)
+                .map_err(|message| refuse(format!("`{shown}`: the value {message}")))?;
             terms.push(term);
         }
         Ok(Self { terms })
@@ -147,7 +170,10 @@ mod tests {
     use super::*;
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     #[test]
@@ -164,7 +190,11 @@ mod tests {
             ("!rack , env = prod", true),
             ("env=test", false),
         ] {
-            assert_eq!(selector.parse::<Selector>()?.matches(&machine), chosen, "{selector}");
+            assert_eq!(
+                selector.parse::<Selector>()?.matches(&machine),
+                chosen,
+                "{selector}"
+            );
         }
         Ok(())
     }
@@ -172,7 +202,10 @@ mod tests {
     #[test]
     fn wrong_labels_are_named() {
         assert!(check(&labels(&[("env", "prod")])).is_ok());
-        assert_eq!(check(&labels(&[("e nv", "prod")])).map_err(|error| error.path), Err("labels.e nv".into()));
+        assert_eq!(
+            check(&labels(&[("e nv", "prod")])).map_err(|error| error.path),
+            Err("labels.e nv".into())
+        );
         assert!("=x".parse::<Selector>().is_err());
         assert!("a=b c".parse::<Selector>().is_err());
     }

@@ -21,7 +21,12 @@ pub enum MachineStatus {
 
 impl MachineStatus {
     /// All statuses.
-    pub const ALL: [Self; 4] = [Self::Online, Self::Offline, Self::Quarantined, Self::Revoked];
+    pub const ALL: [Self; 4] = [
+        Self::Online,
+        Self::Offline,
+        Self::Quarantined,
+        Self::Revoked,
+    ];
 
     /// The name as it is stored and sent: `ONLINE`.
     #[must_use]

@@ -38,11 +38,15 @@ impl Timestamp {
     /// This time moved by `duration`, saturating at the ends of the calendar.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
-        Self(self.0.checked_add_signed(duration).unwrap_or(if duration < Duration::zero() {
-            DateTime::<Utc>::MIN_UTC
-        } else {
-            DateTime::<Utc>::MAX_UTC
-        }))
+        Self(
+            self.0
+                .checked_add_signed(duration)
+                .unwrap_or(if duration < Duration::zero() {
+                    DateTime::<Utc>::MIN_UTC
+                } else {
+                    DateTime::<Utc>::MAX_UTC
+                }),
+        )
     }
 
     /// How long after `earlier` this is; negative when it is before.
@@ -99,7 +103,10 @@ mod tests {
     #[test]
     fn travels_as_rfc3339_with_milliseconds() -> Result<(), serde_json::Error> {
         let time: Timestamp = serde_json::from_str("\"2026-01-09T23:52:38.5489+01:00\"")?;
-        assert_eq!(serde_json::to_string(&time)?, "\"2026-01-09T22:52:38.548Z\"");
+        assert_eq!(
+            serde_json::to_string(&time)?,
+            "\"2026-01-09T22:52:38.548Z\""
+        );
         Ok(())
     }
 

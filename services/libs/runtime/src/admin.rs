@@ -27,10 +27,16 @@ fn healthz() -> &'static str {
 
 #[handler]
 fn readyz(Data(admin): Data<&Admin>) -> Response {
-    let reason = if admin.shutdown.has_begun() { Some("shutting down".to_owned()) } else { (admin.readiness)() };
+    let reason = if admin.shutdown.has_begun() {
+        Some("shutting down".to_owned())
+    } else {
+        (admin.readiness)()
+    };
     match reason {
         None => Response::builder().body("ready\n"),
-        Some(reason) => Response::builder().status(StatusCode::SERVICE_UNAVAILABLE).body(format!("{reason}\n")),
+        Some(reason) => Response::builder()
+            .status(StatusCode::SERVICE_UNAVAILABLE)
+            .body(format!("{reason}\n")),
     }
 }
 
@@ -39,8 +45,12 @@ fn metrics(Data(admin): Data<&Admin>) -> Response {
     let encoder = TextEncoder::new();
     let mut text = Vec::new();
     match encoder.encode(&admin.registry.gather(), &mut text) {
-        Ok(()) => Response::builder().content_type(encoder.format_type()).body(text),
-        Err(error) => Response::builder().status(StatusCode::INTERNAL_SERVER_ERROR).body(error.to_string()),
+        Ok(()) => Response::builder()
+            .content_type(encoder.format_type())
+            .body(text),
+        Err(error) => Response::builder()
+            .status(StatusCode::INTERNAL_SERVER_ERROR)
+            .body(error.to_string()),
     }
 }
 
@@ -48,15 +58,33 @@ fn metrics(Data(admin): Data<&Admin>) -> Response {
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub async fn serve(address: &str, registry: Registry, readiness: Readiness, shutdown: &Shutdown) -> std::io::Result<()> {
+pub async fn serve(
+    address: &str,
+    registry: Registry,
+    readiness: Readiness,
+    shutdown: &Shutdown,
+) -> std::io::Result<()> {
     use poem::listener::Listener;
-    let acceptor = TcpListener::bind(address.to_owned()).into_acceptor().await?;
-    let admin = Admin { readiness, registry, shutdown: shutdown.clone() };
-    let app = Route::new().at("/healthz", get(healthz)).at("/readyz", get(readyz)).at("/metrics", get(metrics)).data(admin);
+    let acceptor = TcpListener::bind(address.to_owned())
+        .into_acceptor()
+        .await?;
+    let admin = Admin {
+        readiness,
+        registry,
+        shutdown: shutdown.clone(),
+    };
+    let app = Route::new()
+        .at("/healthz", get(healthz))
+        .at("/readyz", get(readyz))
+        .at("/metrics", get(metrics))
+        .data(admin);
     let stop = shutdown.clone();
     shutdown.spawn(async move {
         let end = async move { stop.begun().await };
-        if let Err(error) = Server::new_with_acceptor(acceptor).run_with_graceful_shutdown(app, end, None).await {
+        if let Err(error) = Server::new_with_acceptor(acceptor)
+            .run_with_graceful_shutdown(app, end, None)
+            .await
+        {
             tracing::error!(%error, "the admin endpoint ended");
         }
     });

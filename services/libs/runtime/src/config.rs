@@ -34,18 +34,30 @@ impl Reader {
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        Self { environment, effective: Vec::new() }
+        Self {
+            environment,
+            effective: Vec::new(),
+        }
     }
 
     /// A reader of these variables: for tests and for several services in one process.
     #[must_use]
     pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, String)>) -> Self {
-        let environment = pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        Self { environment, effective: Vec::new() }
+        let environment = pairs
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
+        Self {
+            environment,
+            effective: Vec::new(),
+        }
     }
 
     fn raw(&self, name: &str) -> Option<&str> {
-        self.environment.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+        self.environment
+            .get(name)
+            .map(|value| value.trim())
+            .filter(|value| !value.is_empty())
     }
 
     fn note(&mut self, name: &str, value: &str) {
@@ -57,7 +69,13 @@ impl Reader {
     /// # Errors
     /// [`ConfigError`] when it is missing.
     pub fn required(&mut self, name: &str) -> Result<String, ConfigError> {
-        let value = self.raw(name).ok_or_else(|| ConfigError { variable: name.into(), reason: "is required".into() })?.to_owned();
+        let value = self
+            .raw(name)
+            .ok_or_else(|| ConfigError {
+                variable: name.into(),
+                reason: "is required".into(),
+            })?
+            .to_owned();
         self.note(name, &value);
         Ok(value)
     }
@@ -67,7 +85,13 @@ impl Reader {
     /// # Errors
     /// [`ConfigError`] when it is missing.
     pub fn secret(&mut self, name: &str) -> Result<String, ConfigError> {
-        let value = self.raw(name).ok_or_else(|| ConfigError { variable: name.into(), reason: "is required".into() })?.to_owned();
+        let value = self
+            .raw(name)
+            .ok_or_else(|| ConfigError {
+                variable: name.into(),
+                reason: "is required".into(),
+            })?
+            .to_owned();
         self.note(name, "(secret)");
         Ok(value)
     }
@@ -97,7 +121,10 @@ impl Reader {
     {
         let value = match self.raw(name) {
             None => default,
-            Some(text) => text.parse().map_err(|error: T::Err| ConfigError { variable: name.into(), reason: format!("`{text}`: {error}") })?,
+            Some(text) => text.parse().map_err(|error: T::Err| ConfigError {
+                variable: name.into(),
+                reason: format!("`{text}`: {error}"),
+            })?,
         };
         self.note(name, &value.to_string());
         Ok(value)
@@ -110,7 +137,10 @@ impl Reader {
     pub fn millis(&mut self, name: &str, default: Duration) -> Result<Duration, ConfigError> {
         let millis: u64 = self.or(name, u64::try_from(default.as_millis()).unwrap_or(u64::MAX))?;
         if !(1..=86_400_000).contains(&millis) {
-            return Err(ConfigError { variable: name.into(), reason: format!("`{millis}` is not from 1 to 86400000 ms") });
+            return Err(ConfigError {
+                variable: name.into(),
+                reason: format!("`{millis}` is not from 1 to 86400000 ms"),
+            });
         }
         Ok(Duration::from_millis(millis))
     }
@@ -121,9 +151,16 @@ impl Reader {
     /// [`ConfigError`] when it is missing or empty.
     pub fn list(&mut self, name: &str) -> Result<Vec<String>, ConfigError> {
         let text = self.required(name)?;
-        let items: Vec<_> = text.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect();
+        let items: Vec<_> = text
+            .split(',')
+            .map(|item| item.trim().to_owned())
+            .filter(|item| !item.is_empty())
+            .collect();
         if items.is_empty() {
-            return Err(ConfigError { variable: name.into(), reason: "is an empty list".into() });
+            return Err(ConfigError {
+                variable: name.into(),
+                reason: "is an empty list".into(),
+            });
         }
         Ok(items)
     }
@@ -136,10 +173,12 @@ impl Reader {
     /// Everything that was read, a line each, without secrets.
     #[must_use]
     pub fn print(&self) -> String {
-        self.effective.iter().fold(String::new(), |mut text, (name, value)| {
-            let _ = writeln!(text, "{name}={value}");
-            text
-        })
+        self.effective
+            .iter()
+            .fold(String::new(), |mut text, (name, value)| {
+                let _ = writeln!(text, "{name}={value}");
+                text
+            })
     }
 }
 
@@ -204,7 +243,9 @@ impl DatabaseConfig {
 
 impl std::fmt::Debug for DatabaseConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DatabaseConfig").field("connections", &self.connections).finish_non_exhaustive()
+        f.debug_struct("DatabaseConfig")
+            .field("connections", &self.connections)
+            .finish_non_exhaustive()
     }
 }
 
@@ -230,9 +271,18 @@ impl TelemetryConfig {
         let json = match format.as_str() {
             "json" => true,
             "text" => false,
-            other => return Err(ConfigError { variable: "DASHFLEET_LOG_FORMAT".into(), reason: format!("`{other}` is neither json nor text") }),
+            other => {
+                return Err(ConfigError {
+                    variable: "DASHFLEET_LOG_FORMAT".into(),
+                    reason: format!("`{other}` is neither json nor text"),
+                });
+            }
         };
-        Ok(Self { filter, json, otlp_endpoint: reader.optional("OTEL_EXPORTER_OTLP_ENDPOINT") })
+        Ok(Self {
+            filter,
+            json,
+            otlp_endpoint: reader.optional("OTEL_EXPORTER_OTLP_ENDPOINT"),
+        })
     }
 }
 
@@ -242,15 +292,26 @@ mod tests {
 
     #[test]
     fn errors_name_the_variable() {
-        let mut reader = Reader::from_pairs([("DASHFLEET_SHUTDOWN_MS", "soon".to_owned()), ("DASHFLEET_EMPTY", " ".to_owned())]);
-        let error = reader.millis("DASHFLEET_SHUTDOWN_MS", Duration::from_secs(1)).map_err(|error| error.variable);
+        let mut reader = Reader::from_pairs([
+            ("DASHFLEET_SHUTDOWN_MS", "soon".to_owned()),
+            ("DASHFLEET_EMPTY", " ".to_owned()),
+        ]);
+        let error = reader
+            .millis("DASHFLEET_SHUTDOWN_MS", Duration::from_secs(1))
+            .map_err(|error| error.variable);
         assert_eq!(error, Err("DASHFLEET_SHUTDOWN_MS".into()));
-        assert_eq!(reader.required("DASHFLEET_EMPTY").map_err(|error| error.reason), Err("is required".into()));
+        assert_eq!(
+            reader
+                .required("DASHFLEET_EMPTY")
+                .map_err(|error| error.reason),
+            Err("is required".into())
+        );
     }
 
     #[test]
     fn secrets_are_not_printed() -> Result<(), ConfigError> {
-        let mut reader = Reader::from_pairs([("DASHFLEET_DATABASE_URL", "postgres://a:b@c/d".to_owned())]);
+        let mut reader =
+            Reader::from_pairs([("DASHFLEET_DATABASE_URL", "postgres://a:b@c/d".to_owned())]);
         reader.secret("DASHFLEET_DATABASE_URL")?;
         assert_eq!(reader.print(), "DASHFLEET_DATABASE_URL=(secret)\n");
         Ok(())

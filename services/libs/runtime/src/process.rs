@@ -7,7 +7,11 @@ use crate::config::{ConfigError, EXIT_CONFIG, Reader};
 /// Runs a service: reads its configuration, answers `--print-config` and `--help`, runs it to its end.
 ///
 /// `read` makes the configuration; `run` is the service, and its error text is shown with exit code 1.
-pub fn main<C, F, E>(name: &str, read: impl FnOnce(&mut Reader) -> Result<C, ConfigError>, run: impl FnOnce(C) -> F) -> ExitCode
+pub fn main<C, F, E>(
+    name: &str,
+    read: impl FnOnce(&mut Reader) -> Result<C, ConfigError>,
+    run: impl FnOnce(C) -> F,
+) -> ExitCode
 where
     F: Future<Output = Result<(), E>>,
     E: std::fmt::Display,
@@ -22,7 +26,9 @@ where
             return finish(name, config.map(|_| ()));
         }
         Some(other) => {
-            eprintln!("usage: {name} [--print-config]\n\n`{other}` is not known. Configuration comes from DASHFLEET_… variables.");
+            eprintln!(
+                "usage: {name} [--print-config]\n\n`{other}` is not known. Configuration comes from DASHFLEET_… variables."
+            );
             return exit(EXIT_CONFIG);
         }
     }
@@ -30,7 +36,11 @@ where
 }
 
 /// Runs a one-shot command of a binary to its end: as [`main`], but it has no flags.
-pub fn command<C, F, E>(name: &str, read: impl FnOnce(&mut Reader) -> Result<C, ConfigError>, run: impl FnOnce(C) -> F) -> ExitCode
+pub fn command<C, F, E>(
+    name: &str,
+    read: impl FnOnce(&mut Reader) -> Result<C, ConfigError>,
+    run: impl FnOnce(C) -> F,
+) -> ExitCode
 where
     F: Future<Output = Result<(), E>>,
     E: std::fmt::Display,
@@ -38,7 +48,11 @@ where
     run_configured(name, read(&mut Reader::from_environment()), run)
 }
 
-fn run_configured<C, F, E>(name: &str, config: Result<C, ConfigError>, run: impl FnOnce(C) -> F) -> ExitCode
+fn run_configured<C, F, E>(
+    name: &str,
+    config: Result<C, ConfigError>,
+    run: impl FnOnce(C) -> F,
+) -> ExitCode
 where
     F: Future<Output = Result<(), E>>,
     E: std::fmt::Display,
@@ -47,7 +61,10 @@ where
         Ok(config) => config,
         Err(error) => return finish(name, Err(error)),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return fail(name, &error),
     };

@@ -58,7 +58,10 @@ impl Shutdown {
         self.tasks.close();
         let ended = tokio::time::timeout(limit, self.tasks.wait()).await.is_ok();
         if !ended {
-            tracing::warn!(limit_ms = limit.as_millis(), "what was under way did not end in time");
+            tracing::warn!(
+                limit_ms = limit.as_millis(),
+                "what was under way did not end in time"
+            );
         }
         ended
     }
@@ -67,7 +70,10 @@ impl Shutdown {
 #[cfg(unix)]
 async fn signal() -> &'static str {
     use tokio::signal::unix::{SignalKind, signal};
-    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+    match (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) {
         (Ok(mut terminate), Ok(mut interrupt)) => tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",

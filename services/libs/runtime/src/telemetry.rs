@@ -21,28 +21,53 @@ static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
 /// # Errors
 /// [`ConfigError`] naming the variable: a filter or an endpoint that cannot be used.
 pub fn begin(service: &'static str, config: &TelemetryConfig) -> Result<(), ConfigError> {
-    let wrong = |variable: &str, reason: String| ConfigError { variable: variable.into(), reason };
-    let filter = EnvFilter::try_new(&config.filter).map_err(|error| wrong("DASHFLEET_LOG", error.to_string()))?;
-    let resource = Resource::builder().with_service_name(format!("dashfleet-{service}")).build();
+    let wrong = |variable: &str, reason: String| ConfigError {
+        variable: variable.into(),
+        reason,
+    };
+    let filter = EnvFilter::try_new(&config.filter)
+        .map_err(|error| wrong("DASHFLEET_LOG", error.to_string()))?;
+    let resource = Resource::builder()
+        .with_service_name(format!("dashfleet-{service}"))
+        .build();
     // Spans always have ids, also without an exporter: they are the `traceId` of problems and logs.
     let mut provider = SdkTracerProvider::builder().with_resource(resource);
     if let Some(endpoint) = &config.otlp_endpoint {
+        // The exporter's HTTP client panics without one, also for an endpoint without TLS.
+        if rustls::crypto::ring::default_provider()
+            .install_default()
+            .is_err()
+        {
+            tracing::trace!("the TLS provider was there already");
+        }
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
             .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
             .build()
             .map_err(|error| wrong("OTEL_EXPORTER_OTLP_ENDPOINT", error.to_string()))?;
-        provider = provider.with_span_processor(BatchSpanProcessor::builder(exporter, Tokio).build());
+        provider =
+            provider.with_span_processor(BatchSpanProcessor::builder(exporter, Tokio).build());
     }
     let provider = PROVIDER.get_or_init(|| provider.build());
     let spans = tracing_opentelemetry::layer().with_tracer(provider.tracer("dashfleet"));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = if config.json {
-        lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
+        lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .boxed()
     } else {
         lines.compact().boxed()
     };
-    if tracing_subscriber::registry().with(filter).with(spans).with(lines).try_init().is_err() {
+    if tracing_subscriber::registry()
+        .with(filter)
+        .with(spans)
+        .with(lines)
+        .try_init()
+        .is_err()
+    {
         tracing::debug!(service, "telemetry had begun before");
     }
     Ok(())
@@ -51,7 +76,8 @@ pub fn begin(service: &'static str, config: &TelemetryConfig) -> Result<(), Conf
 /// Sends what traces are still held.
 pub async fn end() {
     // The exporter works on the asynchronous runtime: waiting for it must not hold a worker thread.
-    let flushed = tokio::task::spawn_blocking(|| PROVIDER.get().map(SdkTracerProvider::force_flush)).await;
+    let flushed =
+        tokio::task::spawn_blocking(|| PROVIDER.get().map(SdkTracerProvider::force_flush)).await;
     if let Ok(Some(Err(error))) = flushed {
         tracing::debug!(%error, "the last traces were not sent");
     }

@@ -13,7 +13,10 @@ impl Folder {
     /// When it cannot be made.
     #[must_use]
     pub fn new(purpose: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("dashfleet-{purpose}-{}", uuid::Uuid::new_v4().simple()));
+        let path = std::env::temp_dir().join(format!(
+            "dashfleet-{purpose}-{}",
+            uuid::Uuid::new_v4().simple()
+        ));
         std::fs::create_dir_all(&path).expect("a temporary folder");
         Self(path)
     }
@@ -37,5 +40,8 @@ impl Drop for Folder {
 /// When there is none.
 #[must_use]
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port()
 }

@@ -14,7 +14,8 @@ impl Keeper {
     /// When no shell can be started.
     #[must_use]
     pub fn watch(pid: u32, signal: &str, folder: &str) -> Self {
-        let script = format!("cat >/dev/null; kill -{signal} {pid} 2>/dev/null; sleep 1; rm -rf '{folder}'");
+        let script =
+            format!("cat >/dev/null; kill -{signal} {pid} 2>/dev/null; sleep 1; rm -rf '{folder}'");
         let child = Command::new("sh")
             .args(["-c", &script])
             .stdin(Stdio::piped())

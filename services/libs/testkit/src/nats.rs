@@ -25,14 +25,29 @@ impl Nats {
     /// # Panics
     /// When it cannot be started.
     pub async fn start() -> Self {
-        let folder = std::env::temp_dir().join(format!("dashfleet-nats-{}", uuid::Uuid::new_v4().simple()));
+        let folder =
+            std::env::temp_dir().join(format!("dashfleet-nats-{}", uuid::Uuid::new_v4().simple()));
         dashfleet_bootstrap::keys::ensure(&folder.join("keys")).expect("keys");
-        std::fs::write(folder.join("server.conf"), contract::server_config::server_config()).expect("a file");
+        std::fs::write(
+            folder.join("server.conf"),
+            contract::server_config::server_config(),
+        )
+        .expect("a file");
         let (port, websocket_port) = (free_port(), free_port());
         let (pid, keeper) = launch(&folder, port, websocket_port);
-        let server = Self { folder, port, websocket_port, pid, _keeper: keeper };
+        let server = Self {
+            folder,
+            port,
+            websocket_port,
+            pid,
+            _keeper: keeper,
+        };
         // A client that finds nobody listening waits up to a second before it tries again.
-        let listens = || async { tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok() };
+        let listens = || async {
+            tokio::net::TcpStream::connect(("127.0.0.1", port))
+                .await
+                .ok()
+        };
         drop(crate::eventually("nats-server listens", Duration::from_secs(10), listens).await);
         let bus = server.bus("bootstrap").await;
         bus.ensure_streams(1).await.expect("streams");
@@ -52,7 +67,11 @@ impl Nats {
 
     /// Kills the server as a crash would.
     pub fn kill(&self) {
-        drop(Command::new("kill").args(["-9", &self.pid.to_string()]).status());
+        drop(
+            Command::new("kill")
+                .args(["-9", &self.pid.to_string()])
+                .status(),
+        );
     }
 
     /// Starts it again on the same port and store.
@@ -106,16 +125,36 @@ impl Nats {
     /// When it is not connected within ten seconds.
     pub async fn bus(&self, user: &str) -> Bus {
         let service = user.split('-').next().unwrap_or(user);
-        let bus = Bus::connect(BusConfig::service(vec![self.url()], None, self.seed(user), service)).await.expect("a bus");
-        assert!(bus.wait_connected(Duration::from_secs(10)).await, "{user} does not connect");
+        let bus = Bus::connect(BusConfig::service(
+            vec![self.url()],
+            None,
+            self.seed(user),
+            service,
+        ))
+        .await
+        .expect("a bus");
+        assert!(
+            bus.wait_connected(Duration::from_secs(10)).await,
+            "{user} does not connect"
+        );
         bus
     }
 }
 
+#[allow(clippy::zombie_processes)] // ended by its keeper, with this process
 fn launch(folder: &Path, port: u16, websocket_port: u16) -> (u32, Keeper) {
     let mut command = Command::new(program());
-    command.arg("-c").arg(folder.join("server.conf")).arg("-l").arg(folder.join("server.log"));
-    let public = std::fs::read_to_string(folder.join("keys").join(dashfleet_bootstrap::keys::PUBLIC_KEYS)).expect("public keys");
+    command
+        .arg("-c")
+        .arg(folder.join("server.conf"))
+        .arg("-l")
+        .arg(folder.join("server.log"));
+    let public = std::fs::read_to_string(
+        folder
+            .join("keys")
+            .join(dashfleet_bootstrap::keys::PUBLIC_KEYS),
+    )
+    .expect("public keys");
     for (name, value) in public.lines().filter_map(|line| line.split_once('=')) {
         command.env(name, value);
     }
@@ -124,9 +163,17 @@ fn launch(folder: &Path, port: u16, websocket_port: u16) -> (u32, Keeper) {
         .env("DASHFLEET_NATS_PORT", port.to_string())
         .env("DASHFLEET_NATS_WEBSOCKET_PORT", websocket_port.to_string())
         .env("DASHFLEET_NATS_STORE", folder.join("store"));
-    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("nats-server starts");
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("nats-server starts");
     let pid = child.id();
-    (pid, Keeper::watch(pid, "KILL", &folder.display().to_string()))
+    (
+        pid,
+        Keeper::watch(pid, "KILL", &folder.display().to_string()),
+    )
 }
 
 /// The server's program: `DASHFLEET_NATS_SERVER`, else what the launcher fetched, else what the PATH has.
@@ -138,6 +185,11 @@ pub fn program() -> PathBuf {
     if let Ok(path) = std::env::var("DASHFLEET_NATS_SERVER") {
         return path.into();
     }
-    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../target/tools/nats-server-2.15.1/nats-server");
-    if fetched.exists() { fetched } else { "nats-server".into() }
+    let fetched = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../../target/tools/nats-server-2.15.1/nats-server");
+    if fetched.exists() {
+        fetched
+    } else {
+        "nats-server".into()
+    }
 }

@@ -36,7 +36,10 @@ impl TestDatabase {
     /// The URL by which a role reaches it.
     #[must_use]
     pub fn url(&self, role: &str) -> String {
-        format!("postgres://{role}:{PASSWORD}@127.0.0.1:{}/{}", self.port, self.name)
+        format!(
+            "postgres://{role}:{PASSWORD}@127.0.0.1:{}/{}",
+            self.port, self.name
+        )
     }
 
     /// A service's pools on it.
@@ -45,7 +48,13 @@ impl TestDatabase {
     /// Never: the URLs are well formed.
     #[must_use]
     pub fn pools(&self, service: &str) -> database::Pools {
-        database::Pools::connect(service, &self.url(&format!("df_{service}")), &self.url(&format!("df_{service}_system")), 8).expect("well-formed URLs")
+        database::Pools::connect(
+            service,
+            &self.url(&format!("df_{service}")),
+            &self.url(&format!("df_{service}_system")),
+            8,
+        )
+        .expect("well-formed URLs")
     }
 }
 
@@ -63,7 +72,10 @@ impl Postgres {
     /// # Panics
     /// When it cannot be started.
     pub async fn start() -> Self {
-        let folder = std::env::temp_dir().join(format!("dashfleet-postgres-{}", uuid::Uuid::new_v4().simple()));
+        let folder = std::env::temp_dir().join(format!(
+            "dashfleet-postgres-{}",
+            uuid::Uuid::new_v4().simple()
+        ));
         std::fs::create_dir_all(&folder).expect("a folder");
         let data = folder.join("data");
         let password_file = folder.join("password");
@@ -72,14 +84,35 @@ impl Postgres {
             run(Command::new("chown").arg("-R").arg("postgres").arg(&folder));
         }
         let mut initdb = as_postgres(&binary("initdb"));
-        run(initdb.args(["--no-sync", "-E", "UTF8", "--locale=C", "-A", "scram-sha-256", "-U", "postgres"])
-            .arg("--pwfile").arg(&password_file).arg("-D").arg(&data));
+        run(initdb
+            .args([
+                "--no-sync",
+                "-E",
+                "UTF8",
+                "--locale=C",
+                "-A",
+                "scram-sha-256",
+                "-U",
+                "postgres",
+            ])
+            .arg("--pwfile")
+            .arg(&password_file)
+            .arg("-D")
+            .arg(&data));
         let port = free_port();
         let pid = launch(&data, port);
         let keeper = Keeper::watch(pid, "QUIT", &folder.display().to_string());
-        let server = Self { port, pid, cloning: Mutex::new(()), _keeper: keeper };
+        let server = Self {
+            port,
+            pid,
+            cloning: Mutex::new(()),
+            _keeper: keeper,
+        };
         let admin = server.admin_url("postgres");
-        let passwords: BTreeMap<_, _> = setup::roles().into_iter().map(|role| (role, PASSWORD.to_owned())).collect();
+        let passwords: BTreeMap<_, _> = setup::roles()
+            .into_iter()
+            .map(|role| (role, PASSWORD.to_owned()))
+            .collect();
         let ready = crate::eventually("PostgreSQL answers", Duration::from_secs(30), || async {
             setup::ensure_roles(&admin, &passwords, TEMPLATE).await.ok()
         });
@@ -98,7 +131,10 @@ impl Postgres {
     /// The superuser's URL; for making databases, never for the code under test.
     #[must_use]
     pub fn admin_url(&self, database: &str) -> String {
-        format!("postgres://postgres:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
+        format!(
+            "postgres://postgres:{PASSWORD}@127.0.0.1:{}/{database}",
+            self.port
+        )
     }
 
     /// A new database.
@@ -109,19 +145,36 @@ impl Postgres {
         let name = format!("t_{}", uuid::Uuid::new_v4().simple());
         // The template must not be in use while it is copied.
         let _one_at_a_time = self.cloning.lock().await;
-        setup::clone_database(&self.admin_url("postgres"), TEMPLATE, &name).await.expect("a database");
-        TestDatabase { name, port: self.port }
+        setup::clone_database(&self.admin_url("postgres"), TEMPLATE, &name)
+            .await
+            .expect("a database");
+        TestDatabase {
+            name,
+            port: self.port,
+        }
     }
 }
 
+#[allow(clippy::zombie_processes)] // ended by its keeper, with this process
 fn launch(data: &Path, port: u16) -> u32 {
     let mut postgres = as_postgres(&binary("postgres"));
     postgres.arg("-D").arg(data).args(["-p", &port.to_string()]);
     // What a crash of the machine would lose does not matter to a test; a crash of the server loses nothing.
-    for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", "max_connections=400", "shared_buffers=64MB"] {
+    for setting in [
+        "listen_addresses=127.0.0.1",
+        "unix_socket_directories=",
+        "fsync=off",
+        "max_connections=400",
+        "shared_buffers=64MB",
+    ] {
         postgres.args(["-c", setting]);
     }
-    let child = postgres.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("PostgreSQL starts");
+    let child = postgres
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("PostgreSQL starts");
     child.id()
 }
 
@@ -135,10 +188,18 @@ pub fn programs() -> PathBuf {
         return folder.into();
     }
     let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
-        .map(|entries| entries.filter_map(Result::ok).map(|entry| entry.path().join("bin")).filter(|path| path.join("initdb").exists()).collect())
+        .map(|entries| {
+            entries
+                .filter_map(Result::ok)
+                .map(|entry| entry.path().join("bin"))
+                .filter(|path| path.join("initdb").exists())
+                .collect()
+        })
         .unwrap_or_default();
     versions.sort();
-    versions.pop().expect("PostgreSQL's programs: install the package `postgresql`, or set DASHFLEET_POSTGRES_BIN")
+    versions.pop().expect(
+        "PostgreSQL's programs: install the package `postgresql`, or set DASHFLEET_POSTGRES_BIN",
+    )
 }
 
 fn binary(name: &str) -> PathBuf {
@@ -156,11 +217,24 @@ fn as_postgres(program: &Path) -> Command {
         return Command::new(program);
     }
     let mut command = Command::new("setpriv");
-    command.args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups"]).arg(program).current_dir("/");
+    command
+        .args([
+            "--reuid",
+            "postgres",
+            "--regid",
+            "postgres",
+            "--clear-groups",
+        ])
+        .arg(program)
+        .current_dir("/");
     command
 }
 
 fn run(command: &mut Command) {
     let output = command.output().expect("a program");
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

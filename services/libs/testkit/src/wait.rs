@@ -15,7 +15,10 @@ where
         if let Some(answer) = question().await {
             return answer;
         }
-        assert!(tokio::time::Instant::now() < end, "waited {limit:?} in vain: {what}");
+        assert!(
+            tokio::time::Instant::now() < end,
+            "waited {limit:?} in vain: {what}"
+        );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

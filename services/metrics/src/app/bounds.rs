@@ -2,8 +2,8 @@
 //! so that an agent does not send it for ever.
 
 use chrono::Duration;
-use contract::agent::{SAMPLES_MAX, Sample, SampleBatch};
 use contract::Problem;
+use contract::agent::{SAMPLES_MAX, Sample, SampleBatch};
 use domain::Timestamp;
 
 /// How long raw samples are kept; older ones are refused.
@@ -38,8 +38,17 @@ pub struct Checked {
 /// INVALID when the message is empty or too long.
 pub fn check(batch: SampleBatch, now: Timestamp) -> Result<Checked, Problem> {
     let count = batch.samples.len();
-    let Some(through) = batch.samples.iter().map(|sample| sample.at).max().filter(|_| count <= SAMPLES_MAX) else {
-        return Err(Problem::invalid("samples", format!("there are {count}; from 1 to {SAMPLES_MAX} are taken")));
+    let Some(through) = batch
+        .samples
+        .iter()
+        .map(|sample| sample.at)
+        .max()
+        .filter(|_| count <= SAMPLES_MAX)
+    else {
+        return Err(Problem::invalid(
+            "samples",
+            format!("there are {count}; from 1 to {SAMPLES_MAX} are taken"),
+        ));
     };
     let mut accepted: Vec<Sample> = Vec::with_capacity(count);
     let mut refused = 0;
@@ -53,27 +62,76 @@ pub fn check(batch: SampleBatch, now: Timestamp) -> Result<Checked, Problem> {
             }
         }
     }
-    Ok(Checked { accepted, refused, through })
+    Ok(Checked {
+        accepted,
+        refused,
+        through,
+    })
 }
 
 /// What is wrong with a sample.
 fn complaint(sample: &Sample, now: Timestamp) -> Option<&'static str> {
     let wrong = [
-        (sample.at < now.plus(-RETENTION), "it is older than the retention"),
+        (
+            sample.at < now.plus(-RETENTION),
+            "it is older than the retention",
+        ),
         (sample.at > now.plus(AHEAD_MAX), "its time is in the future"),
-        (!percent(sample.cpu.percent) || !sample.cpu.cores.iter().all(|core| percent(*core)), "a processor's percent"),
+        (
+            !percent(sample.cpu.percent) || !sample.cpu.cores.iter().all(|core| percent(*core)),
+            "a processor's percent",
+        ),
         (sample.cpu.cores.len() > CORES_MAX, "too many cores"),
-        (sample.load.as_ref().is_some_and(|load| ![load.one, load.five, load.fifteen].into_iter().all(rate)), "a load"),
+        (
+            sample
+                .load
+                .as_ref()
+                .is_some_and(|load| ![load.one, load.five, load.fifteen].into_iter().all(rate)),
+            "a load",
+        ),
         (!percent(sample.memory.percent), "the memory's percent"),
-        (sample.memory.used > sample.memory.total || sample.memory.available > sample.memory.total, "more memory than there is"),
-        (sample.swap.used > sample.swap.total, "more swap than there is"),
-        (sample.disks.len() > DEVICES_MAX || sample.networks.len() > DEVICES_MAX, "too many disks or interfaces"),
-        (!sample.disks.iter().all(|disk| percent(disk.percent) && disk.used <= disk.total), "a disk's use"),
-        (!sample.disks.iter().all(|disk| name(&disk.mount) && name(&disk.file_system)), "a disk's name"),
-        (!sample.networks.iter().all(|network| rate(network.received) && rate(network.sent)), "a network's rate"),
-        (!sample.networks.iter().all(|network| name(&network.name)), "an interface's name"),
+        (
+            sample.memory.used > sample.memory.total
+                || sample.memory.available > sample.memory.total,
+            "more memory than there is",
+        ),
+        (
+            sample.swap.used > sample.swap.total,
+            "more swap than there is",
+        ),
+        (
+            sample.disks.len() > DEVICES_MAX || sample.networks.len() > DEVICES_MAX,
+            "too many disks or interfaces",
+        ),
+        (
+            !sample
+                .disks
+                .iter()
+                .all(|disk| percent(disk.percent) && disk.used <= disk.total),
+            "a disk's use",
+        ),
+        (
+            !sample
+                .disks
+                .iter()
+                .all(|disk| name(&disk.mount) && name(&disk.file_system)),
+            "a disk's name",
+        ),
+        (
+            !sample
+                .networks
+                .iter()
+                .all(|network| rate(network.received) && rate(network.sent)),
+            "a network's rate",
+        ),
+        (
+            !sample.networks.iter().all(|network| name(&network.name)),
+            "an interface's name",
+        ),
     ];
-    wrong.into_iter().find_map(|(is_wrong, reason)| is_wrong.then_some(reason))
+    wrong
+        .into_iter()
+        .find_map(|(is_wrong, reason)| is_wrong.then_some(reason))
 }
 
 fn percent(value: f64) -> bool {
@@ -85,13 +143,21 @@ fn rate(value: f64) -> bool {
 }
 
 fn rounded(mut sample: Sample) -> Sample {
-    let load = sample.load.iter_mut().flat_map(|load| [&mut load.one, &mut load.five, &mut load.fifteen]);
+    let load = sample
+        .load
+        .iter_mut()
+        .flat_map(|load| [&mut load.one, &mut load.five, &mut load.fifteen]);
     let figures = std::iter::once(&mut sample.cpu.percent)
         .chain(&mut sample.cpu.cores)
         .chain(load)
         .chain(std::iter::once(&mut sample.memory.percent))
         .chain(sample.disks.iter_mut().map(|disk| &mut disk.percent))
-        .chain(sample.networks.iter_mut().flat_map(|network| [&mut network.received, &mut network.sent]));
+        .chain(
+            sample
+                .networks
+                .iter_mut()
+                .flat_map(|network| [&mut network.received, &mut network.sent]),
+        );
     for figure in figures {
         // Beyond this a double has no millionths to round.
         if *figure < 1e9 {
@@ -109,17 +175,41 @@ fn name(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use contract::agent::{CpuSample, DiskSample, LoadSample, MemorySample, NetworkSample, SwapSample};
+    use contract::agent::{
+        CpuSample, DiskSample, LoadSample, MemorySample, NetworkSample, SwapSample,
+    };
 
     fn sample(at: Timestamp) -> Sample {
         Sample {
             at,
-            cpu: CpuSample { percent: 100.0, cores: vec![0.0, 100.0] },
-            load: Some(LoadSample { one: 0.0, five: 1.5, fifteen: 900.0 }),
-            memory: MemorySample { total: 10, used: 4, available: 6, percent: 40.0 },
+            cpu: CpuSample {
+                percent: 100.0,
+                cores: vec![0.0, 100.0],
+            },
+            load: Some(LoadSample {
+                one: 0.0,
+                five: 1.5,
+                fifteen: 900.0,
+            }),
+            memory: MemorySample {
+                total: 10,
+                used: 4,
+                available: 6,
+                percent: 40.0,
+            },
             swap: SwapSample { total: 0, used: 0 },
-            disks: vec![DiskSample { mount: "/".into(), file_system: "ext4".into(), total: u64::MAX, used: u64::MAX, percent: 100.0 }],
-            networks: vec![NetworkSample { name: "eth0".into(), received: 0.0, sent: 1e12 }],
+            disks: vec![DiskSample {
+                mount: "/".into(),
+                file_system: "ext4".into(),
+                total: u64::MAX,
+                used: u64::MAX,
+                percent: 100.0,
+            }],
+            networks: vec![NetworkSample {
+                name: "eth0".into(),
+                received: 0.0,
+                sent: 1e12,
+            }],
             uptime_seconds: 1,
             processes: 1,
         }
@@ -135,18 +225,42 @@ mod tests {
             ("cpu nan", |s| s.cpu.percent = f64::NAN),
             ("core", |s| s.cpu.cores.push(-0.1)),
             ("cores", |s| s.cpu.cores = vec![1.0; CORES_MAX + 1]),
-            ("load", |s| s.load = Some(LoadSample { one: f64::INFINITY, five: 0.0, fifteen: 0.0 })),
+            ("load", |s| {
+                s.load = Some(LoadSample {
+                    one: f64::INFINITY,
+                    five: 0.0,
+                    fifteen: 0.0,
+                });
+            }),
             ("memory", |s| s.memory.used = 11),
             ("available", |s| s.memory.available = 11),
             ("memory percent", |s| s.memory.percent = -1.0),
             ("swap", |s| s.swap.used = 1),
-            ("disk", |s| s.disks.iter_mut().for_each(|disk| disk.total = 0)),
-            ("disk percent", |s| s.disks.iter_mut().for_each(|disk| disk.percent = 101.0)),
-            ("mount", |s| s.disks.iter_mut().for_each(|disk| disk.mount.push('\0'))),
-            ("rate", |s| s.networks.iter_mut().for_each(|network| network.sent = -1.0)),
-            ("interface", |s| s.networks.iter_mut().for_each(|network| network.name = "x".repeat(NAME_MAX + 1))),
-            ("old", |s| s.at = Timestamp::now().plus(-RETENTION - Duration::seconds(1))),
-            ("future", |s| s.at = Timestamp::now().plus(AHEAD_MAX + Duration::seconds(30))),
+            ("disk", |s| {
+                s.disks.iter_mut().for_each(|disk| disk.total = 0);
+            }),
+            ("disk percent", |s| {
+                s.disks.iter_mut().for_each(|disk| disk.percent = 101.0);
+            }),
+            ("mount", |s| {
+                s.disks.iter_mut().for_each(|disk| disk.mount.push('\0'));
+            }),
+            ("rate", |s| {
+                s.networks
+                    .iter_mut()
+                    .for_each(|network| network.sent = -1.0);
+            }),
+            ("interface", |s| {
+                s.networks
+                    .iter_mut()
+                    .for_each(|network| network.name = "x".repeat(NAME_MAX + 1));
+            }),
+            ("old", |s| {
+                s.at = Timestamp::now().plus(-RETENTION - Duration::seconds(1));
+            }),
+            ("future", |s| {
+                s.at = Timestamp::now().plus(AHEAD_MAX + Duration::seconds(30));
+            }),
         ];
         assert_eq!(complaint(&sample(now), now), None);
         for (what, spoil) in spoils {
@@ -160,9 +274,18 @@ mod tests {
     fn what_does_not_increase_is_refused_and_the_rest_is_taken() -> Result<(), Problem> {
         let now = Timestamp::now();
         let at = |seconds| now.plus(Duration::seconds(seconds));
-        let samples = [-30, -20, -20, -25, -10].map(|seconds| sample(at(seconds))).to_vec();
+        let samples = [-30, -20, -20, -25, -10]
+            .map(|seconds| sample(at(seconds)))
+            .to_vec();
         let checked = check(SampleBatch { samples }, now)?;
-        assert_eq!(checked.accepted.iter().map(|sample| sample.at).collect::<Vec<_>>(), [at(-30), at(-20), at(-10)]);
+        assert_eq!(
+            checked
+                .accepted
+                .iter()
+                .map(|sample| sample.at)
+                .collect::<Vec<_>>(),
+            [at(-30), at(-20), at(-10)]
+        );
         assert_eq!((checked.refused, checked.through), (2, at(-10)));
         Ok(())
     }
@@ -171,11 +294,35 @@ mod tests {
     fn figures_are_kept_to_a_millionth() -> Result<(), Problem> {
         let now = Timestamp::now();
         let mut fine = sample(now);
-        fine.cpu = CpuSample { percent: 0.1 + 0.2, cores: vec![1e-300, 33.333_333_333] };
-        fine.networks.iter_mut().for_each(|network| network.sent = 1e17 + 16.0);
-        let checked = check(SampleBatch { samples: vec![fine] }, now)?;
-        let kept = checked.accepted.first().map(|sample| (sample.cpu.clone(), sample.networks.first().map(|network| network.sent)));
-        assert_eq!(kept, Some((CpuSample { percent: 0.3, cores: vec![0.0, 33.333_333] }, Some(1e17 + 16.0))));
+        fine.cpu = CpuSample {
+            percent: 0.1 + 0.2,
+            cores: vec![1e-300, 33.333_333_333],
+        };
+        fine.networks
+            .iter_mut()
+            .for_each(|network| network.sent = 1e17 + 16.0);
+        let checked = check(
+            SampleBatch {
+                samples: vec![fine],
+            },
+            now,
+        )?;
+        let kept = checked.accepted.first().map(|sample| {
+            (
+                sample.cpu.clone(),
+                sample.networks.first().map(|network| network.sent),
+            )
+        });
+        assert_eq!(
+            kept,
+            Some((
+                CpuSample {
+                    percent: 0.3,
+                    cores: vec![0.0, 33.333_333]
+                },
+                Some(1e17 + 16.0)
+            ))
+        );
         Ok(())
     }
 
@@ -183,7 +330,16 @@ mod tests {
     fn a_message_has_1_to_64_samples() {
         let now = Timestamp::now();
         for count in [0, SAMPLES_MAX + 1] {
-            assert!(check(SampleBatch { samples: vec![sample(now); count] }, now).is_err(), "{count}");
+            assert!(
+                check(
+                    SampleBatch {
+                        samples: vec![sample(now); count]
+                    },
+                    now
+                )
+                .is_err(),
+                "{count}"
+            );
         }
     }
 }

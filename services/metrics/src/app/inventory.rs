@@ -21,7 +21,10 @@ fn check(inventory: &Inventory) -> Result<(), Problem> {
         ("agentVersion", &inventory.agent_version),
     ] {
         if text.chars().count() > TEXT_MAX_CHARS {
-            return Err(Problem::invalid(field, format!("is longer than {TEXT_MAX_CHARS} characters")));
+            return Err(Problem::invalid(
+                field,
+                format!("is longer than {TEXT_MAX_CHARS} characters"),
+            ));
         }
         if text.chars().any(char::is_control) {
             return Err(Problem::invalid(field, "has control characters"));
@@ -35,9 +38,14 @@ impl App {
     ///
     /// # Errors
     /// INVALID naming the field; FORBIDDEN when the machine was revoked; UNAVAILABLE when it is not known yet.
-    pub async fn inventory_report(&self, from: AgentSender, inventory: Inventory) -> Result<Noted, MetricsError> {
+    pub async fn inventory_report(
+        &self,
+        from: AgentSender,
+        inventory: Inventory,
+    ) -> Result<Noted, MetricsError> {
         check(&inventory)?;
-        let value = serde_json::to_value(&inventory).map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))?;
+        let value = serde_json::to_value(&inventory)
+            .map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))?;
         let mut standing = self.inventory_write(from, &value).await?;
         if standing == Standing::Unknown {
             self.mirror.refresh().await?;
@@ -50,7 +58,11 @@ impl App {
         }
     }
 
-    async fn inventory_write(&self, from: AgentSender, inventory: &serde_json::Value) -> Result<Standing, MetricsError> {
+    async fn inventory_write(
+        &self,
+        from: AgentSender,
+        inventory: &serde_json::Value,
+    ) -> Result<Standing, MetricsError> {
         let mut tx = self.pools.tenant_tx(from.org).await?;
         let standing = store::machine::set_inventory(&mut tx, from.machine, inventory).await?;
         tx.commit().await?;
@@ -64,9 +76,23 @@ mod tests {
 
     #[test]
     fn wrong_texts_are_named() {
-        let long = Inventory { cpu_model: "x".repeat(TEXT_MAX_CHARS + 1), ..Inventory::default() };
-        let odd = Inventory { kernel: "6.1\0".into(), ..Inventory::default() };
-        let paths = |inventory| check(&inventory).map_err(|problem| problem.errors.into_iter().map(|error| error.path).collect::<Vec<_>>());
+        let long = Inventory {
+            cpu_model: "x".repeat(TEXT_MAX_CHARS + 1),
+            ..Inventory::default()
+        };
+        let odd = Inventory {
+            kernel: "6.1\0".into(),
+            ..Inventory::default()
+        };
+        let paths = |inventory| {
+            check(&inventory).map_err(|problem| {
+                problem
+                    .errors
+                    .into_iter()
+                    .map(|error| error.path)
+                    .collect::<Vec<_>>()
+            })
+        };
         assert_eq!(paths(long), Err(vec!["cpuModel".to_owned()]));
         assert_eq!(paths(odd), Err(vec!["kernel".to_owned()]));
         assert_eq!(paths(Inventory::default()), Ok(()));

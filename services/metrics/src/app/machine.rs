@@ -49,13 +49,20 @@ impl Place {
             return None;
         }
         let key = match (sort, self.key) {
-            (MachineSort::Hostname | MachineSort::HostnameDesc, PlaceKey::Text(name)) if !name.contains('\0') => Key::Hostname(name),
+            (MachineSort::Hostname | MachineSort::HostnameDesc, PlaceKey::Text(name))
+                if !name.contains('\0') =>
+            {
+                Key::Hostname(name)
+            }
             (MachineSort::LastSeen | MachineSort::LastSeenDesc, PlaceKey::Number(micros)) => {
                 // PostgreSQL's calendar is shorter than chrono's.
-                let sane = DateTime::<Utc>::from_timestamp_micros(micros).filter(|at| *at >= DateTime::UNIX_EPOCH && at.timestamp() < 253_402_300_800);
+                let sane = DateTime::<Utc>::from_timestamp_micros(micros)
+                    .filter(|at| *at >= DateTime::UNIX_EPOCH && at.timestamp() < 253_402_300_800);
                 Key::LastSeen(sane?)
             }
-            (MachineSort::Health | MachineSort::HealthDesc, PlaceKey::Number(score)) => Key::Health(i16::try_from(score).ok()?),
+            (MachineSort::Health | MachineSort::HealthDesc, PlaceKey::Number(score)) => {
+                Key::Health(i16::try_from(score).ok()?)
+            }
             _ => return None,
         };
         Some((key, self.id))
@@ -68,12 +75,17 @@ fn filter(selector: &Selector) -> Option<Filter> {
     for term in &selector.terms {
         match term {
             Term::Equals(key, value) => {
-                let before = filter.equals.insert(key.clone(), Value::String(value.clone()));
+                let before = filter
+                    .equals
+                    .insert(key.clone(), Value::String(value.clone()));
                 if before.is_some_and(|before| before.as_str() != Some(value)) {
                     return None;
                 }
             }
-            Term::Differs(key, value) => filter.differs.push(Value::Object(Map::from_iter([(key.clone(), Value::String(value.clone()))]))),
+            Term::Differs(key, value) => filter.differs.push(Value::Object(Map::from_iter([(
+                key.clone(),
+                Value::String(value.clone()),
+            )]))),
             Term::Has(key) => filter.has.push(key.clone()),
             Term::Lacks(key) => filter.lacks.push(key.clone()),
         }
@@ -91,12 +103,20 @@ pub(crate) fn status_reason(status: &str, reason: Option<&str>) -> Option<String
 }
 
 fn stored<T: DeserializeOwned>(what: &str, value: Value) -> Result<T, DatabaseError> {
-    serde_json::from_value(value).map_err(|error| DatabaseError::Bug(format!("stored {what} cannot be read: {error}")))
+    serde_json::from_value(value)
+        .map_err(|error| DatabaseError::Bug(format!("stored {what} cannot be read: {error}")))
 }
 
 fn machine(details: Details) -> Result<Machine, DatabaseError> {
-    let latest_sample: Option<contract::agent::Sample> = details.sample.map(|sample| stored("sample", sample)).transpose()?;
-    let reason = if details.status == "QUARANTINED" { details.quarantine_reason } else { Some(details.presence_reason) };
+    let latest_sample: Option<contract::agent::Sample> = details
+        .sample
+        .map(|sample| stored("sample", sample))
+        .transpose()?;
+    let reason = if details.status == "QUARANTINED" {
+        details.quarantine_reason
+    } else {
+        Some(details.presence_reason)
+    };
     Ok(Machine {
         id: details.id.into(),
         hostname: details.hostname,
@@ -108,7 +128,8 @@ fn machine(details: Details) -> Result<Machine, DatabaseError> {
         health: latest_sample.as_ref().map(health_of),
         latest_sample,
         // The epoch stands for "never".
-        last_seen_at: (details.last_seen_at > DateTime::UNIX_EPOCH).then(|| Timestamp::from(details.last_seen_at)),
+        last_seen_at: (details.last_seen_at > DateTime::UNIX_EPOCH)
+            .then(|| Timestamp::from(details.last_seen_at)),
         enrolled_at: details.enrolled_at.into(),
     })
 }
@@ -118,32 +139,65 @@ impl App {
     ///
     /// # Errors
     /// FORBIDDEN without the scope; INVALID naming the field.
-    pub async fn machine_list(&self, grant: &Grant, request: MachineList) -> Result<MachinePage, MetricsError> {
+    pub async fn machine_list(
+        &self,
+        grant: &Grant,
+        request: MachineList,
+    ) -> Result<MachinePage, MetricsError> {
         grant.require(MACHINES_READ)?;
         let limit = page::limit(request.limit)?;
-        let selector: Selector = request.selector.as_deref().unwrap_or_default().parse().map_err(|error: domain::labels::LabelError| Problem::invalid(error.path, error.message))?;
+        let selector: Selector = request
+            .selector
+            .as_deref()
+            .unwrap_or_default()
+            .parse()
+            .map_err(|error: domain::labels::LabelError| {
+                Problem::invalid(error.path, error.message)
+            })?;
         let sort = request.sort;
-        let after = match &request.cursor {
-            Some(cursor) => {
-                let place = page::place::<Place>(cursor)?.key(sort);
-                Some(place.ok_or_else(|| Problem::invalid("cursor", "is not one that this list gave"))?)
-            }
-            None => None,
-        };
+        let after =
+            match &request.cursor {
+                Some(cursor) => {
+                    let place = page::place::<Place>(cursor)?.key(sort);
+                    Some(place.ok_or_else(|| {
+                        Problem::invalid("cursor", "is not one that this list gave")
+                    })?)
+                }
+                None => None,
+            };
         let Some(filter) = filter(&selector) else {
-            return Ok(MachinePage { items: Vec::new(), next_cursor: None });
+            return Ok(MachinePage {
+                items: Vec::new(),
+                next_cursor: None,
+            });
         };
-        let filter = Filter { status: request.status.map(domain::machine::MachineStatus::as_str), health: request.health.map(domain::health::HealthStatus::as_str), ..filter };
+        let filter = Filter {
+            status: request.status.map(domain::machine::MachineStatus::as_str),
+            health: request.health.map(domain::health::HealthStatus::as_str),
+            ..filter
+        };
         let mut tx = self.pools.tenant_tx(grant.org).await?;
         let found = store::machine::list(&mut tx, sort, &filter, after, limit as i64 + 1).await?;
         let ids: Vec<_> = found.iter().map(|(id, _)| id.0).collect();
         let details = store::machine::details(&mut tx, &ids).await?;
         tx.commit().await?;
-        let mut details: std::collections::HashMap<_, _> = details.into_iter().map(|details| (details.id, details)).collect();
-        let machines = ids.iter().filter_map(|id| details.remove(id)).map(machine).collect::<Result<Vec<_>, _>>()?;
+        let mut details: std::collections::HashMap<_, _> = details
+            .into_iter()
+            .map(|details| (details.id, details))
+            .collect();
+        let machines = ids
+            .iter()
+            .filter_map(|id| details.remove(id))
+            .map(machine)
+            .collect::<Result<Vec<_>, _>>()?;
         let (items, more) = page::fit(machines, limit)?;
-        let last = items.last().filter(|_| more).and_then(|last| found.iter().find(|(id, _)| *id == last.id));
-        let next_cursor = last.map(|(id, key)| page::cursor(&Place::of(sort, *id, key))).transpose()?;
+        let last = items
+            .last()
+            .filter(|_| more)
+            .and_then(|last| found.iter().find(|(id, _)| *id == last.id));
+        let next_cursor = last
+            .map(|(id, key)| page::cursor(&Place::of(sort, *id, key)))
+            .transpose()?;
         Ok(MachinePage { items, next_cursor })
     }
 
@@ -151,12 +205,19 @@ impl App {
     ///
     /// # Errors
     /// FORBIDDEN without the scope; NOT_FOUND.
-    pub async fn machine_get(&self, grant: &Grant, request: &MachineGet) -> Result<Machine, MetricsError> {
+    pub async fn machine_get(
+        &self,
+        grant: &Grant,
+        request: &MachineGet,
+    ) -> Result<Machine, MetricsError> {
         grant.require(MACHINES_READ)?;
         let mut tx = self.pools.tenant_tx(grant.org).await?;
         let found = store::machine::details(&mut tx, &[request.machine_id.0]).await?;
         tx.commit().await?;
-        let details = found.into_iter().next().ok_or_else(|| Problem::not_found("machine"))?;
+        let details = found
+            .into_iter()
+            .next()
+            .ok_or_else(|| Problem::not_found("machine"))?;
         Ok(machine(details)?)
     }
 }
@@ -170,16 +231,34 @@ mod tests {
         let id = MachineId::new();
         let place = |sort, key: &Key| Place::of(sort, id, key);
         let name = Key::Hostname("web-1".into());
-        assert_eq!(place(MachineSort::Hostname, &name).key(MachineSort::Hostname), Some((name.clone(), id)));
-        assert_eq!(place(MachineSort::Hostname, &name).key(MachineSort::HostnameDesc), None);
-        assert_eq!(place(MachineSort::Health, &name).key(MachineSort::Health), None);
-        let far = Place { sort: MachineSort::LastSeen, key: PlaceKey::Number(i64::MAX), id };
+        assert_eq!(
+            place(MachineSort::Hostname, &name).key(MachineSort::Hostname),
+            Some((name.clone(), id))
+        );
+        assert_eq!(
+            place(MachineSort::Hostname, &name).key(MachineSort::HostnameDesc),
+            None
+        );
+        assert_eq!(
+            place(MachineSort::Health, &name).key(MachineSort::Health),
+            None
+        );
+        let far = Place {
+            sort: MachineSort::LastSeen,
+            key: PlaceKey::Number(i64::MAX),
+            id,
+        };
         assert_eq!(far.key(MachineSort::LastSeen), None);
     }
 
     #[test]
     fn two_values_of_one_key_choose_nothing() {
-        let chosen = |text: &str| text.parse::<Selector>().ok().and_then(|selector| filter(&selector)).is_some();
+        let chosen = |text: &str| {
+            text.parse::<Selector>()
+                .ok()
+                .and_then(|selector| filter(&selector))
+                .is_some()
+        };
         assert!(chosen("env=prod,env=prod"));
         assert!(!chosen("env=prod,env=test"));
     }

@@ -20,7 +20,8 @@ pub async fn run(app: Arc<App>) {
     loop {
         match app.partitions_maintain().await {
             Ok(()) => {
-                let _woken = tokio::time::timeout(app.timing.maintain, app.maintain.notified()).await;
+                let _woken =
+                    tokio::time::timeout(app.timing.maintain, app.maintain.notified()).await;
             }
             Err(error) => tracing::warn!(%error, "partitions could not be maintained"),
         }
@@ -39,7 +40,10 @@ impl App {
         if made + dropped > 0 {
             tracing::info!(made, dropped, "partitions of samples");
         }
-        self.metrics.add(Count::PartitionsDropped, u64::try_from(dropped).unwrap_or(0));
+        self.metrics.add(
+            Count::PartitionsDropped,
+            u64::try_from(dropped).unwrap_or(0),
+        );
         Ok(())
     }
 }

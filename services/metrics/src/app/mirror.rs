@@ -35,7 +35,10 @@ struct Rounds {
 
 impl Default for Mirror {
     fn default() -> Self {
-        Self { wake: Notify::new(), rounds: watch::Sender::new(Rounds::default()) }
+        Self {
+            wake: Notify::new(),
+            rounds: watch::Sender::new(Rounds::default()),
+        }
     }
 }
 
@@ -57,7 +60,9 @@ impl Mirror {
         let done = rounds.wait_for(|rounds| rounds.done >= next);
         match tokio::time::timeout(PATIENCE, done).await {
             Ok(Ok(_)) => Ok(()),
-            _ => Err(Problem::unavailable("identity is away, and this machine is not known here yet")),
+            _ => Err(Problem::unavailable(
+                "identity is away, and this machine is not known here yet",
+            )),
         }
     }
 }
@@ -90,8 +95,13 @@ impl App {
     pub async fn mirror_catch_up(&self) -> Result<(), MetricsError> {
         let mut after = store::mirror::position(self.pools.system()).await?;
         loop {
-            let page = self.bus.service_call(&MachineChanges { after, limit: PAGE }, None, PATIENCE).await?;
-            let Some(position) = page.items.iter().map(|record| record.change).max() else { return Ok(()) };
+            let page = self
+                .bus
+                .service_call(&MachineChanges { after, limit: PAGE }, None, PATIENCE)
+                .await?;
+            let Some(position) = page.items.iter().map(|record| record.change).max() else {
+                return Ok(());
+            };
             self.mirror_apply(&page.items, position).await?;
             if !page.more || position <= after {
                 return Ok(());
@@ -100,10 +110,17 @@ impl App {
         }
     }
 
-    async fn mirror_apply(&self, records: &[MachineRecord], position: i64) -> Result<(), MetricsError> {
-        let mut newest: HashMap<(OrgId, MachineId), &MachineRecord> = HashMap::with_capacity(records.len());
+    async fn mirror_apply(
+        &self,
+        records: &[MachineRecord],
+        position: i64,
+    ) -> Result<(), MetricsError> {
+        let mut newest: HashMap<(OrgId, MachineId), &MachineRecord> =
+            HashMap::with_capacity(records.len());
         for record in records {
-            let kept = newest.entry((record.org, record.machine_id)).or_insert(record);
+            let kept = newest
+                .entry((record.org, record.machine_id))
+                .or_insert(record);
             if kept.change < record.change {
                 *kept = record;
             }
@@ -113,7 +130,10 @@ impl App {
         // A machine may have connected before it was known: then it is online now.
         store::presence::lock_in_tx(&mut tx).await?;
         let changed = store::mirror::apply_in_tx(&mut tx, &records).await?;
-        let machines: Vec<_> = changed.iter().map(|(org, machine, _, _)| (OrgId(*org), MachineId(*machine))).collect();
+        let machines: Vec<_> = changed
+            .iter()
+            .map(|(org, machine, _, _)| (OrgId(*org), MachineId(*machine)))
+            .collect();
         let came = store::presence::decide_in_tx(&mut tx, &machines, self.timing.graces).await?;
         store::mirror::set_position_in_tx(&mut tx, position).await?;
         tx.commit().await?;
@@ -122,7 +142,8 @@ impl App {
         self.presence_announce(&came).await;
         for (org, machine, status, reason) in &changed {
             if !came.iter().any(|change| change.id == *machine) {
-                self.machine_announce((*org).into(), (*machine).into(), status, reason.as_deref()).await;
+                self.machine_announce((*org).into(), (*machine).into(), status, reason.as_deref())
+                    .await;
             }
         }
         Ok(())

@@ -20,7 +20,10 @@ const CURSOR_MAX_BYTES: usize = 2_048;
 pub fn limit(asked: u32) -> Result<usize, Problem> {
     match asked {
         1..=LIMIT_MAX => Ok(asked as usize),
-        _ => Err(Problem::invalid("limit", format!("must be from 1 to {LIMIT_MAX}"))),
+        _ => Err(Problem::invalid(
+            "limit",
+            format!("must be from 1 to {LIMIT_MAX}"),
+        )),
     }
 }
 
@@ -78,7 +81,14 @@ mod tests {
         let text = cursor(&("web-1".to_owned(), 7))?;
         assert_eq!(place::<(String, i32)>(&text)?, ("web-1".to_owned(), 7));
         let long = "A".repeat(CURSOR_MAX_BYTES + 1);
-        for wrong in ["", "!", "e30", "bnVsbA", text.trim_end_matches(|_: char| true), long.as_str()] {
+        for wrong in [
+            "",
+            "!",
+            "e30",
+            "bnVsbA",
+            text.trim_end_matches(|_: char| true),
+            long.as_str(),
+        ] {
             assert!(place::<(String, i32)>(wrong).is_err(), "{wrong}");
         }
         Ok(())

@@ -6,10 +6,10 @@ use std::time::Duration;
 use bus::AgentSender;
 use bus::system::{Advisory, ServerInfo};
 use chrono::{DateTime, Utc};
+use contract::Problem;
 use contract::agent::{Noted, Stopping};
 use contract::live::Live;
 use contract::metrics::{Presence, PresenceGet, PresencePage};
-use contract::Problem;
 use database::DatabaseError;
 
 use crate::app::{App, Standing};
@@ -30,21 +30,39 @@ const REASON_MAX_CHARS: usize = 100;
 #[must_use]
 pub fn closed(reason: &str) -> (ClosedBy, String) {
     let (by, words) = match reason {
-        "Client Closed" | "Read Error" | "Write Error" | "TLS Handshake Failure" => (ClosedBy::Client, "connection lost"),
+        "Client Closed" | "Read Error" | "Write Error" | "TLS Handshake Failure" => {
+            (ClosedBy::Client, "connection lost")
+        }
         "Stale Connection" => (ClosedBy::Client, "no answer"),
         "Kicked" | "Credentials Revoked" => (ClosedBy::Client, "disconnected by the server"),
         "Server Shutdown" => (ClosedBy::Server, "server shut down"),
         "Authentication Expired" => (ClosedBy::Server, "login expired"),
-        "Slow Consumer (Pending Bytes)" | "Slow Consumer (Write Deadline)" => (ClosedBy::Server, "too slow to listen"),
-        "Maximum Connections Exceeded" | "Maximum Account Connections Exceeded" => (ClosedBy::Server, "too many connections"),
+        "Slow Consumer (Pending Bytes)" | "Slow Consumer (Write Deadline)" => {
+            (ClosedBy::Server, "too slow to listen")
+        }
+        "Maximum Connections Exceeded" | "Maximum Account Connections Exceeded" => {
+            (ClosedBy::Server, "too many connections")
+        }
         // Violations of the protocol and of limits: the client misbehaved, and comes back at once or not at all.
-        other => return (ClosedBy::Client, other.chars().filter(|c| !c.is_control()).take(REASON_MAX_CHARS).collect::<String>().to_lowercase()),
+        other => {
+            return (
+                ClosedBy::Client,
+                other
+                    .chars()
+                    .filter(|c| !c.is_control())
+                    .take(REASON_MAX_CHARS)
+                    .collect::<String>()
+                    .to_lowercase(),
+            );
+        }
     };
     (by, words.to_owned())
 }
 
 fn time(text: &str) -> Option<DateTime<Utc>> {
-    DateTime::parse_from_rfc3339(text).ok().map(|time| time.with_timezone(&Utc))
+    DateTime::parse_from_rfc3339(text)
+        .ok()
+        .map(|time| time.with_timezone(&Utc))
 }
 
 impl App {
@@ -56,18 +74,36 @@ impl App {
     /// A connection ended.
     pub async fn session_close(&self, advisory: &Advisory) {
         let (by, reason) = closed(&advisory.reason);
-        self.session_heard(advisory, Heard::Closed { by, reason }).await;
+        self.session_heard(advisory, Heard::Closed { by, reason })
+            .await;
     }
 
     async fn session_heard(&self, advisory: &Advisory, heard: Heard) {
         // Services connect too; only agents have presence.
-        let Some((org, machine)) = advisory.client.agent() else { return };
-        let (Ok(cid), Some(started_at)) = (i64::try_from(advisory.client.id), time(&advisory.client.start)) else {
-            tracing::warn!(server = advisory.server.id, cid = advisory.client.id, "an advisory cannot be understood");
+        let Some((org, machine)) = advisory.client.agent() else {
+            return;
+        };
+        let (Ok(cid), Some(started_at)) = (
+            i64::try_from(advisory.client.id),
+            time(&advisory.client.start),
+        ) else {
+            tracing::warn!(
+                server = advisory.server.id,
+                cid = advisory.client.id,
+                "an advisory cannot be understood"
+            );
             return;
         };
         let (server_id, server_name) = (advisory.server.id.clone(), advisory.server.name.clone());
-        let write = SessionWrite { org, machine, server_id, server_name, cid, started_at, heard };
+        let write = SessionWrite {
+            org,
+            machine,
+            server_id,
+            server_name,
+            cid,
+            started_at,
+            heard,
+        };
         if let Err(error) = self.session_write(write).await {
             tracing::warn!(%error, "an advisory is lost; the servers' lists will tell");
             self.tracking.lose();
@@ -95,7 +131,8 @@ impl App {
     /// [`MetricsError::Database`].
     pub async fn server_shutdown(&self, server: &ServerInfo) -> Result<(), MetricsError> {
         tracing::info!(server = server.id, "a bus server goes down");
-        self.server_sessions_close(&server.id, "server shut down", None).await
+        self.server_sessions_close(&server.id, "server shut down", None)
+            .await
     }
 
     /// A server has been silent for too long. Its connections count as ended until they show again.
@@ -103,13 +140,23 @@ impl App {
     /// # Errors
     /// [`MetricsError::Database`].
     pub async fn server_lost(&self, server_id: &str) -> Result<(), MetricsError> {
-        tracing::warn!(server = server_id, silence_ms = self.timing.silence.as_millis(), "a bus server is lost");
-        self.server_sessions_close(server_id, "server lost", Some(self.timing.silence)).await
+        tracing::warn!(
+            server = server_id,
+            silence_ms = self.timing.silence.as_millis(),
+            "a bus server is lost"
+        );
+        self.server_sessions_close(server_id, "server lost", Some(self.timing.silence))
+            .await
     }
 
     /// Ends a server's sessions, some thousands a transaction, and forgets it with the last. With `silence` only for
     /// as long as it is silent, and only by inference.
-    async fn server_sessions_close(&self, server_id: &str, reason: &str, silence: Option<Duration>) -> Result<(), MetricsError> {
+    async fn server_sessions_close(
+        &self,
+        server_id: &str,
+        reason: &str,
+        silence: Option<Duration>,
+    ) -> Result<(), MetricsError> {
         loop {
             let mut tx = self.pools.system_tx().await?;
             store::presence::lock_in_tx(&mut tx).await?;
@@ -118,14 +165,21 @@ impl App {
             {
                 return Ok(());
             }
-            let machines = store::session::close_of_server_in_tx(&mut tx, server_id, reason, silence.is_some()).await?;
+            let machines = store::session::close_of_server_in_tx(
+                &mut tx,
+                server_id,
+                reason,
+                silence.is_some(),
+            )
+            .await?;
             if machines.is_empty() {
                 store::server::forget_in_tx(&mut tx, server_id).await?;
                 tx.commit().await?;
                 self.metrics.add(Count::ServersLost, 1);
                 return Ok(());
             }
-            let changes = store::presence::decide_in_tx(&mut tx, &machines, self.timing.graces).await?;
+            let changes =
+                store::presence::decide_in_tx(&mut tx, &machines, self.timing.graces).await?;
             tx.commit().await?;
             self.presence_announce(&changes).await;
         }
@@ -138,16 +192,47 @@ impl App {
         }
         self.relay.wake();
         for change in changes {
-            self.metrics.add(if change.online { Count::MachinesCame } else { Count::MachinesWent }, 1);
+            self.metrics.add(
+                if change.online {
+                    Count::MachinesCame
+                } else {
+                    Count::MachinesWent
+                },
+                1,
+            );
             tracing::debug!(machine = %change.id, online = change.online, reason = change.presence_reason, "presence");
-            self.machine_announce(change.org_id.into(), change.id.into(), &change.status, Some(&change.presence_reason)).await;
+            self.machine_announce(
+                change.org_id.into(),
+                change.id.into(),
+                &change.status,
+                Some(&change.presence_reason),
+            )
+            .await;
         }
     }
 
     /// Tells those who look on how a machine stands now.
-    pub(crate) async fn machine_announce(&self, org: domain::OrgId, machine: domain::MachineId, status: &str, reason: Option<&str>) {
+    pub(crate) async fn machine_announce(
+        &self,
+        org: domain::OrgId,
+        machine: domain::MachineId,
+        status: &str,
+        reason: Option<&str>,
+    ) {
         let data = serde_json::json!({ "id": machine, "status": status, "statusReason": crate::app::machine::status_reason(status, reason) });
-        if let Err(error) = self.bus.publish_live(org, "machine", &machine.token(), &Live { noun: "machine".into(), data }).await {
+        if let Err(error) = self
+            .bus
+            .publish_live(
+                org,
+                "machine",
+                &machine.token(),
+                &Live {
+                    noun: "machine".into(),
+                    data,
+                },
+            )
+            .await
+        {
             tracing::debug!(%error, "a live change was not told");
         }
     }
@@ -156,8 +241,17 @@ impl App {
     ///
     /// # Errors
     /// FORBIDDEN when the machine was revoked; UNAVAILABLE when it is not known yet.
-    pub async fn stopping_report(&self, from: AgentSender, stopping: Stopping) -> Result<Noted, MetricsError> {
-        let reason: String = stopping.reason.chars().filter(|c| !c.is_control()).take(REASON_MAX_CHARS).collect();
+    pub async fn stopping_report(
+        &self,
+        from: AgentSender,
+        stopping: Stopping,
+    ) -> Result<Noted, MetricsError> {
+        let reason: String = stopping
+            .reason
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(REASON_MAX_CHARS)
+            .collect();
         let mut standing = self.stopping_write(from, &reason).await?;
         if standing == Standing::Unknown {
             self.mirror.refresh().await?;
@@ -170,7 +264,11 @@ impl App {
         }
     }
 
-    async fn stopping_write(&self, from: AgentSender, reason: &str) -> Result<Standing, MetricsError> {
+    async fn stopping_write(
+        &self,
+        from: AgentSender,
+        reason: &str,
+    ) -> Result<Standing, MetricsError> {
         let mut tx = self.pools.tenant_tx(from.org).await?;
         let standing = store::machine::set_stopping(&mut tx, from.machine, reason).await?;
         tx.commit().await?;
@@ -183,13 +281,30 @@ impl App {
     /// INVALID naming `limit`; UNAVAILABLE.
     pub async fn presence_get(&self, request: PresenceGet) -> Result<PresencePage, MetricsError> {
         if !(1..=CHANGES_MAX).contains(&request.limit) {
-            return Err(Problem::invalid("limit", format!("must be from 1 to {CHANGES_MAX}")).into());
+            return Err(
+                Problem::invalid("limit", format!("must be from 1 to {CHANGES_MAX}")).into(),
+            );
         }
-        let mut rows = store::presence::changes(self.pools.system(), request.after, i64::from(request.limit) + 1).await?;
+        let mut rows = store::presence::changes(
+            self.pools.system(),
+            request.after,
+            i64::from(request.limit) + 1,
+        )
+        .await?;
         let more = rows.len() > request.limit as usize;
         rows.truncate(request.limit as usize);
-        let items = rows.into_iter().map(|(org, machine, online, version)| Presence { org: org.into(), machine_id: machine.into(), online, version });
-        Ok(PresencePage { items: items.collect(), more })
+        let items = rows
+            .into_iter()
+            .map(|(org, machine, online, version)| Presence {
+                org: org.into(),
+                machine_id: machine.into(),
+                online,
+                version,
+            });
+        Ok(PresencePage {
+            items: items.collect(),
+            more,
+        })
     }
 }
 
@@ -199,10 +314,23 @@ mod tests {
 
     #[test]
     fn only_the_servers_own_will_gets_the_long_grace() {
-        for reason in ["Server Shutdown", "Authentication Expired", "Slow Consumer (Pending Bytes)", "Maximum Connections Exceeded"] {
+        for reason in [
+            "Server Shutdown",
+            "Authentication Expired",
+            "Slow Consumer (Pending Bytes)",
+            "Maximum Connections Exceeded",
+        ] {
             assert_eq!(closed(reason).0, ClosedBy::Server, "{reason}");
         }
-        for reason in ["Client Closed", "Read Error", "Write Error", "Stale Connection", "Kicked", "Protocol Violation", "Something New"] {
+        for reason in [
+            "Client Closed",
+            "Read Error",
+            "Write Error",
+            "Stale Connection",
+            "Kicked",
+            "Protocol Violation",
+            "Something New",
+        ] {
             assert_eq!(closed(reason).0, ClosedBy::Client, "{reason}");
         }
         assert_eq!(closed("Parse Error").1, "parse error");

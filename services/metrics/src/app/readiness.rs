@@ -26,7 +26,12 @@ impl Readiness {
     /// Nothing is there yet.
     #[must_use]
     pub fn new(bus: &Bus, system: &SystemBus) -> Self {
-        Self { bus: bus.state(), system: system.bus().state(), database: AtomicBool::new(false), mirror: AtomicBool::new(false) }
+        Self {
+            bus: bus.state(),
+            system: system.bus().state(),
+            database: AtomicBool::new(false),
+            mirror: AtomicBool::new(false),
+        }
     }
 
     /// Identity's machines have been read to the end once.
@@ -37,7 +42,8 @@ impl Readiness {
     /// What is missing; `None` when nothing is.
     #[must_use]
     pub fn missing(&self) -> Option<String> {
-        let connected = |state: &watch::Receiver<BusState>| matches!(*state.borrow(), BusState::Connected(_));
+        let connected =
+            |state: &watch::Receiver<BusState>| matches!(*state.borrow(), BusState::Connected(_));
         let missing: Vec<_> = [
             (connected(&self.bus), "the bus"),
             (connected(&self.system), "the bus' system account"),
@@ -54,7 +60,9 @@ impl Readiness {
 /// Asks the database again and again.
 pub async fn run(app: Arc<App>) {
     loop {
-        app.readiness.database.store(app.pools.answers().await, Ordering::Relaxed);
+        app.readiness
+            .database
+            .store(app.pools.answers().await, Ordering::Relaxed);
         tokio::time::sleep(ASK).await;
     }
 }

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bus::{BusError, BusState};
 use bus::system::{Connection, Connections};
+use bus::{BusError, BusState};
 use chrono::{DateTime, Utc};
 use domain::{MachineId, OrgId};
 use futures::StreamExt;
@@ -44,7 +44,11 @@ pub struct Tracking {
 
 impl Default for Tracking {
     fn default() -> Self {
-        Self { losses: AtomicU64::new(1), compared: AtomicU64::new(0), lost: Notify::new() }
+        Self {
+            losses: AtomicU64::new(1),
+            compared: AtomicU64::new(0),
+            lost: Notify::new(),
+        }
     }
 }
 
@@ -68,7 +72,11 @@ pub async fn run(app: Arc<App>) {
     loop {
         let connected = matches!(*state.borrow_and_update(), BusState::Connected(_));
         // A turn is a little shorter than the period, so that jitter does not halve the rate.
-        let turn = if app.tracking.is_on() { app.timing.reconcile.mul_f64(0.9) } else { ASKED_FOR };
+        let turn = if app.tracking.is_on() {
+            app.timing.reconcile.mul_f64(0.9)
+        } else {
+            ASKED_FOR
+        };
         if connected {
             let losses = app.tracking.losses.load(Ordering::SeqCst);
             match app.reconcile(turn).await {
@@ -81,7 +89,11 @@ pub async fn run(app: Arc<App>) {
                 }
             }
         }
-        let pause = if app.tracking.is_on() { app.timing.reconcile } else { ASKED_FOR };
+        let pause = if app.tracking.is_on() {
+            app.timing.reconcile
+        } else {
+            ASKED_FOR
+        };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = app.tracking.lost.notified() => {}
@@ -113,12 +125,22 @@ impl List {
         }
         self.name = page.server.name;
         let page = page.data;
-        let first = page.connections.first().map_or(u64::MAX, |connection| connection.cid);
+        let first = page
+            .connections
+            .first()
+            .map_or(u64::MAX, |connection| connection.cid);
         self.gap |= page.offset > 0 && first > self.last_cid;
         self.whole = page.offset + page.connections.len() >= page.total;
         let known = self.last_cid;
-        self.connections.extend(page.connections.into_iter().filter(|connection| connection.cid > known));
-        self.last_cid = self.connections.last().map_or(0, |connection| connection.cid);
+        self.connections.extend(
+            page.connections
+                .into_iter()
+                .filter(|connection| connection.cid > known),
+        );
+        self.last_cid = self
+            .connections
+            .last()
+            .map_or(0, |connection| connection.cid);
         self.last_cid > known
     }
 }
@@ -146,7 +168,8 @@ impl App {
                 self.metrics.add(Count::SessionsRepaired, repaired);
             }
         }
-        self.metrics.observe_time(Measure::ReconciliationSeconds, begun.elapsed());
+        self.metrics
+            .observe_time(Measure::ReconciliationSeconds, begun.elapsed());
         Ok(true)
     }
 
@@ -155,7 +178,10 @@ impl App {
         let mut lists: HashMap<String, List> = HashMap::new();
         let mut offset = 0;
         for _ in 0..PAGES_MAX {
-            let pages = self.system.connections(None, offset, self.timing.gather).await?;
+            let pages = self
+                .system
+                .connections(None, offset, self.timing.gather)
+                .await?;
             let mut went_on = false;
             let mut limit = OVERLAP;
             for page in pages {
@@ -170,35 +196,76 @@ impl App {
         Ok(lists)
     }
 
-    async fn reconcile_server(&self, server_id: &str, list: &List, asked_at: DateTime<Utc>) -> Result<u64, MetricsError> {
+    async fn reconcile_server(
+        &self,
+        server_id: &str,
+        list: &List,
+        asked_at: DateTime<Utc>,
+    ) -> Result<u64, MetricsError> {
         let pool = self.pools.system();
         let listed: Vec<(OrgId, MachineId, i64, &Connection)> = list
             .connections
             .iter()
             .filter_map(|connection| {
                 let (org, machine) = connection.agent()?;
-                Some((org, machine, i64::try_from(connection.cid).ok()?, connection))
+                Some((
+                    org,
+                    machine,
+                    i64::try_from(connection.cid).ok()?,
+                    connection,
+                ))
             })
             .collect();
-        let keys: Vec<_> = listed.iter().map(|(org, machine, cid, _)| (*org, *machine, *cid)).collect();
-        let write = |org, machine, cid, started_at, heard| SessionWrite { org, machine, server_id: server_id.to_owned(), server_name: list.name.clone(), cid, started_at, heard };
+        let keys: Vec<_> = listed
+            .iter()
+            .map(|(org, machine, cid, _)| (*org, *machine, *cid))
+            .collect();
+        let write = |org, machine, cid, started_at, heard| SessionWrite {
+            org,
+            machine,
+            server_id: server_id.to_owned(),
+            server_name: list.name.clone(),
+            cid,
+            started_at,
+            heard,
+        };
         let mut repairs = Vec::new();
         for place in store::session::unrecorded(pool, server_id, &keys).await? {
             if let Some((org, machine, cid, connection)) = listed.get(place) {
-                let started_at = DateTime::parse_from_rfc3339(&connection.start).map_or(asked_at, |time| time.with_timezone(&Utc));
-                repairs.push(write(*org, *machine, *cid, started_at, Heard::Listed(asked_at)));
+                let started_at = DateTime::parse_from_rfc3339(&connection.start)
+                    .map_or(asked_at, |time| time.with_timezone(&Utc));
+                repairs.push(write(
+                    *org,
+                    *machine,
+                    *cid,
+                    started_at,
+                    Heard::Listed(asked_at),
+                ));
             }
         }
         if list.whole && !list.gap {
             let cids: Vec<i64> = keys.iter().map(|(_, _, cid)| *cid).collect();
-            for (org, machine, cid, started_at) in store::session::missing(pool, server_id, asked_at, &cids).await? {
-                repairs.push(write(org.into(), machine.into(), cid, started_at, Heard::Missed(asked_at)));
+            for (org, machine, cid, started_at) in
+                store::session::missing(pool, server_id, asked_at, &cids).await?
+            {
+                repairs.push(write(
+                    org.into(),
+                    machine.into(),
+                    cid,
+                    started_at,
+                    Heard::Missed(asked_at),
+                ));
             }
         } else {
-            tracing::warn!(server = server_id, "a list has gaps: what it does not show is left for the next");
+            tracing::warn!(
+                server = server_id,
+                "a list has gaps: what it does not show is left for the next"
+            );
         }
         let count = repairs.len() as u64;
-        let mut handed_in = futures::stream::iter(repairs).map(|repair| self.session_write(repair)).buffer_unordered(REPAIRS_AT_ONCE);
+        let mut handed_in = futures::stream::iter(repairs)
+            .map(|repair| self.session_write(repair))
+            .buffer_unordered(REPAIRS_AT_ONCE);
         while let Some(written) = handed_in.next().await {
             written?;
         }
@@ -227,9 +294,29 @@ mod tests {
     }
 
     fn page(cids: std::ops::Range<u64>, offset: usize, total: usize) -> Connections {
-        let connections = cids.map(|cid| Connection { cid, start: String::new(), authorized_user: String::new(), name_tag: String::new() }).collect();
-        let server = ServerInfo { id: "S".into(), name: "s".into(), time: None };
-        Connections { server, data: ConnectionsPage { now: String::new(), total, offset, limit: 4, connections } }
+        let connections = cids
+            .map(|cid| Connection {
+                cid,
+                start: String::new(),
+                authorized_user: String::new(),
+                name_tag: String::new(),
+            })
+            .collect();
+        let server = ServerInfo {
+            id: "S".into(),
+            name: "s".into(),
+            time: None,
+        };
+        Connections {
+            server,
+            data: ConnectionsPage {
+                now: String::new(),
+                total,
+                offset,
+                limit: 4,
+                connections,
+            },
+        }
     }
 
     #[test]
@@ -239,7 +326,13 @@ mod tests {
         assert!(!list.whole);
         list.take(page(4..8, 3, 7));
         assert!(list.whole && !list.gap);
-        assert_eq!(list.connections.iter().map(|connection| connection.cid).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(
+            list.connections
+                .iter()
+                .map(|connection| connection.cid)
+                .collect::<Vec<_>>(),
+            [1, 2, 3, 4, 5, 6, 7]
+        );
     }
 
     #[test]

@@ -33,7 +33,11 @@ struct Place {
 /// A machine's health at a sample: all cores, memory, the fullest disk.
 #[must_use]
 pub fn health_of(sample: &Sample) -> Health {
-    let fullest = sample.disks.iter().map(|disk| disk.percent).fold(0.0, f64::max);
+    let fullest = sample
+        .disks
+        .iter()
+        .map(|disk| disk.percent)
+        .fold(0.0, f64::max);
     health(sample.cpu.percent, sample.memory.percent, fullest)
 }
 
@@ -48,7 +52,11 @@ impl App {
     /// # Errors
     /// INVALID when it is no message of samples; FORBIDDEN when the machine was revoked; UNAVAILABLE when the agent
     /// is to keep what it sent.
-    pub async fn sample_report(&self, from: AgentSender, batch: SampleBatch) -> Result<SampleAnswer, MetricsError> {
+    pub async fn sample_report(
+        &self,
+        from: AgentSender,
+        batch: SampleBatch,
+    ) -> Result<SampleAnswer, MetricsError> {
         let checked = bounds::check(batch, Timestamp::now())?;
         let count = u32::try_from(checked.accepted.len()).unwrap_or(u32::MAX);
         let newest = checked.accepted.last();
@@ -62,18 +70,36 @@ impl App {
                 .collect::<Result<_, _>>()
                 .map_err(unwritable)?,
             newest: newest
-                .map(|sample| Ok(Newest { at: sample.at.utc(), sample: serde_json::to_string(sample)?, health: health_of(sample) }))
+                .map(|sample| {
+                    Ok(Newest {
+                        at: sample.at.utc(),
+                        sample: serde_json::to_string(sample)?,
+                        health: health_of(sample),
+                    })
+                })
                 .transpose()
                 .map_err(unwritable)?,
         });
         let mut written = self.sample_write(&write).await;
-        if matches!(written, Ok(SampleWritten { standing: Standing::Unknown, .. })) {
+        if matches!(
+            written,
+            Ok(SampleWritten {
+                standing: Standing::Unknown,
+                ..
+            })
+        ) {
             self.mirror.refresh().await?;
             written = self.sample_write(&write).await;
         }
         let refused = match written {
-            Ok(SampleWritten { standing: Standing::Unknown, .. }) => return Err(crate::app::unknown(from)),
-            Ok(SampleWritten { standing: Standing::Revoked, .. }) => return Err(crate::app::revoked()),
+            Ok(SampleWritten {
+                standing: Standing::Unknown,
+                ..
+            }) => return Err(crate::app::unknown(from)),
+            Ok(SampleWritten {
+                standing: Standing::Revoked,
+                ..
+            }) => return Err(crate::app::revoked()),
             Ok(written) => {
                 if let (Some(sample), true) = (newest, written.latest) {
                     self.sample_announce(from, sample).await;
@@ -88,25 +114,38 @@ impl App {
             Err(error) => return Err(error.into()),
         };
         self.metrics.add(Count::SamplesRefused, u64::from(refused));
-        Ok(SampleAnswer { through: checked.through, refused })
+        Ok(SampleAnswer {
+            through: checked.through,
+            refused,
+        })
     }
 
     async fn sample_write(&self, write: &Arc<SampleWrite>) -> Result<SampleWritten, DatabaseError> {
-        self.samples.submit(write.clone()).await.map_err(|error| match error {
-            // The only constraint that a sample can meet is that there is a partition for its day.
-            DatabaseError::Constraint(_) => {
-                self.maintain.notify_one();
-                DatabaseError::Unavailable("a partition is missing and is being made".into())
-            }
-            other => other,
-        })
+        self.samples
+            .submit(write.clone())
+            .await
+            .map_err(|error| match error {
+                // The only constraint that a sample can meet is that there is a partition for its day.
+                DatabaseError::Constraint(_) => {
+                    self.maintain.notify_one();
+                    DatabaseError::Unavailable("a partition is missing and is being made".into())
+                }
+                other => other,
+            })
     }
 
     /// Tells those who look on. Nobody misses it.
     async fn sample_announce(&self, from: AgentSender, sample: &Sample) {
         let data = serde_json::json!({ "machineId": from.machine, "sample": sample, "health": health_of(sample) });
-        let live = Live { noun: "sample".into(), data };
-        if let Err(error) = self.bus.publish_live(from.org, "sample", &from.machine.token(), &live).await {
+        let live = Live {
+            noun: "sample".into(),
+            data,
+        };
+        if let Err(error) = self
+            .bus
+            .publish_live(from.org, "sample", &from.machine.token(), &live)
+            .await
+        {
             tracing::debug!(%error, "a live sample was not told");
         }
     }
@@ -115,24 +154,42 @@ impl App {
     ///
     /// # Errors
     /// FORBIDDEN without the scope; INVALID naming the field; NOT_FOUND.
-    pub async fn sample_list(&self, grant: &Grant, request: SampleList) -> Result<SamplePage, MetricsError> {
+    pub async fn sample_list(
+        &self,
+        grant: &Grant,
+        request: SampleList,
+    ) -> Result<SamplePage, MetricsError> {
         grant.require(MACHINES_READ)?;
         let limit = page::limit(request.limit)?;
         if request.from >= request.to {
             return Err(Problem::invalid("from", "must be before `to`").into());
         }
         if request.to.since(request.from) > RANGE_MAX {
-            return Err(Problem::invalid("to", format!("must be at most {} days after `from`", RANGE_MAX.num_days())).into());
+            return Err(Problem::invalid(
+                "to",
+                format!("must be at most {} days after `from`", RANGE_MAX.num_days()),
+            )
+            .into());
         }
         let from = match &request.cursor {
-            Some(cursor) => page::place::<Place>(cursor)?.after.plus(Duration::milliseconds(1)).max(request.from),
+            Some(cursor) => page::place::<Place>(cursor)?
+                .after
+                .plus(Duration::milliseconds(1))
+                .max(request.from),
             None => request.from,
         };
         let mut tx = self.pools.tenant_tx(grant.org).await?;
         if !store::machine::exists(&mut tx, request.machine_id).await? {
             return Err(Problem::not_found("machine").into());
         }
-        let found = store::sample::list(&mut tx, request.machine_id, from.utc(), request.to.utc(), limit as i64 + 1).await?;
+        let found = store::sample::list(
+            &mut tx,
+            request.machine_id,
+            from.utc(),
+            request.to.utc(),
+            limit as i64 + 1,
+        )
+        .await?;
         tx.commit().await?;
         let (items, more) = page::fit(found, limit)?;
         let next_cursor = match items.last() {

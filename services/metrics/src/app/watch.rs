@@ -41,7 +41,8 @@ pub async fn run(app: Arc<App>) {
             tracing::warn!("this process stood still");
             app.tracking.lose();
         }
-        if servers.elapsed() >= SERVERS && listening.has_lasted(app.timing.silence, Instant::now()) {
+        if servers.elapsed() >= SERVERS && listening.has_lasted(app.timing.silence, Instant::now())
+        {
             servers = Instant::now();
             if let Err(error) = app.servers_watch().await {
                 tracing::warn!(%error, "silent servers could not be judged");
@@ -72,17 +73,24 @@ enum Lapse {
 
 impl Listening {
     fn note(&mut self, hears: bool, now: Instant) -> Lapse {
-        let stood_still = self.noted.is_some_and(|noted| now.duration_since(noted) > STANDSTILL);
+        let stood_still = self
+            .noted
+            .is_some_and(|noted| now.duration_since(noted) > STANDSTILL);
         self.noted = Some(now);
         self.since = match self.since {
             Some(since) if hears && !stood_still => Some(since),
             _ => hears.then_some(now),
         };
-        if stood_still { Lapse::Stood } else { Lapse::None }
+        if stood_still {
+            Lapse::Stood
+        } else {
+            Lapse::None
+        }
     }
 
     fn has_lasted(&self, silence: Duration, now: Instant) -> bool {
-        self.since.is_some_and(|since| now.duration_since(since) >= silence)
+        self.since
+            .is_some_and(|since| now.duration_since(since) >= silence)
     }
 }
 
@@ -112,7 +120,10 @@ impl App {
     }
 
     async fn watch_chores(&self) -> Result<(), MetricsError> {
-        self.metrics.set(Level::MachinesOnline, store::presence::count_online(self.pools.system()).await?);
+        self.metrics.set(
+            Level::MachinesOnline,
+            store::presence::count_online(self.pools.system()).await?,
+        );
         Ok(store::session::purge(self.pools.system()).await?)
     }
 }
@@ -135,6 +146,9 @@ mod tests {
         assert!(!listening.has_lasted(silence, at(60)));
         listening.note(true, at(27));
         assert_eq!(listening.note(true, at(60)), Lapse::Stood);
-        assert!(!listening.has_lasted(silence, at(60)), "it stood still from 27 to 60");
+        assert!(
+            !listening.has_lasted(silence, at(60)),
+            "it stood still from 27 to 60"
+        );
     }
 }

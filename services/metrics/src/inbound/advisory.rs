@@ -6,7 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::system::{Advisory, CONNECT, DISCONNECT, SERVER_SHUTDOWN, SERVER_STATS, ServerInfo, ServerStats};
+use bus::system::{
+    Advisory, CONNECT, DISCONNECT, SERVER_SHUTDOWN, SERVER_STATS, ServerInfo, ServerStats,
+};
 use bus::{Message, Subscription};
 use futures::StreamExt;
 use serde::de::DeserializeOwned;
@@ -22,8 +24,12 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub async fn run(app: Arc<App>) {
     let (opened, closed, shut_down, lives) = (app.clone(), app.clone(), app.clone(), app.clone());
     tokio::join!(
-        hear(&app, CONNECT, async move |advisory: Advisory| opened.session_open(&advisory).await),
-        hear(&app, DISCONNECT, async move |advisory: Advisory| closed.session_close(&advisory).await),
+        hear(&app, CONNECT, async move |advisory: Advisory| opened
+            .session_open(&advisory)
+            .await),
+        hear(&app, DISCONNECT, async move |advisory: Advisory| closed
+            .session_close(&advisory)
+            .await),
         hear(&app, SERVER_SHUTDOWN, async move |server: ServerInfo| {
             if let Err(error) = shut_down.server_shutdown(&server).await {
                 tracing::warn!(%error, "a server's shutdown was not noted; its silence will tell");
@@ -39,7 +45,11 @@ pub async fn run(app: Arc<App>) {
 
 async fn hear<T: DeserializeOwned>(app: &App, subject: &str, take: impl AsyncFn(T)) {
     loop {
-        match app.system.advisories(subject, contract::metrics::SERVICE).await {
+        match app
+            .system
+            .advisories(subject, contract::metrics::SERVICE)
+            .await
+        {
             Ok(advisories) => take_all(advisories, &take).await,
             Err(error) => tracing::warn!(%error, subject, "advisories cannot be heard"),
         }

@@ -11,7 +11,10 @@ const VERBS: [&str; 4] = ["enrolled", "revoked", "quarantined", "released"];
 
 /// Hears them for ever. The cursor of the mirror, not the acknowledgement, is what keeps a change from being lost.
 pub async fn run(app: Arc<App>) {
-    let Some(spec) = CONSUMERS.iter().find(|spec| spec.name == contract::metrics::SERVICE) else {
+    let Some(spec) = CONSUMERS
+        .iter()
+        .find(|spec| spec.name == contract::metrics::SERVICE)
+    else {
         tracing::error!("the contract has no consumer for this service");
         return;
     };

@@ -15,9 +15,12 @@ use crate::app::App;
 pub async fn answer(service: &Service, app: &Arc<App>) -> Result<(), BusError> {
     let app = app.clone();
     service
-        .answer_agent(Up::Inventory, move |from: AgentSender, inventory: Inventory| {
-            let app = app.clone();
-            async move { Ok(app.inventory_report(from, inventory).await?) }
-        })
+        .answer_agent(
+            Up::Inventory,
+            move |from: AgentSender, inventory: Inventory| {
+                let app = app.clone();
+                async move { Ok(app.inventory_report(from, inventory).await?) }
+            },
+        )
         .await
 }

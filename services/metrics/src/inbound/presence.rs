@@ -16,10 +16,13 @@ use crate::app::App;
 pub async fn answer(service: &Service, app: &Arc<App>) -> Result<(), BusError> {
     let app_of_stopping = app.clone();
     service
-        .answer_agent(Up::Stopping, move |from: AgentSender, stopping: Stopping| {
-            let app = app_of_stopping.clone();
-            async move { Ok(app.stopping_report(from, stopping).await?) }
-        })
+        .answer_agent(
+            Up::Stopping,
+            move |from: AgentSender, stopping: Stopping| {
+                let app = app_of_stopping.clone();
+                async move { Ok(app.stopping_report(from, stopping).await?) }
+            },
+        )
         .await?;
     let app = app.clone();
     service

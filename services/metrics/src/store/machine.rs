@@ -9,12 +9,21 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, Postgres};
 use uuid::Uuid;
 
-use crate::app::Standing;
-
 // The pages of a list, one statement per order. Each has the same filters: `$1` status, `$2` health, `$3` labels that
 // must be there, `$4` keys that must be, `$5` keys that must not, `$6` labels that must not be. `$7` and `$8` are where the
 // page before ended, `$9` is the limit. What is absent is null, and the statements are planned for their values
 // (`persistent(false)`): so an absent filter costs nothing, and the place in the list is an index condition.
+
+/// What the database says about the machine that speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It may speak.
+    Known,
+    /// The mirror does not know it yet.
+    Unknown,
+    /// It was revoked.
+    Revoked,
+}
 
 /// By name.
 pub const PAGE_BY_HOSTNAME: &str = "
@@ -78,11 +87,13 @@ pub const DETAILS: &str = "
 /// Whether there is such a machine.
 const EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM metrics.machines WHERE id = $1)";
 /// What the machine is, as its agent says.
-const SET_INVENTORY: &str = "UPDATE metrics.machines SET inventory = $2 WHERE id = $1 AND revoked_at IS NULL";
+const SET_INVENTORY: &str =
+    "UPDATE metrics.machines SET inventory = $2 WHERE id = $1 AND revoked_at IS NULL";
 /// That its agent stops of its own will.
 const SET_STOPPING: &str = "UPDATE metrics.machines SET stopping_at = now(), stopping_reason = $2 WHERE id = $1 AND revoked_at IS NULL";
 /// That it was heard.
-const SET_LAST_SEEN: &str = "UPDATE metrics.latest SET last_seen_at = greatest(last_seen_at, now()) WHERE machine_id = $1";
+const SET_LAST_SEEN: &str =
+    "UPDATE metrics.latest SET last_seen_at = greatest(last_seen_at, now()) WHERE machine_id = $1";
 
 /// Which machines a list shows.
 #[derive(Clone, Debug, Default)]
@@ -132,7 +143,13 @@ pub struct Details {
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn list(connection: &mut PgConnection, sort: MachineSort, filter: &Filter, after: Option<(Key, MachineId)>, limit: i64) -> Result<Vec<(MachineId, Key)>, DatabaseError> {
+pub async fn list(
+    connection: &mut PgConnection,
+    sort: MachineSort,
+    filter: &Filter,
+    after: Option<(Key, MachineId)>,
+    limit: i64,
+) -> Result<Vec<(MachineId, Key)>, DatabaseError> {
     let sql = match sort {
         MachineSort::Hostname => PAGE_BY_HOSTNAME,
         MachineSort::HostnameDesc => PAGE_BY_HOSTNAME_DESC,
@@ -145,23 +162,55 @@ pub async fn list(connection: &mut PgConnection, sort: MachineSort, filter: &Fil
     let key = after.map(|(key, _)| key);
     match sort {
         MachineSort::Hostname | MachineSort::HostnameDesc => {
-            let key = key.and_then(|key| if let Key::Hostname(name) = key { Some(name) } else { None });
+            let key = key.and_then(|key| {
+                if let Key::Hostname(name) = key {
+                    Some(name)
+                } else {
+                    None
+                }
+            });
             page(connection, sql, filter, key, id, limit, Key::Hostname).await
         }
         MachineSort::LastSeen | MachineSort::LastSeenDesc => {
-            let key = key.and_then(|key| if let Key::LastSeen(at) = key { Some(at) } else { None });
+            let key = key.and_then(|key| {
+                if let Key::LastSeen(at) = key {
+                    Some(at)
+                } else {
+                    None
+                }
+            });
             page(connection, sql, filter, key, id, limit, Key::LastSeen).await
         }
         MachineSort::Health | MachineSort::HealthDesc => {
-            let key = key.and_then(|key| if let Key::Health(score) = key { Some(score) } else { None });
+            let key = key.and_then(|key| {
+                if let Key::Health(score) = key {
+                    Some(score)
+                } else {
+                    None
+                }
+            });
             page(connection, sql, filter, key, id, limit, Key::Health).await
         }
     }
 }
 
-async fn page<K>(connection: &mut PgConnection, sql: &'static str, filter: &Filter, key: Option<K>, id: Option<Uuid>, limit: i64, wrap: fn(K) -> Key) -> Result<Vec<(MachineId, Key)>, DatabaseError>
+async fn page<K>(
+    connection: &mut PgConnection,
+    sql: &'static str,
+    filter: &Filter,
+    key: Option<K>,
+    id: Option<Uuid>,
+    limit: i64,
+    wrap: fn(K) -> Key,
+) -> Result<Vec<(MachineId, Key)>, DatabaseError>
 where
-    K: for<'q> sqlx::Encode<'q, Postgres> + for<'r> sqlx::Decode<'r, Postgres> + sqlx::Type<Postgres> + Send + Sync + Unpin + 'static,
+    K: for<'q> sqlx::Encode<'q, Postgres>
+        + for<'r> sqlx::Decode<'r, Postgres>
+        + sqlx::Type<Postgres>
+        + Send
+        + Sync
+        + Unpin
+        + 'static,
 {
     let rows: Vec<(Uuid, K)> = sqlx::query_as(sql)
         .bind(filter.status)
@@ -176,31 +225,54 @@ where
         .persistent(false)
         .fetch_all(connection)
         .await?;
-    Ok(rows.into_iter().map(|(id, key)| (id.into(), wrap(key))).collect())
+    Ok(rows
+        .into_iter()
+        .map(|(id, key)| (id.into(), wrap(key)))
+        .collect())
 }
 
 /// Machines of the transaction's organisation in full, in no order.
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn details(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Details>, DatabaseError> {
-    Ok(sqlx::query_as(DETAILS).bind(ids).fetch_all(connection).await?)
+pub async fn details(
+    connection: &mut PgConnection,
+    ids: &[Uuid],
+) -> Result<Vec<Details>, DatabaseError> {
+    Ok(sqlx::query_as(DETAILS)
+        .bind(ids)
+        .fetch_all(connection)
+        .await?)
 }
 
 /// Whether the transaction's organisation has such a machine.
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn exists(connection: &mut PgConnection, machine: MachineId) -> Result<bool, DatabaseError> {
-    Ok(sqlx::query_scalar(EXISTS).bind(machine.0).fetch_one(connection).await?)
+pub async fn exists(
+    connection: &mut PgConnection,
+    machine: MachineId,
+) -> Result<bool, DatabaseError> {
+    Ok(sqlx::query_scalar(EXISTS)
+        .bind(machine.0)
+        .fetch_one(connection)
+        .await?)
 }
 
 /// Notes what a machine is.
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn set_inventory(connection: &mut PgConnection, machine: MachineId, inventory: &Value) -> Result<Standing, DatabaseError> {
-    let set = sqlx::query(SET_INVENTORY).bind(machine.0).bind(inventory).execute(&mut *connection).await?;
+pub async fn set_inventory(
+    connection: &mut PgConnection,
+    machine: MachineId,
+    inventory: &Value,
+) -> Result<Standing, DatabaseError> {
+    let set = sqlx::query(SET_INVENTORY)
+        .bind(machine.0)
+        .bind(inventory)
+        .execute(&mut *connection)
+        .await?;
     heard(connection, machine, set.rows_affected()).await
 }
 
@@ -208,15 +280,34 @@ pub async fn set_inventory(connection: &mut PgConnection, machine: MachineId, in
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn set_stopping(connection: &mut PgConnection, machine: MachineId, reason: &str) -> Result<Standing, DatabaseError> {
-    let set = sqlx::query(SET_STOPPING).bind(machine.0).bind(reason).execute(&mut *connection).await?;
+pub async fn set_stopping(
+    connection: &mut PgConnection,
+    machine: MachineId,
+    reason: &str,
+) -> Result<Standing, DatabaseError> {
+    let set = sqlx::query(SET_STOPPING)
+        .bind(machine.0)
+        .bind(reason)
+        .execute(&mut *connection)
+        .await?;
     heard(connection, machine, set.rows_affected()).await
 }
 
-async fn heard(connection: &mut PgConnection, machine: MachineId, rows: u64) -> Result<Standing, DatabaseError> {
+async fn heard(
+    connection: &mut PgConnection,
+    machine: MachineId,
+    rows: u64,
+) -> Result<Standing, DatabaseError> {
     if rows == 0 {
-        return Ok(if exists(connection, machine).await? { Standing::Revoked } else { Standing::Unknown });
+        return Ok(if exists(connection, machine).await? {
+            Standing::Revoked
+        } else {
+            Standing::Unknown
+        });
     }
-    sqlx::query(SET_LAST_SEEN).bind(machine.0).execute(connection).await?;
+    sqlx::query(SET_LAST_SEEN)
+        .bind(machine.0)
+        .execute(connection)
+        .await?;
     Ok(Standing::Known)
 }

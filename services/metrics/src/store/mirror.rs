@@ -8,7 +8,8 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 /// How far identity's changes have been read.
-const POSITION: &str = "SELECT coalesce(max(position), 0) FROM metrics.cursors WHERE name = 'mirror'";
+const POSITION: &str =
+    "SELECT coalesce(max(position), 0) FROM metrics.cursors WHERE name = 'mirror'";
 /// They have been read so far. Never back: another replica may have read further.
 const SET_POSITION: &str = "
     INSERT INTO metrics.cursors AS c (name, position) VALUES ('mirror', $1)
@@ -46,8 +47,14 @@ pub async fn position(pool: &PgPool) -> Result<i64, DatabaseError> {
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn set_position_in_tx(connection: &mut PgConnection, position: i64) -> Result<(), DatabaseError> {
-    sqlx::query(SET_POSITION).bind(position).execute(connection).await?;
+pub async fn set_position_in_tx(
+    connection: &mut PgConnection,
+    position: i64,
+) -> Result<(), DatabaseError> {
+    sqlx::query(SET_POSITION)
+        .bind(position)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
@@ -55,22 +62,80 @@ pub async fn set_position_in_tx(connection: &mut PgConnection, position: i64) ->
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn apply_in_tx(connection: &mut PgConnection, records: &[&MachineRecord]) -> Result<Vec<Changed>, DatabaseError> {
+pub async fn apply_in_tx(
+    connection: &mut PgConnection,
+    records: &[&MachineRecord],
+) -> Result<Vec<Changed>, DatabaseError> {
     let time = |time: Option<domain::Timestamp>| time.map(domain::Timestamp::utc);
     let changed: Vec<Changed> = sqlx::query_as(APPLY)
-        .bind(records.iter().map(|record| record.org.0).collect::<Vec<_>>())
-        .bind(records.iter().map(|record| record.machine_id.0).collect::<Vec<_>>())
-        .bind(records.iter().map(|record| record.change).collect::<Vec<_>>())
-        .bind(records.iter().map(|record| record.hostname.as_str()).collect::<Vec<_>>())
-        .bind(records.iter().map(|record| Json(&record.labels)).collect::<Vec<_>>())
-        .bind(records.iter().map(|record| Json(&record.inventory)).collect::<Vec<_>>())
-        .bind(records.iter().map(|record| record.enrolled_at.utc()).collect::<Vec<_>>())
-        .bind(records.iter().map(|record| time(record.revoked_at)).collect::<Vec<Option<DateTime<Utc>>>>())
-        .bind(records.iter().map(|record| time(record.quarantined_at)).collect::<Vec<Option<DateTime<Utc>>>>())
-        .bind(records.iter().map(|record| record.quarantine_reason.as_deref()).collect::<Vec<_>>())
+        .bind(
+            records
+                .iter()
+                .map(|record| record.org.0)
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            records
+                .iter()
+                .map(|record| record.machine_id.0)
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            records
+                .iter()
+                .map(|record| record.change)
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            records
+                .iter()
+                .map(|record| record.hostname.as_str())
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            records
+                .iter()
+                .map(|record| Json(&record.labels))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            records
+                .iter()
+                .map(|record| Json(&record.inventory))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            records
+                .iter()
+                .map(|record| record.enrolled_at.utc())
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            records
+                .iter()
+                .map(|record| time(record.revoked_at))
+                .collect::<Vec<Option<DateTime<Utc>>>>(),
+        )
+        .bind(
+            records
+                .iter()
+                .map(|record| time(record.quarantined_at))
+                .collect::<Vec<Option<DateTime<Utc>>>>(),
+        )
+        .bind(
+            records
+                .iter()
+                .map(|record| record.quarantine_reason.as_deref())
+                .collect::<Vec<_>>(),
+        )
         .fetch_all(&mut *connection)
         .await?;
-    let (orgs, ids): (Vec<Uuid>, Vec<Uuid>) = changed.iter().map(|(org, id, _, _)| (*org, *id)).unzip();
-    sqlx::query(APPLY_LATEST).bind(orgs).bind(ids).execute(connection).await?;
+    let (orgs, ids): (Vec<Uuid>, Vec<Uuid>) =
+        changed.iter().map(|(org, id, _, _)| (*org, *id)).unzip();
+    sqlx::query(APPLY_LATEST)
+        .bind(orgs)
+        .bind(ids)
+        .execute(connection)
+        .await?;
     Ok(changed)
 }

@@ -9,10 +9,11 @@ use domain::{MachineId, OrgId};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::app::timing::Graces;
+use crate::timing::Graces;
 
 /// Taken before anything else of a transaction that decides.
-const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext('dashfleet.metrics'), hashtext('presence'))";
+const LOCK: &str =
+    "SELECT pg_advisory_xact_lock(hashtext('dashfleet.metrics'), hashtext('presence'))";
 
 /// Decides about machines whose sessions changed. One with an open session is online; one without becomes offline
 /// when the grace of its latest session (the one that began last) is over. Gives the machines that came online, each
@@ -51,7 +52,8 @@ const DECIDE: &str = r#"
     SELECT org_id, id, online, presence_version, presence_at, presence_reason, status FROM came"#;
 
 /// Whether somebody's grace is over: asked without the lock.
-pub const ANY_DUE: &str = "SELECT EXISTS (SELECT 1 FROM metrics.machines WHERE offline_due_at <= now() AND online)";
+pub const ANY_DUE: &str =
+    "SELECT EXISTS (SELECT 1 FROM metrics.machines WHERE offline_due_at <= now() AND online)";
 
 /// Turns machines offline whose grace is over, with their events. What the agent said when it stopped of its own
 /// will, during the session that ended last, is the reason; else how that session ended.
@@ -110,9 +112,22 @@ pub async fn lock_in_tx(connection: &mut PgConnection) -> Result<(), sqlx::Error
 ///
 /// # Errors
 /// [`sqlx::Error`], for group commits.
-pub async fn decide_in_tx(connection: &mut PgConnection, machines: &[(OrgId, MachineId)], graces: Graces) -> Result<Vec<PresenceChange>, sqlx::Error> {
-    let (orgs, ids): (Vec<_>, Vec<_>) = machines.iter().map(|(org, machine)| (org.0, machine.0)).unzip();
-    sqlx::query_as(DECIDE).bind(orgs).bind(ids).bind(graces.client.as_secs_f64()).bind(graces.server.as_secs_f64()).fetch_all(connection).await
+pub async fn decide_in_tx(
+    connection: &mut PgConnection,
+    machines: &[(OrgId, MachineId)],
+    graces: Graces,
+) -> Result<Vec<PresenceChange>, sqlx::Error> {
+    let (orgs, ids): (Vec<_>, Vec<_>) = machines
+        .iter()
+        .map(|(org, machine)| (org.0, machine.0))
+        .unzip();
+    sqlx::query_as(DECIDE)
+        .bind(orgs)
+        .bind(ids)
+        .bind(graces.client.as_secs_f64())
+        .bind(graces.server.as_secs_f64())
+        .fetch_all(connection)
+        .await
 }
 
 /// Whether somebody's grace is over.
@@ -127,7 +142,9 @@ pub async fn any_due(pool: &PgPool) -> Result<bool, DatabaseError> {
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn set_offline_in_tx(connection: &mut PgConnection) -> Result<Vec<PresenceChange>, DatabaseError> {
+pub async fn set_offline_in_tx(
+    connection: &mut PgConnection,
+) -> Result<Vec<PresenceChange>, DatabaseError> {
     Ok(sqlx::query_as(SET_OFFLINE).fetch_all(connection).await?)
 }
 
@@ -135,8 +152,16 @@ pub async fn set_offline_in_tx(connection: &mut PgConnection) -> Result<Vec<Pres
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn changes(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<(Uuid, Uuid, bool, i64)>, DatabaseError> {
-    Ok(sqlx::query_as(CHANGES).bind(after).bind(limit).fetch_all(pool).await?)
+pub async fn changes(
+    pool: &PgPool,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<(Uuid, Uuid, bool, i64)>, DatabaseError> {
+    Ok(sqlx::query_as(CHANGES)
+        .bind(after)
+        .bind(limit)
+        .fetch_all(pool)
+        .await?)
 }
 
 /// How many machines are online.

@@ -5,16 +5,16 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use contract::agent::Sample;
-use database::group_commit::{Batch, Written};
 use database::DatabaseError;
+use database::group_commit::{Batch, Written};
 use domain::health::Health;
 use domain::{MachineId, OrgId};
 use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::app::Standing;
 use crate::metrics::{Count, Measure, Metrics};
+use crate::store::machine::Standing;
 
 /// Writes the messages of several machines: their samples, and the latest of each where it is newer. One statement
 /// is one round trip and one commit. `place` numbers the messages; each has at most one machine, and each machine one.
@@ -113,31 +113,72 @@ impl Batch for SampleWrites {
         (item.org.0, item.machine.0)
     }
 
-    fn write<'a>(&'a self, connection: &'a mut PgConnection, items: &'a [&'a Self::Item]) -> Written<'a, Self::Answer> {
+    fn write<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        items: &'a [&'a Self::Item],
+    ) -> Written<'a, Self::Answer> {
         Box::pin(async move {
             let begun = Instant::now();
             let newest = |item: &'a &Arc<SampleWrite>| item.newest.as_ref();
-            let rows = || items.iter().zip(1_i64..).flat_map(|(item, place)| item.rows.iter().map(move |row| (place, row)));
+            let rows = || {
+                items
+                    .iter()
+                    .zip(1_i64..)
+                    .flat_map(|(item, place)| item.rows.iter().map(move |row| (place, row)))
+            };
             let answers: Vec<(bool, bool, bool, i64)> = sqlx::query_as(WRITE)
                 .bind(items.iter().map(|item| item.org.0).collect::<Vec<_>>())
                 .bind(items.iter().map(|item| item.machine.0).collect::<Vec<_>>())
-                .bind(items.iter().map(|item| newest(item).map(|newest| newest.at)).collect::<Vec<_>>())
-                .bind(items.iter().map(|item| newest(item).map(|newest| newest.sample.as_str())).collect::<Vec<_>>())
-                .bind(items.iter().map(|item| newest(item).map(|newest| i16::from(newest.health.score))).collect::<Vec<_>>())
-                .bind(items.iter().map(|item| newest(item).map(|newest| newest.health.status.as_str())).collect::<Vec<_>>())
+                .bind(
+                    items
+                        .iter()
+                        .map(|item| newest(item).map(|newest| newest.at))
+                        .collect::<Vec<_>>(),
+                )
+                .bind(
+                    items
+                        .iter()
+                        .map(|item| newest(item).map(|newest| newest.sample.as_str()))
+                        .collect::<Vec<_>>(),
+                )
+                .bind(
+                    items
+                        .iter()
+                        .map(|item| newest(item).map(|newest| i16::from(newest.health.score)))
+                        .collect::<Vec<_>>(),
+                )
+                .bind(
+                    items
+                        .iter()
+                        .map(|item| newest(item).map(|newest| newest.health.status.as_str()))
+                        .collect::<Vec<_>>(),
+                )
                 .bind(rows().map(|(place, _)| place).collect::<Vec<_>>())
                 .bind(rows().map(|(_, (at, _))| *at).collect::<Vec<_>>())
-                .bind(rows().map(|(_, (_, body))| body.as_str()).collect::<Vec<_>>())
+                .bind(
+                    rows()
+                        .map(|(_, (_, body))| body.as_str())
+                        .collect::<Vec<_>>(),
+                )
                 .fetch_all(connection)
                 .await?;
-            self.metrics.observe(Measure::SampleBatchSize, items.len() as f64);
-            self.metrics.observe_time(Measure::SampleCommitSeconds, begun.elapsed());
-            let rows = answers.first().map_or(0, |answer| u64::try_from(answer.3).unwrap_or(0));
+            self.metrics
+                .observe(Measure::SampleBatchSize, items.len() as f64);
+            self.metrics
+                .observe_time(Measure::SampleCommitSeconds, begun.elapsed());
+            let rows = answers
+                .first()
+                .map_or(0, |answer| u64::try_from(answer.3).unwrap_or(0));
             let answers: Vec<_> = answers.into_iter().map(written).collect();
-            let known = items.iter().zip(&answers).filter(|(_, answer)| answer.standing == Standing::Known);
+            let known = items
+                .iter()
+                .zip(&answers)
+                .filter(|(_, answer)| answer.standing == Standing::Known);
             let taken: u64 = known.map(|(item, _)| item.rows.len() as u64).sum();
             self.metrics.add(Count::SamplesWritten, rows);
-            self.metrics.add(Count::SamplesRepeated, taken.saturating_sub(rows));
+            self.metrics
+                .add(Count::SamplesRepeated, taken.saturating_sub(rows));
             Ok(answers)
         })
     }
@@ -156,14 +197,30 @@ fn written((known, revoked, latest, _): (bool, bool, bool, i64)) -> SampleWritte
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn list(connection: &mut PgConnection, machine: MachineId, from: DateTime<Utc>, to: DateTime<Utc>, limit: i64) -> Result<Vec<Sample>, DatabaseError> {
-    let rows: Vec<(DateTime<Utc>, Value)> = sqlx::query_as(LIST).bind(machine.0).bind(from).bind(to).bind(limit).fetch_all(connection).await?;
+pub async fn list(
+    connection: &mut PgConnection,
+    machine: MachineId,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<Sample>, DatabaseError> {
+    let rows: Vec<(DateTime<Utc>, Value)> = sqlx::query_as(LIST)
+        .bind(machine.0)
+        .bind(from)
+        .bind(to)
+        .bind(limit)
+        .fetch_all(connection)
+        .await?;
     rows.into_iter().map(|(at, body)| whole(at, body)).collect()
 }
 
 fn whole(at: DateTime<Utc>, mut body: Value) -> Result<Sample, DatabaseError> {
     if let Some(fields) = body.as_object_mut() {
-        fields.insert("at".into(), Value::String(domain::Timestamp::from(at).to_string()));
+        fields.insert(
+            "at".into(),
+            Value::String(domain::Timestamp::from(at).to_string()),
+        );
     }
-    serde_json::from_value(body).map_err(|error| DatabaseError::Bug(format!("a stored sample cannot be read: {error}")))
+    serde_json::from_value(body)
+        .map_err(|error| DatabaseError::Bug(format!("a stored sample cannot be read: {error}")))
 }

@@ -14,7 +14,8 @@ const HEARD: &str = "
     ON CONFLICT (server_id) DO UPDATE SET heard_at = excluded.heard_at
     WHERE s.heard_at < excluded.heard_at - make_interval(secs => 1)";
 /// Servers that have been silent for so many seconds.
-const SILENT: &str = "SELECT server_id FROM metrics.servers WHERE heard_at < now() - make_interval(secs => $1)";
+const SILENT: &str =
+    "SELECT server_id FROM metrics.servers WHERE heard_at < now() - make_interval(secs => $1)";
 /// Whether a server is one of them.
 const IS_SILENT: &str = "SELECT EXISTS (SELECT 1 FROM metrics.servers WHERE server_id = $1 AND heard_at < now() - make_interval(secs => $2))";
 /// A server that is gone.
@@ -31,9 +32,16 @@ const TAKE_TURN: &str = "
 ///
 /// # Errors
 /// [`sqlx::Error`], for group commits.
-pub async fn heard_in_tx(connection: &mut PgConnection, servers: &HashMap<&str, &str>) -> Result<(), sqlx::Error> {
+pub async fn heard_in_tx(
+    connection: &mut PgConnection,
+    servers: &HashMap<&str, &str>,
+) -> Result<(), sqlx::Error> {
     let (ids, names): (Vec<&str>, Vec<&str>) = servers.iter().unzip();
-    sqlx::query(HEARD).bind(ids).bind(names).execute(connection).await?;
+    sqlx::query(HEARD)
+        .bind(ids)
+        .bind(names)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
@@ -42,7 +50,11 @@ pub async fn heard_in_tx(connection: &mut PgConnection, servers: &HashMap<&str, 
 /// # Errors
 /// [`DatabaseError`].
 pub async fn heard(pool: &PgPool, server_id: &str, name: &str) -> Result<(), DatabaseError> {
-    sqlx::query(HEARD).bind(vec![server_id]).bind(vec![name]).execute(pool).await?;
+    sqlx::query(HEARD)
+        .bind(vec![server_id])
+        .bind(vec![name])
+        .execute(pool)
+        .await?;
     Ok(())
 }
 
@@ -51,23 +63,40 @@ pub async fn heard(pool: &PgPool, server_id: &str, name: &str) -> Result<(), Dat
 /// # Errors
 /// [`DatabaseError`].
 pub async fn silent(pool: &PgPool, silence: Duration) -> Result<Vec<String>, DatabaseError> {
-    Ok(sqlx::query_scalar(SILENT).bind(silence.as_secs_f64()).fetch_all(pool).await?)
+    Ok(sqlx::query_scalar(SILENT)
+        .bind(silence.as_secs_f64())
+        .fetch_all(pool)
+        .await?)
 }
 
 /// Whether a server is still silent: another replica may have heard it, or found it lost before us.
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn is_silent_in_tx(connection: &mut PgConnection, server_id: &str, silence: Duration) -> Result<bool, DatabaseError> {
-    Ok(sqlx::query_scalar(IS_SILENT).bind(server_id).bind(silence.as_secs_f64()).fetch_one(connection).await?)
+pub async fn is_silent_in_tx(
+    connection: &mut PgConnection,
+    server_id: &str,
+    silence: Duration,
+) -> Result<bool, DatabaseError> {
+    Ok(sqlx::query_scalar(IS_SILENT)
+        .bind(server_id)
+        .bind(silence.as_secs_f64())
+        .fetch_one(connection)
+        .await?)
 }
 
 /// Forgets a server that is gone, when its last session has ended.
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn forget_in_tx(connection: &mut PgConnection, server_id: &str) -> Result<(), DatabaseError> {
-    sqlx::query(FORGET).bind(server_id).execute(connection).await?;
+pub async fn forget_in_tx(
+    connection: &mut PgConnection,
+    server_id: &str,
+) -> Result<(), DatabaseError> {
+    sqlx::query(FORGET)
+        .bind(server_id)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
@@ -84,5 +113,10 @@ pub async fn clock(pool: &PgPool) -> Result<DateTime<Utc>, DatabaseError> {
 /// # Errors
 /// [`DatabaseError`].
 pub async fn take_turn(pool: &PgPool, since: Duration) -> Result<bool, DatabaseError> {
-    Ok(sqlx::query(TAKE_TURN).bind(since.as_secs_f64()).execute(pool).await?.rows_affected() > 0)
+    Ok(sqlx::query(TAKE_TURN)
+        .bind(since.as_secs_f64())
+        .execute(pool)
+        .await?
+        .rows_affected()
+        > 0)
 }

@@ -10,10 +10,10 @@ use domain::{MachineId, OrgId};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::app::timing::Graces;
 use crate::metrics::{Measure, Metrics};
 use crate::store::presence::{self, PresenceChange};
 use crate::store::server;
+use crate::timing::Graces;
 
 /// Connections that began. One that is known stays as it is: it may have ended already.
 const OPEN: &str = "
@@ -66,7 +66,8 @@ pub const UNRECORDED: &str = "
     LEFT JOIN metrics.sessions s ON s.org_id = t.org_id AND s.machine_id = t.machine_id AND s.server_id = $1 AND s.cid = t.cid
     WHERE s.cid IS NULL OR s.inferred";
 /// Forgets sessions that ended long ago: no advisory of them comes any more.
-const PURGE: &str = "DELETE FROM metrics.sessions WHERE closed_at < now() - make_interval(hours => 1)";
+const PURGE: &str =
+    "DELETE FROM metrics.sessions WHERE closed_at < now() - make_interval(hours => 1)";
 
 /// Who ended a connection; it decides how long the machine may take to come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,22 +142,64 @@ impl Batch for SessionWrites {
         (item.org.0, item.machine.0)
     }
 
-    fn write<'a>(&'a self, connection: &'a mut PgConnection, items: &'a [&'a Self::Item]) -> Written<'a, Self::Answer> {
+    fn write<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        items: &'a [&'a Self::Item],
+    ) -> Written<'a, Self::Answer> {
         Box::pin(async move {
             presence::lock_in_tx(connection).await?;
-            self.metrics.observe(Measure::SessionBatchSize, items.len() as f64);
-            let heard: HashMap<&str, &str> = items.iter().map(|item| (item.server_id.as_str(), item.server_name.as_str())).collect();
+            self.metrics
+                .observe(Measure::SessionBatchSize, items.len() as f64);
+            let heard: HashMap<&str, &str> = items
+                .iter()
+                .map(|item| (item.server_id.as_str(), item.server_name.as_str()))
+                .collect();
             server::heard_in_tx(connection, &heard).await?;
-            let only = |wanted: fn(&Heard) -> bool| items.iter().copied().filter(|item| wanted(&item.heard)).collect::<Vec<_>>();
-            open(connection, &only(|heard| matches!(heard, Heard::Opened | Heard::Listed(_)))).await?;
-            at(connection, REOPEN, &only(|heard| matches!(heard, Heard::Listed(_)))).await?;
-            close(connection, &only(|heard| matches!(heard, Heard::Closed { .. }))).await?;
-            at(connection, MISS, &only(|heard| matches!(heard, Heard::Missed(_)))).await?;
-            seen(connection, &only(|heard| matches!(heard, Heard::Opened | Heard::Listed(_)))).await?;
+            let only = |wanted: fn(&Heard) -> bool| {
+                items
+                    .iter()
+                    .copied()
+                    .filter(|item| wanted(&item.heard))
+                    .collect::<Vec<_>>()
+            };
+            open(
+                connection,
+                &only(|heard| matches!(heard, Heard::Opened | Heard::Listed(_))),
+            )
+            .await?;
+            at(
+                connection,
+                REOPEN,
+                &only(|heard| matches!(heard, Heard::Listed(_))),
+            )
+            .await?;
+            close(
+                connection,
+                &only(|heard| matches!(heard, Heard::Closed { .. })),
+            )
+            .await?;
+            at(
+                connection,
+                MISS,
+                &only(|heard| matches!(heard, Heard::Missed(_))),
+            )
+            .await?;
+            seen(
+                connection,
+                &only(|heard| matches!(heard, Heard::Opened | Heard::Listed(_))),
+            )
+            .await?;
             let machines: Vec<_> = items.iter().map(|item| (item.org, item.machine)).collect();
             let changes = presence::decide_in_tx(connection, &machines, self.graces).await?;
-            let mut changes: HashMap<(Uuid, Uuid), PresenceChange> = changes.into_iter().map(|change| ((change.org_id, change.id), change)).collect();
-            Ok(items.iter().map(|item| changes.remove(&Self::key(item))).collect())
+            let mut changes: HashMap<(Uuid, Uuid), PresenceChange> = changes
+                .into_iter()
+                .map(|change| ((change.org_id, change.id), change))
+                .collect();
+            Ok(items
+                .iter()
+                .map(|item| changes.remove(&Self::key(item)))
+                .collect())
         })
     }
 }
@@ -192,16 +235,35 @@ async fn open(connection: &mut PgConnection, items: &[&SessionWrite]) -> Result<
         return Ok(());
     }
     let columns = columns(items);
-    sqlx::query(OPEN).bind(columns.orgs).bind(columns.machines).bind(columns.servers).bind(columns.cids).bind(columns.started).bind(columns.asked).execute(connection).await?;
+    sqlx::query(OPEN)
+        .bind(columns.orgs)
+        .bind(columns.machines)
+        .bind(columns.servers)
+        .bind(columns.cids)
+        .bind(columns.started)
+        .bind(columns.asked)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
-async fn at(connection: &mut PgConnection, sql: &'static str, items: &[&SessionWrite]) -> Result<(), sqlx::Error> {
+async fn at(
+    connection: &mut PgConnection,
+    sql: &'static str,
+    items: &[&SessionWrite],
+) -> Result<(), sqlx::Error> {
     if items.is_empty() {
         return Ok(());
     }
     let columns = columns(items);
-    sqlx::query(sql).bind(columns.orgs).bind(columns.machines).bind(columns.servers).bind(columns.cids).bind(columns.asked).execute(connection).await?;
+    sqlx::query(sql)
+        .bind(columns.orgs)
+        .bind(columns.machines)
+        .bind(columns.servers)
+        .bind(columns.cids)
+        .bind(columns.asked)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
@@ -217,7 +279,14 @@ async fn close(connection: &mut PgConnection, items: &[&SessionWrite]) -> Result
             _ => None,
         })
         .unzip();
-    let query = sqlx::query(CLOSE).bind(columns.orgs).bind(columns.machines).bind(columns.servers).bind(columns.cids).bind(columns.started).bind(by).bind(reasons);
+    let query = sqlx::query(CLOSE)
+        .bind(columns.orgs)
+        .bind(columns.machines)
+        .bind(columns.servers)
+        .bind(columns.cids)
+        .bind(columns.started)
+        .bind(by)
+        .bind(reasons);
     query.execute(connection).await?;
     Ok(())
 }
@@ -227,7 +296,11 @@ async fn seen(connection: &mut PgConnection, items: &[&SessionWrite]) -> Result<
         return Ok(());
     }
     let columns = columns(items);
-    sqlx::query(SET_LAST_SEEN).bind(columns.orgs).bind(columns.machines).execute(connection).await?;
+    sqlx::query(SET_LAST_SEEN)
+        .bind(columns.orgs)
+        .bind(columns.machines)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
@@ -235,29 +308,65 @@ async fn seen(connection: &mut PgConnection, items: &[&SessionWrite]) -> Result<
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn close_of_server_in_tx(connection: &mut PgConnection, server_id: &str, reason: &str, inferred: bool) -> Result<Vec<(OrgId, MachineId)>, DatabaseError> {
-    let rows: Vec<(Uuid, Uuid)> = sqlx::query_as(CLOSE_OF_SERVER).bind(server_id).bind(reason).bind(inferred).fetch_all(connection).await?;
-    Ok(rows.into_iter().map(|(org, machine)| (org.into(), machine.into())).collect())
+pub async fn close_of_server_in_tx(
+    connection: &mut PgConnection,
+    server_id: &str,
+    reason: &str,
+    inferred: bool,
+) -> Result<Vec<(OrgId, MachineId)>, DatabaseError> {
+    let rows: Vec<(Uuid, Uuid)> = sqlx::query_as(CLOSE_OF_SERVER)
+        .bind(server_id)
+        .bind(reason)
+        .bind(inferred)
+        .fetch_all(connection)
+        .await?;
+    Ok(rows
+        .into_iter()
+        .map(|(org, machine)| (org.into(), machine.into()))
+        .collect())
 }
 
 /// Connections of a server that its list does not show.
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn missing(pool: &PgPool, server_id: &str, asked_at: DateTime<Utc>, listed: &[i64]) -> Result<Vec<(Uuid, Uuid, i64, DateTime<Utc>)>, DatabaseError> {
-    Ok(sqlx::query_as(MISSING).bind(server_id).bind(asked_at).bind(listed).fetch_all(pool).await?)
+pub async fn missing(
+    pool: &PgPool,
+    server_id: &str,
+    asked_at: DateTime<Utc>,
+    listed: &[i64],
+) -> Result<Vec<(Uuid, Uuid, i64, DateTime<Utc>)>, DatabaseError> {
+    Ok(sqlx::query_as(MISSING)
+        .bind(server_id)
+        .bind(asked_at)
+        .bind(listed)
+        .fetch_all(pool)
+        .await?)
 }
 
 /// Places (from 0) of the listed connections that are not recorded as open, or whose end was inferred.
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn unrecorded(pool: &PgPool, server_id: &str, listed: &[(OrgId, MachineId, i64)]) -> Result<Vec<usize>, DatabaseError> {
+pub async fn unrecorded(
+    pool: &PgPool,
+    server_id: &str,
+    listed: &[(OrgId, MachineId, i64)],
+) -> Result<Vec<usize>, DatabaseError> {
     let orgs: Vec<Uuid> = listed.iter().map(|(org, _, _)| org.0).collect();
     let machines: Vec<Uuid> = listed.iter().map(|(_, machine, _)| machine.0).collect();
     let cids: Vec<i64> = listed.iter().map(|(_, _, cid)| *cid).collect();
-    let places: Vec<i64> = sqlx::query_scalar(UNRECORDED).bind(server_id).bind(orgs).bind(machines).bind(cids).fetch_all(pool).await?;
-    Ok(places.into_iter().filter_map(|place| usize::try_from(place - 1).ok()).collect())
+    let places: Vec<i64> = sqlx::query_scalar(UNRECORDED)
+        .bind(server_id)
+        .bind(orgs)
+        .bind(machines)
+        .bind(cids)
+        .fetch_all(pool)
+        .await?;
+    Ok(places
+        .into_iter()
+        .filter_map(|place| usize::try_from(place - 1).ok())
+        .collect())
 }
 
 /// Forgets sessions that ended long ago.

@@ -6,7 +6,10 @@ use crate::main::world::World;
 use dashfleet_metrics::Timing;
 
 async fn offenders(world: &World, sql: &'static str) -> Vec<String> {
-    sqlx::query_scalar(sql).fetch_all(world.database.pools(SERVICE).system()).await.unwrap()
+    sqlx::query_scalar(sql)
+        .fetch_all(world.database.pools(SERVICE).system())
+        .await
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,7 +48,10 @@ async fn keys_begin_with_the_organisation() {
         SELECT con.conname::text FROM pg_constraint con
         JOIN pg_attribute a ON a.attrelid = con.conrelid AND a.attnum = con.conkey[1]
         WHERE con.connamespace = 'metrics'::regnamespace AND con.contype IN ('p', 'u', 'f') AND a.attname <> 'org_id' ORDER BY 1";
-    assert_eq!(offenders(&world, others).await, ["cursors_pkey", "outbox_pkey", "servers_pkey"]);
+    assert_eq!(
+        offenders(&world, others).await,
+        ["cursors_pkey", "outbox_pkey", "servers_pkey"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,5 +64,13 @@ async fn functions_are_closed() {
                 OR has_function_privilege('df_metrics', p.oid, 'EXECUTE') OR has_function_privilege('df_action_system', p.oid, 'EXECUTE')
                 OR NOT has_function_privilege('df_metrics_system', p.oid, 'EXECUTE'))";
     assert_eq!(offenders(&world, open).await, [""; 0]);
-    assert_eq!(offenders(&world, "SELECT proname::text FROM pg_proc WHERE pronamespace = 'metrics'::regnamespace").await.len(), 2);
+    assert_eq!(
+        offenders(
+            &world,
+            "SELECT proname::text FROM pg_proc WHERE pronamespace = 'metrics'::regnamespace"
+        )
+        .await
+        .len(),
+        2
+    );
 }

@@ -9,13 +9,34 @@ use crate::main::world::World;
 async fn the_agents_word_replaces_what_enrolment_said_and_identity_does_not_take_it_back() {
     let world = World::new().await;
     let enrolled = world.enroll("web-1", &[("env", "prod")]);
-    world.machine_changes(enrolled.machine, |record| record.inventory.os = "Debian GNU/Linux".into());
+    world.machine_changes(enrolled.machine, |record| {
+        record.inventory.os = "Debian GNU/Linux".into();
+    });
     world.mirrored().await;
     let machine = world.machine(enrolled.machine).await;
-    assert_eq!((machine.inventory.os.as_str(), machine.labels["env"].as_str()), ("Debian GNU/Linux", "prod"));
-    assert_eq!((machine.last_seen_at, machine.health, machine.status_reason.as_deref()), (None, None, Some("never connected")));
+    assert_eq!(
+        (
+            machine.inventory.os.as_str(),
+            machine.labels["env"].as_str()
+        ),
+        ("Debian GNU/Linux", "prod")
+    );
+    assert_eq!(
+        (
+            machine.last_seen_at,
+            machine.health,
+            machine.status_reason.as_deref()
+        ),
+        (None, None, Some("never connected"))
+    );
     let agent = world.connect(&enrolled).await;
-    let said = Inventory { os: "Debian GNU/Linux".into(), os_version: "13".into(), cpu_cores: 8, memory_total: u64::MAX, ..Inventory::default() };
+    let said = Inventory {
+        os: "Debian GNU/Linux".into(),
+        os_version: "13".into(),
+        cpu_cores: 8,
+        memory_total: u64::MAX,
+        ..Inventory::default()
+    };
     let noted: Noted = agent.say(Up::Inventory, &said).await.unwrap();
     assert!(noted.noted);
     // A later change of identity's brings the old inventory along.
@@ -26,8 +47,17 @@ async fn the_agents_word_replaces_what_enrolment_said_and_identity_does_not_take
     world.mirrored().await;
     let machine = world.machine(enrolled.machine).await;
     assert_eq!(machine.inventory, said);
-    assert_eq!((machine.status.as_str(), machine.status_reason.as_deref()), ("QUARANTINED", Some("another journal")));
-    let odd = Inventory { kernel: "6\u{0}".into(), ..said };
-    let refused = agent.say::<_, Noted>(Up::Inventory, &odd).await.unwrap_err();
+    assert_eq!(
+        (machine.status.as_str(), machine.status_reason.as_deref()),
+        ("QUARANTINED", Some("another journal"))
+    );
+    let odd = Inventory {
+        kernel: "6\u{0}".into(),
+        ..said
+    };
+    let refused = agent
+        .say::<_, Noted>(Up::Inventory, &odd)
+        .await
+        .unwrap_err();
     assert_eq!(refused.errors[0].path, "kernel");
 }

@@ -33,7 +33,17 @@ fn nodes<'a>(plan: &'a Value, found: &mut Vec<&'a Value>) {
 fn reads(plan: &Value) -> Vec<String> {
     let mut found = Vec::new();
     nodes(&plan[0]["Plan"], &mut found);
-    found.iter().filter(|node| node["Relation Name"].is_string() || node["Index Name"].is_string()).map(|node| format!("{} {}", node["Node Type"].as_str().unwrap(), node["Index Name"].as_str().unwrap_or("-"))).collect()
+    found
+        .iter()
+        .filter(|node| node["Relation Name"].is_string() || node["Index Name"].is_string())
+        .map(|node| {
+            format!(
+                "{} {}",
+                node["Node Type"].as_str().unwrap(),
+                node["Index Name"].as_str().unwrap_or("-")
+            )
+        })
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,60 +52,117 @@ async fn lists_and_ranges_are_read_by_index() {
     let pools = world.database.pools(SERVICE);
     let orgs: Vec<OrgId> = (0..4).map(|_| OrgId::new()).collect();
     for org in &orgs {
-        sqlx::query(FILL_MACHINES).bind(org.0).bind(10_000).execute(pools.system()).await.unwrap();
-        sqlx::query(FILL_LATEST).bind(org.0).execute(pools.system()).await.unwrap();
-        sqlx::query(FILL_SAMPLES).bind(org.0).execute(pools.system()).await.unwrap();
+        sqlx::query(FILL_MACHINES)
+            .bind(org.0)
+            .bind(10_000)
+            .execute(pools.system())
+            .await
+            .unwrap();
+        sqlx::query(FILL_LATEST)
+            .bind(org.0)
+            .execute(pools.system())
+            .await
+            .unwrap();
+        sqlx::query(FILL_SAMPLES)
+            .bind(org.0)
+            .execute(pools.system())
+            .await
+            .unwrap();
     }
-    let mut owner = sqlx::PgConnection::connect(&world.database.url("df_owner")).await.unwrap();
-    sqlx::raw_sql("ANALYZE metrics.machines; ANALYZE metrics.latest; ANALYZE metrics.samples").execute(&mut owner).await.unwrap();
+    let mut owner = sqlx::PgConnection::connect(&world.database.url("df_owner"))
+        .await
+        .unwrap();
+    sqlx::raw_sql("ANALYZE metrics.machines; ANALYZE metrics.latest; ANALYZE metrics.samples")
+        .execute(&mut owner)
+        .await
+        .unwrap();
     let mut tx = pools.tenant_tx(orgs[1]).await.unwrap();
     macro_rules! explain {
         ($sql:expr, $status:expr, $labels:expr, $key:expr) => {{
-            let (plan,): (Value,) = sqlx::query_as(AssertSqlSafe(format!("EXPLAIN (FORMAT JSON) {}", $sql)))
-                .bind($status)
-                .bind(None::<&str>)
-                .bind($labels)
-                .bind(None::<Vec<String>>)
-                .bind(None::<Vec<String>>)
-                .bind(None::<Vec<Value>>)
-                .bind($key)
-                .bind(Some(Uuid::now_v7()))
-                .bind(51_i64)
-                .persistent(false)
-                .fetch_one(&mut *tx)
-                .await
-                .unwrap();
+            let (plan,): (Value,) =
+                sqlx::query_as(AssertSqlSafe(format!("EXPLAIN (FORMAT JSON) {}", $sql)))
+                    .bind($status)
+                    .bind(None::<&str>)
+                    .bind($labels)
+                    .bind(None::<Vec<String>>)
+                    .bind(None::<Vec<String>>)
+                    .bind(None::<Vec<Value>>)
+                    .bind($key)
+                    .bind(Some(Uuid::now_v7()))
+                    .bind(51_i64)
+                    .persistent(false)
+                    .fetch_one(&mut *tx)
+                    .await
+                    .unwrap();
             reads(&plan)
         }};
     }
-    let (anything, labels, now) = (None::<Value>, Some(serde_json::json!({ "env": "test" })), chrono::Utc::now());
+    let (anything, labels, now) = (
+        None::<Value>,
+        Some(serde_json::json!({ "env": "test" })),
+        chrono::Utc::now(),
+    );
     let uses = |read: &[String], index: &str| {
-        assert!(read.iter().any(|node| node.contains(index)) && !read.iter().any(|node| node.contains("Seq Scan")), "{index}: {read:?}");
+        assert!(
+            read.iter().any(|node| node.contains(index))
+                && !read.iter().any(|node| node.contains("Seq Scan")),
+            "{index}: {read:?}"
+        );
     };
     for sql in [machine::PAGE_BY_HOSTNAME, machine::PAGE_BY_HOSTNAME_DESC] {
-        uses(&explain!(sql, None::<&str>, &anything, Some("web-5")), "machines_hostname");
-        uses(&explain!(sql, None::<&str>, &anything, None::<&str>), "machines_hostname");
-        uses(&explain!(sql, Some("REVOKED"), &anything, None::<&str>), "machines_status");
+        uses(
+            &explain!(sql, None::<&str>, &anything, Some("web-5")),
+            "machines_hostname",
+        );
+        uses(
+            &explain!(sql, None::<&str>, &anything, None::<&str>),
+            "machines_hostname",
+        );
+        uses(
+            &explain!(sql, Some("REVOKED"), &anything, None::<&str>),
+            "machines_status",
+        );
         // Labels filter the organisation's machines: by whichever index finds these.
-        uses(&explain!(sql, None::<&str>, &labels, None::<&str>), "machines_");
+        uses(
+            &explain!(sql, None::<&str>, &labels, None::<&str>),
+            "machines_",
+        );
     }
     for sql in [machine::PAGE_BY_LAST_SEEN, machine::PAGE_BY_LAST_SEEN_DESC] {
-        uses(&explain!(sql, None::<&str>, &anything, Some(now)), "latest_last_seen");
+        uses(
+            &explain!(sql, None::<&str>, &anything, Some(now)),
+            "latest_last_seen",
+        );
         uses(&explain!(sql, None::<&str>, &labels, Some(now)), "latest_");
     }
     for sql in [machine::PAGE_BY_HEALTH, machine::PAGE_BY_HEALTH_DESC] {
-        uses(&explain!(sql, None::<&str>, &anything, Some(50_i16)), "latest_health");
-        uses(&explain!(sql, None::<&str>, &labels, Some(50_i16)), "latest_");
+        uses(
+            &explain!(sql, None::<&str>, &anything, Some(50_i16)),
+            "latest_health",
+        );
+        uses(
+            &explain!(sql, None::<&str>, &labels, Some(50_i16)),
+            "latest_",
+        );
     }
     // A range touches the partitions of its days alone, by their keys.
-    let (plan,): (Value,) = sqlx::query_as(AssertSqlSafe(format!("EXPLAIN (FORMAT JSON, ANALYZE) {}", sample::LIST)))
-        .bind(Uuid::now_v7())
-        .bind(now - chrono::Duration::hours(30))
-        .bind(now - chrono::Duration::hours(20))
-        .bind(201_i64)
-        .fetch_one(&mut *tx)
-        .await
-        .unwrap();
+    let (plan,): (Value,) = sqlx::query_as(AssertSqlSafe(format!(
+        "EXPLAIN (FORMAT JSON, ANALYZE) {}",
+        sample::LIST
+    )))
+    .bind(Uuid::now_v7())
+    .bind(now - chrono::Duration::hours(30))
+    .bind(now - chrono::Duration::hours(20))
+    .bind(201_i64)
+    .fetch_one(&mut *tx)
+    .await
+    .unwrap();
     let read = reads(&plan);
-    assert!((1..=2).contains(&read.len()) && read.iter().all(|node| node.contains("pkey") && !node.contains("Seq")), "{read:?}");
+    assert!(
+        (1..=2).contains(&read.len())
+            && read
+                .iter()
+                .all(|node| node.contains("pkey") && !node.contains("Seq")),
+        "{read:?}"
+    );
 }

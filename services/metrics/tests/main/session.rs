@@ -22,8 +22,18 @@ struct Apps {
 async fn apps(world: &World, count: usize) -> Apps {
     let (mut apps, shutdown) = (Vec::new(), Shutdown::new());
     for _ in 0..count {
-        let (bus, system) = (world.nats.bus("metrics").await, SystemBus::new(world.nats.bus("metrics-sys").await));
-        let (app, committers) = App::new(world.database.pools(SERVICE), bus, system, Relay::new(), Arc::new(Metrics::new().unwrap()), world.timing);
+        let (bus, system) = (
+            world.nats.bus("metrics").await,
+            SystemBus::new(world.nats.bus("metrics-sys").await),
+        );
+        let (app, committers) = App::new(
+            world.database.pools(SERVICE),
+            bus,
+            system,
+            Relay::new(),
+            Arc::new(Metrics::new().unwrap()),
+            world.timing,
+        );
         shutdown.spawn(committers);
         apps.push(app);
     }
@@ -38,13 +48,26 @@ fn advisory(enrolled: &Enrolled, server: &str, cid: u64, start: u32, reason: &st
 }
 
 async fn online(app: &App, machine: MachineId) -> (bool, i64) {
-    let page = app.presence_get(PresenceGet { after: 0, limit: 1_000 }).await.unwrap();
-    page.items.iter().find(|presence| presence.machine_id == machine).map_or((false, 0), |presence| (presence.online, presence.version))
+    let page = app
+        .presence_get(PresenceGet {
+            after: 0,
+            limit: 1_000,
+        })
+        .await
+        .unwrap();
+    page.items
+        .iter()
+        .find(|presence| presence.machine_id == machine)
+        .map_or((false, 0), |presence| (presence.online, presence.version))
 }
 
 async fn due(world: &World, machine: MachineId) -> Option<f64> {
     let sql = "SELECT extract(epoch FROM offline_due_at - now())::float8 FROM metrics.machines WHERE id = $1";
-    sqlx::query_scalar(sql).bind(machine.0).fetch_one(world.database.pools(SERVICE).system()).await.unwrap()
+    sqlx::query_scalar(sql)
+        .bind(machine.0)
+        .fetch_one(world.database.pools(SERVICE).system())
+        .await
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +77,8 @@ async fn an_end_before_its_beginning_is_an_end() {
     let app = &apps.apps[0];
     let enrolled = world.enroll("web-1", &[]);
     app.mirror_catch_up().await.unwrap();
-    app.session_close(&advisory(&enrolled, "A", 7, 1, "Client Closed")).await;
+    app.session_close(&advisory(&enrolled, "A", 7, 1, "Client Closed"))
+        .await;
     app.session_open(&advisory(&enrolled, "A", 7, 1, "")).await;
     assert_eq!(online(app, enrolled.machine).await, (false, 0));
     app.session_open(&advisory(&enrolled, "A", 8, 2, "")).await;
@@ -76,18 +100,23 @@ async fn the_grace_is_that_of_the_session_that_began_last() {
         (&[(1, 1, "Server Shutdown")], 45.0),
         (&[(1, 1, "Authentication Expired")], 45.0),
         (&[(1, 1, "Server Shutdown"), (2, 2, "Client Closed")], 2.0),
-        (&[(2, 2, "Server Shutdown"), (1, 1, "Stale Connection")], 45.0),
+        (
+            &[(2, 2, "Server Shutdown"), (1, 1, "Stale Connection")],
+            45.0,
+        ),
     ];
     for (n, (closes, expected)) in cases.iter().enumerate() {
         let enrolled = world.enroll(&format!("web-{n}"), &[]);
         app.mirror_catch_up().await.unwrap();
         for (cid, start, _) in *closes {
-            app.session_open(&advisory(&enrolled, "A", *cid, *start, "")).await;
+            app.session_open(&advisory(&enrolled, "A", *cid, *start, ""))
+                .await;
         }
         assert_eq!(due(&world, enrolled.machine).await, None);
         for (cid, start, reason) in *closes {
             assert_eq!(due(&world, enrolled.machine).await, None, "{closes:?}");
-            app.session_close(&advisory(&enrolled, "A", *cid, *start, reason)).await;
+            app.session_close(&advisory(&enrolled, "A", *cid, *start, reason))
+                .await;
         }
         let waits = due(&world, enrolled.machine).await.unwrap();
         assert!((waits - expected).abs() < 1.0, "{closes:?}: {waits}");
@@ -95,7 +124,10 @@ async fn the_grace_is_that_of_the_session_that_began_last() {
         app.session_open(&advisory(&enrolled, "B", 1, 9, "")).await;
         assert_eq!(due(&world, enrolled.machine).await, None);
     }
-    assert_eq!(world.count("SELECT count(*) FROM metrics.outbox").await, cases.len() as i64);
+    assert_eq!(
+        world.count("SELECT count(*) FROM metrics.outbox").await,
+        cases.len() as i64
+    );
     apps.shutdown.begin();
 }
 
@@ -103,7 +135,9 @@ async fn the_grace_is_that_of_the_session_that_began_last() {
 async fn replicas_agree_whatever_the_order() {
     let world = World::without_metrics(Timing::default()).await;
     let apps = apps(&world, 3).await;
-    let machines: Vec<_> = (0..30).map(|n| world.enroll(&format!("web-{n}"), &[])).collect();
+    let machines: Vec<_> = (0..30)
+        .map(|n| world.enroll(&format!("web-{n}"), &[]))
+        .collect();
     apps.apps[0].mirror_catch_up().await.unwrap();
     // Each machine has five sessions on two servers; odd machines lose them all, even ones keep the last. What is
     // heard of them is shuffled (by a fixed rule) and shared out to three replicas at once.
@@ -113,7 +147,13 @@ async fn replicas_agree_whatever_the_order() {
             let server = if cid % 2 == 0 { "A" } else { "B" };
             heard.push(advisory(machine, server, u64::from(cid), cid, ""));
             if n % 2 == 1 || cid < 5 {
-                heard.push(advisory(machine, server, u64::from(cid), cid, "Client Closed"));
+                heard.push(advisory(
+                    machine,
+                    server,
+                    u64::from(cid),
+                    cid,
+                    "Client Closed",
+                ));
             }
         }
     }
@@ -139,28 +179,53 @@ async fn replicas_agree_whatever_the_order() {
         let (online, version) = online(&apps.apps[n % 3], machine.machine).await;
         assert_eq!(online, n % 2 == 0, "machine {n}");
         // One event for each change, and the versions of a machine grow with them.
-        let events: Vec<(String, i64)> = sqlx::query_as("SELECT verb, version FROM metrics.outbox WHERE subject_id = $1 ORDER BY seq")
-            .bind(machine.machine.0)
-            .fetch_all(world.database.pools(SERVICE).system())
-            .await
-            .unwrap();
-        assert!(events.windows(2).all(|pair| pair[0].1 < pair[1].1 && pair[0].0 != pair[1].0), "{events:?}");
+        let events: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT verb, version FROM metrics.outbox WHERE subject_id = $1 ORDER BY seq",
+        )
+        .bind(machine.machine.0)
+        .fetch_all(world.database.pools(SERVICE).system())
+        .await
+        .unwrap();
+        assert!(
+            events
+                .windows(2)
+                .all(|pair| pair[0].1 < pair[1].1 && pair[0].0 != pair[1].0),
+            "{events:?}"
+        );
         assert_eq!(events.last().map_or(0, |event| event.1), version);
     }
-    let page = apps.apps[0].presence_get(PresenceGet { after: 0, limit: 7 }).await.unwrap();
-    assert!(page.more && page.items.windows(2).all(|pair| pair[0].version < pair[1].version));
+    let page = apps.apps[0]
+        .presence_get(PresenceGet { after: 0, limit: 7 })
+        .await
+        .unwrap();
+    assert!(
+        page.more
+            && page
+                .items
+                .windows(2)
+                .all(|pair| pair[0].version < pair[1].version)
+    );
     apps.shutdown.begin();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_goes_takes_its_sessions_along_and_one_that_is_heard_keeps_them() {
-    let timing = Timing { silence: std::time::Duration::from_secs(1), ..Timing::default() };
+    let timing = Timing {
+        silence: std::time::Duration::from_secs(1),
+        ..Timing::default()
+    };
     let world = World::without_metrics(timing).await;
     let apps = apps(&world, 1).await;
     let app = &apps.apps[0];
-    let machines: Vec<_> = (0..3).map(|n| world.enroll(&format!("web-{n}"), &[])).collect();
+    let machines: Vec<_> = (0..3)
+        .map(|n| world.enroll(&format!("web-{n}"), &[]))
+        .collect();
     app.mirror_catch_up().await.unwrap();
-    let server = |id: &str| bus::system::ServerInfo { id: id.into(), name: id.into(), time: None };
+    let server = |id: &str| bus::system::ServerInfo {
+        id: id.into(),
+        name: id.into(),
+        time: None,
+    };
     for (machine, id) in machines.iter().zip(["A", "B", "C"]) {
         app.session_open(&advisory(machine, id, 1, 1, "")).await;
     }
@@ -170,11 +235,20 @@ async fn a_server_that_goes_takes_its_sessions_along_and_one_that_is_heard_keeps
     tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
     app.server_heard(&server("B")).await.unwrap();
     app.server_lost("B").await.unwrap();
-    assert_eq!(due(&world, machines[1].machine).await, None, "it was heard meanwhile");
+    assert_eq!(
+        due(&world, machines[1].machine).await,
+        None,
+        "it was heard meanwhile"
+    );
     app.server_lost("C").await.unwrap();
     assert!(due(&world, machines[2].machine).await.is_some());
     assert_eq!(world.count("SELECT count(*) FROM metrics.servers").await, 1);
-    assert_eq!(world.count("SELECT count(*) FROM metrics.sessions WHERE inferred").await, 1);
+    assert_eq!(
+        world
+            .count("SELECT count(*) FROM metrics.sessions WHERE inferred")
+            .await,
+        1
+    );
     // Nobody is offline yet: the grace runs.
     app.offline_due().await.unwrap();
     for machine in &machines {
@@ -194,6 +268,9 @@ async fn services_have_no_presence_and_nonsense_no_effect() {
     let mut timeless = advisory(&enrolled, "A", 1, 1, "");
     timeless.client.start = "soon".into();
     apps.apps[0].session_open(&timeless).await;
-    assert_eq!(world.count("SELECT count(*) FROM metrics.sessions").await, 0);
+    assert_eq!(
+        world.count("SELECT count(*) FROM metrics.sessions").await,
+        0
+    );
     apps.shutdown.begin();
 }

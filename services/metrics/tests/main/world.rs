@@ -7,7 +7,10 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bus::callout::{Admitted, CalloutKeys};
 use bus::{Bus, BusConfig, Service, Subscription};
-use contract::agent::{CpuSample, DiskSample, MemorySample, NetworkSample, Sample, SampleAnswer, SampleBatch, SwapSample};
+use contract::agent::{
+    CpuSample, DiskSample, MemorySample, NetworkSample, Sample, SampleAnswer, SampleBatch,
+    SwapSample,
+};
 use contract::event::Event;
 use contract::grant::{Grant, ISSUER, Jwk, Jwks, PrincipalKind};
 use contract::identity::{JwksGet, MachineChanges, MachineChangesPage, MachineRecord};
@@ -53,7 +56,14 @@ pub struct World {
 
 fn pkcs8(seed: &str) -> Vec<u8> {
     let (_, raw) = nkeys::decode_seed(seed).unwrap();
-    [&[0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20][..], &raw[..]].concat()
+    [
+        &[
+            0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22,
+            0x04, 0x20,
+        ][..],
+        &raw[..],
+    ]
+    .concat()
 }
 
 impl World {
@@ -78,20 +88,39 @@ impl World {
         let service = stand_in(&nats, &identity, &jwt).await;
         callout(&nats, &identity).await;
         let gateway = nats.bus("gateway").await;
-        Self { nats, database, gateway, org: OrgId::new(), identity, timing, jwt, replicas: Vec::new(), _identity: service }
+        Self {
+            nats,
+            database,
+            gateway,
+            org: OrgId::new(),
+            identity,
+            timing,
+            jwt,
+            replicas: Vec::new(),
+            _identity: service,
+        }
     }
 
     /// Starts one more replica.
     pub fn metrics_start(&mut self) {
         let mut reader = Reader::from_pairs([
             ("DASHFLEET_NATS_URLS", self.nats.url()),
-            ("DASHFLEET_KEYS", self.nats.keys("metrics").display().to_string()),
+            (
+                "DASHFLEET_KEYS",
+                self.nats.keys("metrics").display().to_string(),
+            ),
             ("DASHFLEET_ADMIN_ADDR", "127.0.0.1:0".to_owned()),
             ("DASHFLEET_SHUTDOWN_MS", "5000".to_owned()),
             ("DASHFLEET_DATABASE_URL", self.database.url("df_metrics")),
-            ("DASHFLEET_DATABASE_SYSTEM_URL", self.database.url("df_metrics_system")),
+            (
+                "DASHFLEET_DATABASE_SYSTEM_URL",
+                self.database.url("df_metrics_system"),
+            ),
         ]);
-        let config = Config { timing: self.timing, ..Config::read(&mut reader).unwrap() };
+        let config = Config {
+            timing: self.timing,
+            ..Config::read(&mut reader).unwrap()
+        };
         let shutdown = Shutdown::new();
         self.replicas.push(shutdown.clone());
         tokio::spawn(async move { dashfleet_metrics::run(config, shutdown).await.unwrap() });
@@ -104,8 +133,19 @@ impl World {
         }
         let grant = self.grant(self.org, Role::Owner);
         testkit::eventually("metrics is gone", PATIENCE, || async {
-            let asked = self.gateway.gateway_call(&MachineGet { machine_id: MachineId::new() }, Some(&grant), SECOND).await;
-            asked.is_err_and(|problem| problem.kind == ProblemKind::Unavailable).then_some(())
+            let asked = self
+                .gateway
+                .gateway_call(
+                    &MachineGet {
+                        machine_id: MachineId::new(),
+                    },
+                    Some(&grant),
+                    SECOND,
+                )
+                .await;
+            asked
+                .is_err_and(|problem| problem.kind == ProblemKind::Unavailable)
+                .then_some(())
         })
         .await;
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -115,12 +155,28 @@ impl World {
     pub async fn settle(&self) {
         let grant = self.grant(self.org, Role::Owner);
         testkit::eventually("metrics answers", PATIENCE, || async {
-            let asked = self.gateway.gateway_call(&MachineGet { machine_id: MachineId::new() }, Some(&grant), SECOND).await;
-            asked.is_err_and(|problem| problem.kind == ProblemKind::NotFound).then_some(())
+            let asked = self
+                .gateway
+                .gateway_call(
+                    &MachineGet {
+                        machine_id: MachineId::new(),
+                    },
+                    Some(&grant),
+                    SECOND,
+                )
+                .await;
+            asked
+                .is_err_and(|problem| problem.kind == ProblemKind::NotFound)
+                .then_some(())
         })
         .await;
         testkit::eventually("partitions are there", PATIENCE, || async {
-            let count: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_inherits WHERE inhparent = 'metrics.samples'::regclass").fetch_one(self.database.pools(SERVICE).system()).await.ok()?;
+            let count: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM pg_inherits WHERE inhparent = 'metrics.samples'::regclass",
+            )
+            .fetch_one(self.database.pools(SERVICE).system())
+            .await
+            .ok()?;
             (count > 0).then_some(())
         })
         .await;
@@ -149,7 +205,12 @@ impl World {
     pub fn sign(&self, grant: &Grant) -> String {
         let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::EdDSA);
         header.kid = Some("test".into());
-        jsonwebtoken::encode(&header, grant, &jsonwebtoken::EncodingKey::from_ed_der(&pkcs8(&self.jwt.seed().unwrap()))).unwrap()
+        jsonwebtoken::encode(
+            &header,
+            grant,
+            &jsonwebtoken::EncodingKey::from_ed_der(&pkcs8(&self.jwt.seed().unwrap())),
+        )
+        .unwrap()
     }
 
     pub async fn ask<C: Call>(&self, request: &C) -> Result<C::Reply, Problem> {
@@ -157,7 +218,13 @@ impl World {
     }
 
     pub async fn ask_in<C: Call>(&self, org: OrgId, request: &C) -> Result<C::Reply, Problem> {
-        self.gateway.gateway_call(request, Some(&self.grant(org, Role::Viewer)), Duration::from_secs(5)).await
+        self.gateway
+            .gateway_call(
+                request,
+                Some(&self.grant(org, Role::Viewer)),
+                Duration::from_secs(5),
+            )
+            .await
     }
 
     pub async fn machine(&self, id: MachineId) -> Machine {
@@ -169,10 +236,14 @@ impl World {
     }
 
     pub async fn becomes(&self, id: MachineId, status: MachineStatus) -> Machine {
-        testkit::eventually(&format!("the machine becomes {status}"), PATIENCE, || async {
-            let machine = self.ask(&MachineGet { machine_id: id }).await.ok()?;
-            (machine.status == status).then_some(machine)
-        })
+        testkit::eventually(
+            &format!("the machine becomes {status}"),
+            PATIENCE,
+            || async {
+                let machine = self.ask(&MachineGet { machine_id: id }).await.ok()?;
+                (machine.status == status).then_some(machine)
+            },
+        )
         .await
     }
 
@@ -184,7 +255,10 @@ impl World {
     pub fn enroll_in(&self, org: OrgId, hostname: &str, labels: &[(&str, &str)]) -> Enrolled {
         let key = KeyPair::new_user();
         let machine = MachineId::new();
-        let labels: Labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let labels: Labels = labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
         let mut identity = self.identity.lock().unwrap();
         identity.change += 1;
         let change = identity.change;
@@ -202,7 +276,11 @@ impl World {
             quarantine_reason: None,
             releases: 0,
         });
-        Enrolled { org, machine, key: Arc::new(key) }
+        Enrolled {
+            org,
+            machine,
+            key: Arc::new(key),
+        }
     }
 
     /// Changes a machine as identity would.
@@ -210,7 +288,11 @@ impl World {
         let mut identity = self.identity.lock().unwrap();
         identity.change += 1;
         let change = identity.change;
-        let record = identity.machines.iter_mut().find(|record| record.machine_id == machine).unwrap();
+        let record = identity
+            .machines
+            .iter_mut()
+            .find(|record| record.machine_id == machine)
+            .unwrap();
         record.change = change;
         how(record);
     }
@@ -219,7 +301,11 @@ impl World {
     pub async fn mirrored(&self) {
         let pools = self.database.pools(SERVICE);
         testkit::eventually("the mirror has caught up", PATIENCE, || async {
-            let position: Option<i64> = sqlx::query_scalar("SELECT position FROM metrics.cursors WHERE name = 'mirror'").fetch_optional(pools.system()).await.unwrap();
+            let position: Option<i64> =
+                sqlx::query_scalar("SELECT position FROM metrics.cursors WHERE name = 'mirror'")
+                    .fetch_optional(pools.system())
+                    .await
+                    .unwrap();
             (position.unwrap_or(0) == self.identity.lock().unwrap().change).then_some(())
         })
         .await;
@@ -237,7 +323,10 @@ impl World {
     }
 
     pub async fn count(&self, sql: &'static str) -> i64 {
-        sqlx::query_scalar(sql).fetch_one(self.database.pools(SERVICE).system()).await.unwrap()
+        sqlx::query_scalar(sql)
+            .fetch_one(self.database.pools(SERVICE).system())
+            .await
+            .unwrap()
     }
 }
 
@@ -254,18 +343,33 @@ pub struct Heard(Subscription);
 
 impl Heard {
     pub async fn event(&mut self) -> Event {
-        let message = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("an event").unwrap();
-        serde_json::from_slice::<Envelope<Event>>(&message.payload).unwrap().body
+        let message = tokio::time::timeout(PATIENCE, self.0.next())
+            .await
+            .expect("an event")
+            .unwrap();
+        serde_json::from_slice::<Envelope<Event>>(&message.payload)
+            .unwrap()
+            .body
     }
 
     pub async fn live(&mut self) -> (String, contract::live::Live) {
-        let message = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("a live message").unwrap();
-        (message.subject, serde_json::from_slice(&message.payload).unwrap())
+        let message = tokio::time::timeout(PATIENCE, self.0.next())
+            .await
+            .expect("a live message")
+            .unwrap();
+        (
+            message.subject,
+            serde_json::from_slice(&message.payload).unwrap(),
+        )
     }
 
     pub async fn silence(&mut self, time: Duration) {
         if let Ok(Some(message)) = tokio::time::timeout(time, self.0.next()).await {
-            panic!("{}: {}", message.subject, String::from_utf8_lossy(&message.payload));
+            panic!(
+                "{}: {}",
+                message.subject,
+                String::from_utf8_lossy(&message.payload)
+            );
         }
     }
 }
@@ -287,15 +391,36 @@ pub struct Agent {
 
 impl Agent {
     pub async fn connect(world: &World, enrolled: &Enrolled) -> Self {
-        let mut config = BusConfig::agent(vec![world.nats.url()], None, enrolled.key.seed().unwrap(), enrolled.org, enrolled.machine);
+        let mut config = BusConfig::agent(
+            vec![world.nats.url()],
+            None,
+            enrolled.key.seed().unwrap(),
+            enrolled.org,
+            enrolled.machine,
+        );
         config.reconnect_max = Duration::from_millis(300);
         let bus = Bus::connect(config).await.unwrap();
         assert!(bus.wait_connected(PATIENCE).await);
-        Self { bus, org: enrolled.org, machine: enrolled.machine }
+        Self {
+            bus,
+            org: enrolled.org,
+            machine: enrolled.machine,
+        }
     }
 
-    pub async fn say<B: serde::Serialize, R: serde::de::DeserializeOwned>(&self, word: Up, body: &B) -> Result<R, Problem> {
-        self.bus.agent_request(subject::up(self.org, self.machine, word), self.org, body, Duration::from_secs(8)).await
+    pub async fn say<B: serde::Serialize, R: serde::de::DeserializeOwned>(
+        &self,
+        word: Up,
+        body: &B,
+    ) -> Result<R, Problem> {
+        self.bus
+            .agent_request(
+                subject::up(self.org, self.machine, word),
+                self.org,
+                body,
+                Duration::from_secs(8),
+            )
+            .await
     }
 
     pub async fn samples(&self, samples: Vec<Sample>) -> Result<SampleAnswer, Problem> {
@@ -313,15 +438,39 @@ pub fn sample(at: Timestamp, cpu: f64, memory: f64, disk: f64) -> Sample {
     let part = |percent: f64| (percent * 1_000_000.0) as u64;
     Sample {
         at,
-        cpu: CpuSample { percent: cpu, cores: vec![cpu, cpu] },
+        cpu: CpuSample {
+            percent: cpu,
+            cores: vec![cpu, cpu],
+        },
         load: None,
-        memory: MemorySample { total: 100_000_000, used: part(memory), available: 100_000_000 - part(memory), percent: memory },
+        memory: MemorySample {
+            total: 100_000_000,
+            used: part(memory),
+            available: 100_000_000 - part(memory),
+            percent: memory,
+        },
         swap: SwapSample { total: 0, used: 0 },
         disks: vec![
-            DiskSample { mount: "/boot".into(), file_system: "ext4".into(), total: 100_000_000, used: 1, percent: 0.1 },
-            DiskSample { mount: "/".into(), file_system: "ext4".into(), total: 100_000_000, used: part(disk), percent: disk },
+            DiskSample {
+                mount: "/boot".into(),
+                file_system: "ext4".into(),
+                total: 100_000_000,
+                used: 1,
+                percent: 0.1,
+            },
+            DiskSample {
+                mount: "/".into(),
+                file_system: "ext4".into(),
+                total: 100_000_000,
+                used: part(disk),
+                percent: disk,
+            },
         ],
-        networks: vec![NetworkSample { name: "eth0".into(), received: 12.5, sent: 0.25 }],
+        networks: vec![NetworkSample {
+            name: "eth0".into(),
+            received: 12.5,
+            sent: 0.25,
+        }],
         uptime_seconds: 4_242,
         processes: 99,
     }
@@ -333,12 +482,21 @@ pub fn in_seconds(seconds: i64) -> Timestamp {
 }
 
 async fn stand_in(nats: &Nats, identity: &Arc<Mutex<Identity>>, jwt: &KeyPair) -> Service {
-    let service = Service::start(&nats.bus("identity").await, "identity", None).await.unwrap();
+    let service = Service::start(&nats.bus("identity").await, "identity", None)
+        .await
+        .unwrap();
     let (_, raw) = nkeys::from_public_key(&jwt.public_key()).unwrap();
     let x = URL_SAFE_NO_PAD.encode(raw);
     service
         .answer(move |_, _: JwksGet| {
-            let key = Jwk { kty: "OKP".into(), crv: "Ed25519".into(), x: x.clone(), kid: "test".into(), alg: "EdDSA".into(), usage: "sig".into() };
+            let key = Jwk {
+                kty: "OKP".into(),
+                crv: "Ed25519".into(),
+                x: x.clone(),
+                kid: "test".into(),
+                alg: "EdDSA".into(),
+                usage: "sig".into(),
+            };
             async move { Ok(Jwks { keys: vec![key] }) }
         })
         .await
@@ -348,11 +506,20 @@ async fn stand_in(nats: &Nats, identity: &Arc<Mutex<Identity>>, jwt: &KeyPair) -
         .answer(move |_, asked: MachineChanges| {
             let mut state = state.lock().unwrap();
             state.asked += 1;
-            let mut items: Vec<_> = state.machines.iter().filter(|record| record.change > asked.after).cloned().collect();
+            let mut items: Vec<_> = state
+                .machines
+                .iter()
+                .filter(|record| record.change > asked.after)
+                .cloned()
+                .collect();
             items.sort_by_key(|record| record.change);
             let more = items.len() > asked.limit as usize;
             items.truncate(asked.limit as usize);
-            let answer = if state.dumb { Err(Problem::unavailable("identity is not in the mood")) } else { Ok(MachineChangesPage { items, more }) };
+            let answer = if state.dumb {
+                Err(Problem::unavailable("identity is not in the mood"))
+            } else {
+                Ok(MachineChangesPage { items, more })
+            };
             async move { answer }
         })
         .await
@@ -363,12 +530,29 @@ async fn stand_in(nats: &Nats, identity: &Arc<Mutex<Identity>>, jwt: &KeyPair) -
 async fn callout(nats: &Nats, identity: &Arc<Mutex<Identity>>) {
     let bus = nats.bus("identity-auth").await;
     let seed = |name: &str| runtime::keys::read_seed(&nats.keys("identity"), name).unwrap();
-    let keys = CalloutKeys { issuer: KeyPair::from_seed(&seed("callout-issuer.nk")).unwrap(), xkey: XKey::from_seed(&seed("callout-xkey.nk")).unwrap() };
+    let keys = CalloutKeys {
+        issuer: KeyPair::from_seed(&seed("callout-issuer.nk")).unwrap(),
+        xkey: XKey::from_seed(&seed("callout-xkey.nk")).unwrap(),
+    };
     let identity = identity.clone();
     tokio::spawn(async move {
         let decide = move |attempt: bus::callout::Attempt| {
-            let known = identity.lock().unwrap().machines.iter().find(|record| record.public_key == attempt.public_key).cloned();
-            async move { known.map(|record| Admitted { org: record.org, machine: record.machine_id, lifetime: Duration::from_secs(3_600) }).ok_or_else(|| "unknown key".to_owned()) }
+            let known = identity
+                .lock()
+                .unwrap()
+                .machines
+                .iter()
+                .find(|record| record.public_key == attempt.public_key)
+                .cloned();
+            async move {
+                known
+                    .map(|record| Admitted {
+                        org: record.org,
+                        machine: record.machine_id,
+                        lifetime: Duration::from_secs(3_600),
+                    })
+                    .ok_or_else(|| "unknown key".to_owned())
+            }
         };
         drop(bus::callout::serve(&bus, keys, decide).await);
     });

@@ -6,32 +6,48 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use dashfleet_tests::Product;
 use dashfleet_tests::agent::executions;
 use dashfleet_tests::api::{Api, ENDED};
 use dashfleet_tests::product::signal;
 use dashfleet_tests::random::Random;
-use dashfleet_tests::Product;
 use futures::StreamExt;
 use reqwest::Method;
 use serde_json::json;
 
 const ACTIONS: usize = 500;
-const VICTIMS: [&str; 7] = ["agent", "action", "identity", "gateway", "metrics", "nats", "postgres"];
+const VICTIMS: [&str; 7] = [
+    "agent", "action", "identity", "gateway", "metrics", "nats", "postgres",
+];
 
 /// Creates an action, again and again with the same key, until somebody says what became of it.
 async fn create(api: &Api, machine: &str, place: usize, kind: &str) -> String {
     let key = format!("chaos-{place}");
-    testkit::eventually(&format!("action {place} is taken"), Duration::from_secs(90), || async {
-        let body = json!({ "machineId": machine, "kind": kind, "payload": {} });
-        match api.send(Method::POST, "/api/v1/actions", &[("Idempotency-Key", &key)], Some(body)).await {
-            Ok((status, body)) if status == 201 => Some(body["id"].as_str().expect("an id").to_owned()),
-            Ok((status, body)) => {
-                assert!([429, 503].contains(&status.as_u16()), "{status} {body}");
-                None
+    testkit::eventually(
+        &format!("action {place} is taken"),
+        Duration::from_secs(90),
+        || async {
+            let body = json!({ "machineId": machine, "kind": kind, "payload": {} });
+            match api
+                .send(
+                    Method::POST,
+                    "/api/v1/actions",
+                    &[("Idempotency-Key", &key)],
+                    Some(body),
+                )
+                .await
+            {
+                Ok((status, body)) if status == 201 => {
+                    Some(body["id"].as_str().expect("an id").to_owned())
+                }
+                Ok((status, body)) => {
+                    assert!([429, 503].contains(&status.as_u16()), "{status} {body}");
+                    None
+                }
+                Err(_) => None,
             }
-            Err(_) => None,
-        }
-    })
+        },
+    )
     .await
 }
 
@@ -50,7 +66,11 @@ async fn every_action_ends_truly_and_none_executes_twice_whatever_is_killed() {
             while !over.load(Ordering::Relaxed) {
                 tokio::time::sleep(Duration::from_millis(400 + random.below(1_600))).await;
                 // Each kind once, then at random.
-                let victim = if round < VICTIMS.len() { VICTIMS[round] } else { random.choose(&VICTIMS) };
+                let victim = if round < VICTIMS.len() {
+                    VICTIMS[round]
+                } else {
+                    random.choose(&VICTIMS)
+                };
                 round += 1;
                 let pids = product.pids(victim);
                 if !pids.is_empty() {
@@ -68,7 +88,13 @@ async fn every_action_ends_truly_and_none_executes_twice_whatever_is_killed() {
             let (api, machine) = (&api, &machine);
             async move {
                 tokio::time::sleep(Duration::from_millis(pause)).await;
-                create(api, machine, place, if place % 50 == 25 { "restart" } else { "ping" }).await
+                create(
+                    api,
+                    machine,
+                    place,
+                    if place % 50 == 25 { "restart" } else { "ping" },
+                )
+                .await
             }
         })
         .buffered(8)
@@ -78,9 +104,16 @@ async fn every_action_ends_truly_and_none_executes_twice_whatever_is_killed() {
     let killed = killer.await.expect("the killer");
     println!("killed {killed:?} while {ACTIONS} actions ran");
     for victim in VICTIMS {
-        assert!(killed.get(victim).is_some_and(|times| *times > 0), "{victim} was never killed");
+        assert!(
+            killed.get(victim).is_some_and(|times| *times > 0),
+            "{victim} was never killed"
+        );
     }
-    assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ACTIONS, "one action per key");
+    assert_eq!(
+        ids.iter().collect::<HashSet<_>>().len(),
+        ACTIONS,
+        "one action per key"
+    );
 
     let mut ends: HashMap<String, u32> = HashMap::new();
     let mut statuses = HashMap::new();
@@ -94,7 +127,10 @@ async fn every_action_ends_truly_and_none_executes_twice_whatever_is_killed() {
     for execution in executions(&product.folder().join("agent/execution.log")) {
         *executed.entry(execution.action).or_default() += 1;
     }
-    println!("ends: {ends:?}; executions in the witness: {}", executed.values().sum::<u32>());
+    println!(
+        "ends: {ends:?}; executions in the witness: {}",
+        executed.values().sum::<u32>()
+    );
     for (id, status) in &statuses {
         let times = executed.get(id).copied().unwrap_or(0);
         assert!(times <= 1, "{id} executed {times} times");

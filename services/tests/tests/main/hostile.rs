@@ -48,12 +48,18 @@ impl Hostile {
     /// Connects with the key of a seed.
     pub async fn with_seed(url: &str, seed: &str) -> Result<Self, String> {
         let key = KeyPair::from_seed(seed).unwrap();
-        Self::claiming(url, |nonce| json!({ "nkey": key.public_key(), "sig": signature(&key, nonce) })).await
+        Self::claiming(
+            url,
+            |nonce| json!({ "nkey": key.public_key(), "sig": signature(&key, nonce) }),
+        )
+        .await
     }
 
     /// Connects with whatever is claimed in the face of the server's nonce; the server's refusal is the error.
     pub async fn claiming(url: &str, claim: impl FnOnce(&str) -> Value) -> Result<Self, String> {
-        let stream = TcpStream::connect(url.trim_start_matches("nats://")).await.unwrap();
+        let stream = TcpStream::connect(url.trim_start_matches("nats://"))
+            .await
+            .unwrap();
         stream.set_nodelay(true).unwrap();
         let (reader, writer) = stream.into_split();
         let mut reader = BufReader::new(reader);
@@ -62,11 +68,22 @@ impl Hostile {
         let info: Value = serde_json::from_str(line.trim_start_matches("INFO ")).unwrap();
         let mut connect = json!({ "verbose": false, "pedantic": false, "headers": true, "no_responders": true, "protocol": 1, "lang": "hostile", "version": "0" });
         let claimed = claim(info["nonce"].as_str().unwrap_or_default());
-        connect.as_object_mut().unwrap().extend(claimed.as_object().unwrap().clone());
+        connect
+            .as_object_mut()
+            .unwrap()
+            .extend(claimed.as_object().unwrap().clone());
         let (state, news) = (Arc::<Mutex<State>>::default(), Arc::<Notify>::default());
         tokio::spawn(listen(reader, state.clone(), news.clone()));
-        let mut client = Self { writer, state, news, pings: 0, subscriptions: 0 };
-        client.send(format!("CONNECT {connect}\r\n").as_bytes()).await;
+        let mut client = Self {
+            writer,
+            state,
+            news,
+            pings: 0,
+            subscriptions: 0,
+        };
+        client
+            .send(format!("CONNECT {connect}\r\n").as_bytes())
+            .await;
         client.sync().await;
         let refusal = client.take_errors().into_iter().next();
         match (client.is_closed(), refusal) {
@@ -83,24 +100,31 @@ impl Hostile {
     pub async fn publish(&mut self, subject: &str, reply: Option<&str>, payload: &[u8]) {
         let reply = reply.map(|reply| format!("{reply} ")).unwrap_or_default();
         let head = format!("PUB {subject} {reply}{}\r\n", payload.len());
-        self.send(&[head.as_bytes(), payload, b"\r\n"].concat()).await;
+        self.send(&[head.as_bytes(), payload, b"\r\n"].concat())
+            .await;
     }
 
-    pub async fn publish_with_header(&mut self, subject: &str, header: (&str, &str), payload: &[u8]) {
+    pub async fn publish_with_header(
+        &mut self,
+        subject: &str,
+        header: (&str, &str),
+        payload: &[u8],
+    ) {
         let headers = format!("NATS/1.0\r\n{}: {}\r\n\r\n", header.0, header.1);
-        let head = format!("HPUB {subject} {} {}\r\n{headers}", headers.len(), headers.len() + payload.len());
-        self.send(&[head.as_bytes(), payload, b"\r\n"].concat()).await;
+        let head = format!(
+            "HPUB {subject} {} {}\r\n{headers}",
+            headers.len(),
+            headers.len() + payload.len()
+        );
+        self.send(&[head.as_bytes(), payload, b"\r\n"].concat())
+            .await;
     }
 
     pub async fn subscribe(&mut self, pattern: &str, group: Option<&str>) {
         self.subscriptions += 1;
         let group = group.map(|group| format!("{group} ")).unwrap_or_default();
-        self.send(format!("SUB {pattern} {group}{}\r\n", self.subscriptions).as_bytes()).await;
-    }
-
-    /// Takes the latest subscription back.
-    pub async fn unsubscribe(&mut self) {
-        self.send(format!("UNSUB {}\r\n", self.subscriptions).as_bytes()).await;
+        self.send(format!("SUB {pattern} {group}{}\r\n", self.subscriptions).as_bytes())
+            .await;
     }
 
     /// Waits until the server has answered everything that was sent, or has closed the connection.
@@ -108,7 +132,8 @@ impl Hostile {
         self.pings += 1;
         let pings = self.pings;
         self.send(b"PING\r\n").await;
-        self.until(|state| (state.pongs >= pings || state.closed).then_some(())).await;
+        self.until(|state| (state.pongs >= pings || state.closed).then_some(()))
+            .await;
     }
 
     async fn until<T>(&self, mut question: impl FnMut(&mut State) -> Option<T>) -> T {
@@ -121,7 +146,9 @@ impl Hostile {
                 news.await;
             }
         };
-        tokio::time::timeout(PATIENCE, waiting).await.expect("the server is silent")
+        tokio::time::timeout(PATIENCE, waiting)
+            .await
+            .expect("the server is silent")
     }
 
     /// Asks, and waits for the answer at this reply subject, which must be subscribed.
@@ -129,7 +156,10 @@ impl Hostile {
         self.publish(subject, Some(reply), payload).await;
         let answer = self
             .until(|state| {
-                let at = state.messages.iter().position(|message| message.subject == reply)?;
+                let at = state
+                    .messages
+                    .iter()
+                    .position(|message| message.subject == reply)?;
                 state.messages.remove(at)
             })
             .await;
@@ -178,14 +208,26 @@ async fn hear(reader: &mut BufReader<OwnedReadHalf>, state: &Mutex<State>) -> Op
     let words: Vec<&str> = line.split_whitespace().collect();
     match words.first().copied()? {
         "PONG" => state.lock().unwrap().pongs += 1,
-        "-ERR" => state.lock().unwrap().errors.push(line.trim_start_matches("-ERR ").trim().trim_matches('\'').to_owned()),
+        "-ERR" => state.lock().unwrap().errors.push(
+            line.trim_start_matches("-ERR ")
+                .trim()
+                .trim_matches('\'')
+                .to_owned(),
+        ),
         verb @ ("MSG" | "HMSG") => {
             let total: usize = words.last()?.parse().ok()?;
-            let headers: usize = if verb == "HMSG" { words.get(words.len() - 2)?.parse().ok()? } else { 0 };
+            let headers: usize = if verb == "HMSG" {
+                words.get(words.len() - 2)?.parse().ok()?
+            } else {
+                0
+            };
             let mut bytes = vec![0; total + 2];
             reader.read_exact(&mut bytes).await.ok()?;
             let payload = bytes.get(headers..total)?.to_vec();
-            state.lock().unwrap().messages.push_back(Heard { subject: (*words.get(1)?).to_owned(), payload });
+            state.lock().unwrap().messages.push_back(Heard {
+                subject: (*words.get(1)?).to_owned(),
+                payload,
+            });
         }
         // A ping of the server's needs no answer for as long as a test lasts: two may be missed.
         _ => {}
@@ -200,6 +242,8 @@ pub fn no_publish(subject: &str) -> String {
 
 /// The server's words for a pattern that may not be subscribed.
 pub fn no_subscribe(pattern: &str, group: Option<&str>) -> String {
-    let group = group.map(|group| format!(" using queue \"{group}\"")).unwrap_or_default();
+    let group = group
+        .map(|group| format!(" using queue \"{group}\""))
+        .unwrap_or_default();
     format!("Permissions Violation for Subscription to \"{pattern}\"{group}")
 }

@@ -2,11 +2,17 @@
 //! others' rows, and of what is in nobody's, nothing does.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use contract::action::ActionGet;
+use contract::call::gateway_subject;
 use contract::permissions::{Account, USERS, User, agent_publish, agent_subscribe};
-use contract::subject::{Up, matches, up};
-use domain::{MachineId, OrgId};
+use contract::subject::matches;
+use contract::{Envelope, Problem};
+use domain::{ActionId, MachineId, OrgId};
+use futures::StreamExt;
 use serde_json::{Value, json};
 use testkit::Nats;
 
@@ -120,22 +126,41 @@ fn agents() -> (Vec<String>, Vec<String>) {
 /// Every subject that somebody or nobody may publish, but not this user.
 fn forbidden_subjects(user: &User) -> BTreeSet<String> {
     let (agents_say, agents_hear) = agents();
-    let rows = USERS.iter().flat_map(|other| other.publish.iter().chain(other.subscribe));
-    let all = rows.copied().chain(WISHES).map(ToOwned::to_owned).chain(agents_say).chain(agents_hear);
+    let rows = USERS
+        .iter()
+        .flat_map(|other| other.publish.iter().chain(other.subscribe));
+    let all = rows
+        .copied()
+        .chain(WISHES)
+        .map(ToOwned::to_owned)
+        .chain(agents_say)
+        .chain(agents_hear);
     let subjects = all.map(|pattern| concrete(&pattern));
-    subjects.filter(|subject| !user.publish.iter().any(|pattern| matches(pattern, subject))).collect()
+    subjects
+        .filter(|subject| !user.publish.iter().any(|pattern| matches(pattern, subject)))
+        .collect()
 }
 
 /// Every pattern that somebody or nobody may subscribe, but not this user.
 fn forbidden_patterns(user: &User) -> BTreeSet<String> {
     let (agents_say, agents_hear) = agents();
-    let rows = USERS.iter().flat_map(|other| other.subscribe.iter().chain(other.publish));
-    let all = rows.copied().chain(EARS).map(ToOwned::to_owned).chain(agents_say).chain(agents_hear);
-    all.filter(|pattern| !user.subscribe.iter().any(|wide| covers(wide, pattern))).collect()
+    let rows = USERS
+        .iter()
+        .flat_map(|other| other.subscribe.iter().chain(other.publish));
+    let all = rows
+        .copied()
+        .chain(EARS)
+        .map(ToOwned::to_owned)
+        .chain(agents_say)
+        .chain(agents_hear);
+    all.filter(|pattern| !user.subscribe.iter().any(|wide| covers(wide, pattern)))
+        .collect()
 }
 
 async fn connect(nats: &Nats, user: &User) -> Hostile {
-    Hostile::with_seed(&nats.url(), &nats.seed(user.name)).await.unwrap()
+    Hostile::with_seed(&nats.url(), &nats.seed(user.name))
+        .await
+        .unwrap()
 }
 
 /// Every user, hearing everything that it may: what others do shows here.
@@ -150,7 +175,12 @@ impl Watch {
                 watch.subscribe(pattern, None).await;
             }
             watch.sync().await;
-            assert_eq!(watch.take_errors(), Vec::<String>::new(), "{} may not hear its own row", user.name);
+            assert_eq!(
+                watch.take_errors(),
+                Vec::<String>::new(),
+                "{} may not hear its own row",
+                user.name
+            );
             all.push((user, watch));
         }
         Self(all)
@@ -178,16 +208,30 @@ async fn jetstream(nats: &Nats) -> Value {
     bootstrap.subscribe("_INBOX.s.bootstrap.>", None).await;
     let inbox = "_INBOX.s.bootstrap.probe";
     let streams = bootstrap.request("$JS.API.STREAM.NAMES", inbox, b"").await;
-    let consumers = bootstrap.request("$JS.API.CONSUMER.NAMES.EVENTS", inbox, b"").await;
-    let info = bootstrap.request("$JS.API.STREAM.INFO.EVENTS", inbox, b"").await;
+    let consumers = bootstrap
+        .request("$JS.API.CONSUMER.NAMES.EVENTS", inbox, b"")
+        .await;
+    let info = bootstrap
+        .request("$JS.API.STREAM.INFO.EVENTS", inbox, b"")
+        .await;
     json!({ "streams": streams["streams"], "consumers": consumers["consumers"], "messages": info["state"]["last_seq"], "config": info["config"] })
 }
 
 /// The server refused this, all of this, and nothing else.
 fn same(user: &User, refused: &[String], expected: Vec<String>) {
-    let missing: Vec<_> = expected.iter().filter(|word| !refused.contains(word)).collect();
-    let more: Vec<_> = refused.iter().filter(|word| !expected.contains(word)).collect();
-    assert!(missing.is_empty() && more.is_empty() && refused.len() == expected.len(), "{}: not refused {missing:#?}, refused {more:#?}", user.name);
+    let missing: Vec<_> = expected
+        .iter()
+        .filter(|word| !refused.contains(word))
+        .collect();
+    let more: Vec<_> = refused
+        .iter()
+        .filter(|word| !expected.contains(word))
+        .collect();
+    assert!(
+        missing.is_empty() && more.is_empty() && refused.len() == expected.len(),
+        "{}: not refused {missing:#?}, refused {more:#?}",
+        user.name
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -195,25 +239,45 @@ async fn each_key_is_tried_against_the_permission_table() {
     let nats = Nats::start().await;
     let mut watch = Watch::over(&nats).await;
     let before = jetstream(&nats).await;
-    assert_eq!((&before["streams"], &before["consumers"]), (&json!(["EVENTS"]), &json!(["action", "metrics"])));
+    assert_eq!(
+        (&before["streams"], &before["consumers"]),
+        (&json!(["EVENTS"]), &json!(["action", "metrics"]))
+    );
 
     let (mut allowed, mut denied_publish, mut denied_subscribe, mut events) = (0, 0, 0, 0);
     for user in USERS {
         let mut thief = connect(&nats, user).await;
         for pattern in user.publish {
-            thief.publish(&concrete(pattern), None, format!("allowed {}", user.name).as_bytes()).await;
+            thief
+                .publish(
+                    &concrete(pattern),
+                    None,
+                    format!("allowed {}", user.name).as_bytes(),
+                )
+                .await;
             events += i32::from(user.account == Account::App && pattern.starts_with("df.evt."));
         }
         thief.sync().await;
-        assert_eq!(thief.take_errors(), Vec::<String>::new(), "{} may not say its own row", user.name);
+        assert_eq!(
+            thief.take_errors(),
+            Vec::<String>::new(),
+            "{} may not say its own row",
+            user.name
+        );
         allowed += user.publish.len() + user.subscribe.len();
 
         let subjects = forbidden_subjects(user);
         for subject in &subjects {
-            thief.publish(subject, None, format!("forbidden {}", user.name).as_bytes()).await;
+            thief
+                .publish(subject, None, format!("forbidden {}", user.name).as_bytes())
+                .await;
         }
         thief.sync().await;
-        same(user, &thief.take_errors(), subjects.iter().map(|subject| no_publish(subject)).collect());
+        same(
+            user,
+            &thief.take_errors(),
+            subjects.iter().map(|subject| no_publish(subject)).collect(),
+        );
         denied_publish += subjects.len();
 
         let patterns = forbidden_patterns(user);
@@ -222,7 +286,12 @@ async fn each_key_is_tried_against_the_permission_table() {
             thief.subscribe(pattern, Some("identity")).await;
         }
         thief.sync().await;
-        let refusals = patterns.iter().flat_map(|pattern| [no_subscribe(pattern, None), no_subscribe(pattern, Some("identity"))]);
+        let refusals = patterns.iter().flat_map(|pattern| {
+            [
+                no_subscribe(pattern, None),
+                no_subscribe(pattern, Some("identity")),
+            ]
+        });
         same(user, &thief.take_errors(), refusals.collect());
         denied_subscribe += 2 * patterns.len();
         assert!(!thief.is_closed());
@@ -231,24 +300,56 @@ async fn each_key_is_tried_against_the_permission_table() {
     // What was allowed arrived, at everybody who may hear it; what was forbidden, at nobody.
     let heard = watch.heard().await;
     for sender in USERS {
-        for subject in sender.publish.iter().map(|pattern| concrete(pattern)).filter(|subject| subject.starts_with("df.")) {
-            for (listener, _) in watch.0.iter().filter(|(listener, _)| listener.account == sender.account) {
-                let expected = listener.subscribe.iter().any(|pattern| matches(pattern, &subject));
+        for subject in sender
+            .publish
+            .iter()
+            .map(|pattern| concrete(pattern))
+            .filter(|subject| subject.starts_with("df."))
+        {
+            for (listener, _) in watch
+                .0
+                .iter()
+                .filter(|(listener, _)| listener.account == sender.account)
+            {
+                let expected = listener
+                    .subscribe
+                    .iter()
+                    .any(|pattern| matches(pattern, &subject));
                 let word = format!("allowed {}", sender.name);
-                let came = heard.iter().any(|(user, at, said)| user.name == listener.name && *at == subject && *said == word);
-                assert_eq!(came, expected, "{} says {subject} to {}", sender.name, listener.name);
+                let came = heard.iter().any(|(user, at, said)| {
+                    user.name == listener.name && *at == subject && *said == word
+                });
+                assert_eq!(
+                    came, expected,
+                    "{} says {subject} to {}",
+                    sender.name, listener.name
+                );
             }
         }
     }
-    let astray: Vec<_> = heard.iter().filter(|(_, _, word)| word.starts_with("forbidden")).collect();
+    let astray: Vec<_> = heard
+        .iter()
+        .filter(|(_, _, word)| word.starts_with("forbidden"))
+        .collect();
     assert!(astray.is_empty(), "{astray:?}");
-    let after = jetstream(&nats).await;
-    assert_eq!(after["messages"].as_i64(), before["messages"].as_i64().map(|count| count + i64::from(events)));
+    let events = before["messages"].as_i64().unwrap() + i64::from(events);
+    let after = testkit::eventually(
+        "the stream has what was allowed, and no more",
+        Duration::from_secs(5),
+        || async {
+            let now = jetstream(&nats).await;
+            (now["messages"].as_i64() == Some(events)).then_some(now)
+        },
+    )
+    .await;
     for part in ["streams", "consumers", "config"] {
         assert_eq!(after[part], before[part]);
     }
     let denied = denied_publish + denied_subscribe;
-    println!("permissions: {} keys, {allowed} allowed, {denied} denied ({denied_publish} publish, {denied_subscribe} subscribe)", USERS.len());
+    println!(
+        "permissions: {} keys, {allowed} allowed, {denied} denied ({denied_publish} publish, {denied_subscribe} subscribe)",
+        USERS.len()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -258,20 +359,22 @@ async fn a_consumer_aimed_at_another_services_ear_is_not_believed() {
     let nats = Nats::start().await;
     let bus = nats.bus("action").await;
     let service = bus::Service::start(&bus, "action", None).await.unwrap();
-    let calls = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let calls = Arc::new(AtomicUsize::new(0));
     let counted = calls.clone();
-    let answer = move |_: bus::AgentSender, _: Value| {
-        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        std::future::ready(Ok::<_, contract::Problem>(json!({})))
+    let answer = move |_: bus::Context, _: ActionGet| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        std::future::ready(Err(Problem::not_found("action")))
     };
-    service.answer_agent(Up::Result, answer).await.unwrap();
+    service.answer(answer).await.unwrap();
     let mut ear = bus.subscribe("_INBOX.s.action.ear").await.unwrap();
     bus.flush().await.unwrap();
 
-    let (org, machine) = (OrgId::new(), MachineId::new());
     let mut gateway = connect(&nats, contract::permissions::user("gateway").unwrap()).await;
     gateway.subscribe("_INBOX.s.gateway.>", None).await;
-    let targets = [(up(org, machine, Up::Result), Some("action")), ("_INBOX.s.action.ear".to_owned(), None)];
+    let targets = [
+        (gateway_subject::<ActionGet>(), Some("action")),
+        ("_INBOX.s.action.ear".to_owned(), None),
+    ];
     for (number, (target, group)) in targets.into_iter().enumerate() {
         let name = format!("evil{number}");
         let mut config = json!({ "name": name, "deliver_subject": target, "ack_policy": "none", "deliver_policy": "all", "inactive_threshold": 60_000_000_000_i64 });
@@ -279,20 +382,49 @@ async fn a_consumer_aimed_at_another_services_ear_is_not_believed() {
             config["deliver_group"] = group.into();
         }
         let request = json!({ "stream_name": "EVENTS", "config": config }).to_string();
-        let made = gateway.request(&format!("$JS.API.CONSUMER.CREATE.EVENTS.{name}"), "_INBOX.s.gateway.made", request.as_bytes()).await;
+        let made = gateway
+            .request(
+                &format!("$JS.API.CONSUMER.CREATE.EVENTS.{name}"),
+                "_INBOX.s.gateway.made",
+                request.as_bytes(),
+            )
+            .await;
         assert!(made["error"].is_null(), "{made}");
     }
-    // An event whose body is a good report of that machine's.
-    let report = serde_json::to_vec(&contract::Envelope::new(1, Some(org), json!({}))).unwrap();
+    // An event that is a good question, too.
+    let org = OrgId::new();
+    let question = Envelope::new(
+        1,
+        Some(org),
+        ActionGet {
+            action_id: ActionId::new(),
+        },
+    );
+    let question = serde_json::to_vec(&question).unwrap();
     let mut identity = connect(&nats, contract::permissions::user("identity").unwrap()).await;
-    identity.publish(&format!("df.evt.{}.machine.enrolled", org.token()), None, &report).await;
+    identity
+        .publish(
+            &format!("df.evt.{}.machine.enrolled", org.token()),
+            None,
+            &question,
+        )
+        .await;
     identity.sync().await;
-    let heard = tokio::time::timeout(Duration::from_millis(500), futures::StreamExt::next(&mut ear)).await;
-    println!("{heard:?}");
-    assert_eq!(calls.load(std::sync::atomic::Ordering::Relaxed), 0);
+    let heard = tokio::time::timeout(Duration::from_millis(500), ear.next()).await;
+    assert!(heard.is_err(), "{heard:?}");
+    assert_eq!(calls.load(Ordering::Relaxed), 0);
     for name in ["evil0", "evil1"] {
-        let info = gateway.request(&format!("$JS.API.CONSUMER.INFO.EVENTS.{name}"), "_INBOX.s.gateway.info", b"").await;
-        println!("{info}");
+        let info = gateway
+            .request(
+                &format!("$JS.API.CONSUMER.INFO.EVENTS.{name}"),
+                "_INBOX.s.gateway.info",
+                b"",
+            )
+            .await;
+        assert_eq!(
+            info["delivered"]["consumer_seq"], 1,
+            "the server did deliver it: {info}"
+        );
     }
     service.stop().await;
 }

@@ -55,31 +55,62 @@ fn what_is_outside_is_used_by_its_one_user() {
     assert_eq!(packages.users_of("async-nats"), ["bus"]);
     assert_eq!(packages.users_of("poem-openapi"), ["gateway"]);
     assert_eq!(packages.users_of("sysinfo"), ["agent"]);
-    let no_database = ["gateway", "agent", "bus", "contract", "domain", "runtime", "xtask"];
+    let no_database = [
+        "gateway", "agent", "bus", "contract", "domain", "runtime", "xtask",
+    ];
     for ours in no_database {
         let tree = packages.tree_of(ours);
-        assert!(!tree.iter().any(|name| name.starts_with("sqlx")), "{ours} brings a database");
+        assert!(
+            !tree.iter().any(|name| name.starts_with("sqlx")),
+            "{ours} brings a database"
+        );
     }
     for ours in ["domain", "contract"] {
-        for runtime in ["tokio", "async-std", "smol", "futures-executor", "async-nats", "hyper", "reqwest"] {
-            assert!(!packages.tree_of(ours).contains(runtime), "{ours} brings {runtime}");
+        for runtime in [
+            "tokio",
+            "async-std",
+            "smol",
+            "futures-executor",
+            "async-nats",
+            "hyper",
+            "reqwest",
+        ] {
+            assert!(
+                !packages.tree_of(ours).contains(runtime),
+                "{ours} brings {runtime}"
+            );
         }
     }
 }
 
 #[test]
 fn one_tls_and_no_foreign_build() {
-    let banned = ["aws-lc-rs", "aws-lc-sys", "native-tls", "openssl", "openssl-sys"];
+    let banned = [
+        "aws-lc-rs",
+        "aws-lc-sys",
+        "native-tls",
+        "openssl",
+        "openssl-sys",
+    ];
     let packages = Packages::read();
     let tree = packages.whole_tree();
-    println!("rules: {} packages in the tree of this platform", tree.len());
-    assert!(tree.contains("rustls") && tree.contains("ring"), "the tree was not read");
+    println!(
+        "rules: {} packages in the tree of this platform",
+        tree.len()
+    );
+    assert!(
+        tree.contains("rustls") && tree.contains("ring"),
+        "the tree was not read"
+    );
     for name in banned {
         assert!(!tree.contains(name), "{name} is in the tree");
     }
     let deny = files::read("deny.toml");
     for name in banned {
-        assert!(deny.contains(&format!("\"{name}\"")), "{name} is banned here and not in deny.toml");
+        assert!(
+            deny.contains(&format!("\"{name}\"")),
+            "{name} is banned here and not in deny.toml"
+        );
     }
 }
 
@@ -94,9 +125,19 @@ fn inbound_calls_app_and_app_calls_store_and_never_back() {
     ];
     let mut wrong = Vec::new();
     let mut looked_at = 0;
-    for path in files::rust().into_iter().filter(|path| files::is_service(path)) {
-        let Some(module) = files::module(&path) else { continue };
-        let Some((_, never)) = forbidden.iter().find(|(room, _)| module.first() == Some(&(*room).to_owned())) else { continue };
+    for path in files::rust()
+        .into_iter()
+        .filter(|path| files::is_service(path))
+    {
+        let Some(module) = files::module(&path) else {
+            continue;
+        };
+        let Some((_, never)) = forbidden
+            .iter()
+            .find(|(room, _)| module.first() == Some(&(*room).to_owned()))
+        else {
+            continue;
+        };
         looked_at += 1;
         for room in files::rooms_used(&files::code(&path), module.len()) {
             if never.contains(&room.as_str()) {
@@ -112,7 +153,10 @@ fn inbound_calls_app_and_app_calls_store_and_never_back() {
 #[test]
 fn rooms_used_are_found_however_they_are_named() {
     let code = "use crate::{error::E, store::{row, sync}};\nfn f() { crate::app::g(); super::super::inbound::h(); super::near(); mycrate::x(); }";
-    assert_eq!(files::rooms_used(code, 2), ["error", "store", "app", "inbound"]);
+    assert_eq!(
+        files::rooms_used(code, 2),
+        ["error", "store", "app", "inbound"]
+    );
 }
 
 #[test]
@@ -132,14 +176,20 @@ fn files_are_small_explained_and_where_they_belong() {
         if lines > 600 {
             wrong.push(format!("{path}: {lines} lines"));
         }
-        if path.ends_with("src/main.rs") && lines > 40 && (files::is_service(&path) || path.starts_with("agent/")) {
+        if path.ends_with("src/main.rs")
+            && lines > 40
+            && (files::is_service(&path) || path.starts_with("agent/"))
+        {
             wrong.push(format!("{path}: {lines} lines, and a main has 40"));
         }
     }
     lengths.sort();
     let (median, _) = lengths[lengths.len() / 2];
     let (longest, path) = lengths.last().unwrap();
-    println!("rules: {} Rust files, median {median} lines, longest {longest} ({path})", lengths.len());
+    println!(
+        "rules: {} Rust files, median {median} lines, longest {longest} ({path})",
+        lengths.len()
+    );
     if median > 150 {
         wrong.push(format!("the median file has {median} lines"));
     }
@@ -149,8 +199,19 @@ fn files_are_small_explained_and_where_they_belong() {
 #[test]
 fn nothing_is_left_undone_and_nothing_names_a_machine_or_a_registry() {
     // In pieces, so that this file does not find itself.
-    let unfinished = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("todo", "!("), concat!("unimplemented", "!("), concat!("#[", "ignore")];
-    let places = [concat!("/wo", "rk/"), concat!("/tmp", "/df"), concat!("/ro", "ot/.cargo"), concat!("/ho", "me/user")];
+    let unfinished = [
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("todo", "!("),
+        concat!("unimplemented", "!("),
+        concat!("#[", "ignore"),
+    ];
+    let places = [
+        concat!("/wo", "rk/"),
+        concat!("/tmp", "/df"),
+        concat!("/ro", "ot/.cargo"),
+        concat!("/ho", "me/user"),
+    ];
     let registries = [
         concat!("index.", "crates.io"),
         concat!("static.", "crates.io"),
@@ -163,7 +224,9 @@ fn nothing_is_left_undone_and_nothing_names_a_machine_or_a_registry() {
     let mut wrong = Vec::new();
     let paths = files::tracked();
     for path in &paths {
-        let Some(text) = files::text(path) else { continue };
+        let Some(text) = files::text(path) else {
+            continue;
+        };
         for (number, line) in text.lines().enumerate() {
             let found = [&unfinished[..], &places, &registries].concat();
             for what in found.iter().filter(|what| files::has_word(line, what)) {
@@ -171,11 +234,17 @@ fn nothing_is_left_undone_and_nothing_names_a_machine_or_a_registry() {
             }
         }
     }
-    for line in files::read("Cargo.lock").lines().filter(|line| line.starts_with("source = ")) {
+    for line in files::read("Cargo.lock")
+        .lines()
+        .filter(|line| line.starts_with("source = "))
+    {
         if line != "source = \"registry+https://github.com/rust-lang/crates.io-index\"" {
             wrong.push(format!("Cargo.lock: {line}"));
         }
     }
-    println!("rules: {} files name no machine and no registry, and leave nothing undone", paths.len());
+    println!(
+        "rules: {} files name no machine and no registry, and leave nothing undone",
+        paths.len()
+    );
     assert!(wrong.is_empty(), "{wrong:#?}");
 }

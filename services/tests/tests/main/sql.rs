@@ -11,7 +11,9 @@ use super::rules::files;
 /// The services that own data.
 const OWNERS: [&str; 3] = ["identity", "action", "metrics"];
 /// What a statement begins with.
-const VERBS: [&str; 7] = ["SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "LOCK", "MERGE"];
+const VERBS: [&str; 7] = [
+    "SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "LOCK", "MERGE",
+];
 
 /// A statement: file, name and text.
 struct Statement {
@@ -22,7 +24,10 @@ struct Statement {
 
 fn of_service(service: &str) -> Vec<String> {
     let folder = format!("services/{service}/src/");
-    files::rust().into_iter().filter(|path| path.starts_with(&folder)).collect()
+    files::rust()
+        .into_iter()
+        .filter(|path| path.starts_with(&folder))
+        .collect()
 }
 
 /// Texts of a file's constants, by name. (What is no literal is no statement either: running it is an error below.)
@@ -30,8 +35,12 @@ fn constants(code: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for (at, _) in code.match_indices("const ") {
         let line = code[..at].rsplit('\n').next().unwrap_or_default().trim();
-        let Some((head, value)) = code[at + 6..].split_once('=') else { continue };
-        let Some((name, kind)) = head.split_once(':') else { continue };
+        let Some((head, value)) = code[at + 6..].split_once('=') else {
+            continue;
+        };
+        let Some((name, kind)) = head.split_once(':') else {
+            continue;
+        };
         let visible = line.is_empty() || line.starts_with("pub");
         if visible && ["&str", "&'static str"].contains(&kind.trim()) {
             found.extend(literal(value.trim_start()).map(|text| (name.trim().to_owned(), text)));
@@ -65,15 +74,26 @@ fn literal(text: &str) -> Option<String> {
 }
 
 fn is_sql(text: &str) -> bool {
-    text.split_whitespace().next().is_some_and(|word| VERBS.contains(&word))
+    text.split_whitespace()
+        .next()
+        .is_some_and(|word| VERBS.contains(&word))
 }
 
 fn statements(service: &str) -> Vec<Statement> {
     let store = format!("services/{service}/src/store");
     let mut all = Vec::new();
-    for path in of_service(service).into_iter().filter(|path| path.starts_with(&store)) {
-        let sql = constants(&files::code(&path)).into_iter().filter(|(_, text)| is_sql(text));
-        all.extend(sql.map(|(name, sql)| Statement { path: path.clone(), name, sql }));
+    for path in of_service(service)
+        .into_iter()
+        .filter(|path| path.starts_with(&store))
+    {
+        let sql = constants(&files::code(&path))
+            .into_iter()
+            .filter(|(_, text)| is_sql(text));
+        all.extend(sql.map(|(name, sql)| Statement {
+            path: path.clone(),
+            name,
+            sql,
+        }));
     }
     all
 }
@@ -93,7 +113,11 @@ impl Role {
     /// Whether this role may run it: `Ok` with yes or no, `Err` when it does not fit the schema. Preparing alone
     /// asks for no rights on tables; explaining what was prepared does.
     async fn may(&mut self, sql: &str) -> Result<bool, String> {
-        let denied = |error: sqlx::Error| match error.as_database_error().and_then(|error| error.code()).as_deref() {
+        let denied = |error: sqlx::Error| match error
+            .as_database_error()
+            .and_then(|error| error.code())
+            .as_deref()
+        {
             Some("42501") => Ok(false),
             _ => Err(error.to_string()),
         };
@@ -106,9 +130,21 @@ impl Role {
             .await
             .unwrap();
         let nulls = vec!["NULL"; usize::try_from(parameters).unwrap()].join(", ");
-        let arguments = if nulls.is_empty() { nulls } else { format!("({nulls})") };
-        let explained = self.connection.execute(AssertSqlSafe(format!("EXPLAIN EXECUTE statement{arguments}"))).await;
-        self.connection.execute("DEALLOCATE statement").await.unwrap();
+        let arguments = if nulls.is_empty() {
+            nulls
+        } else {
+            format!("({nulls})")
+        };
+        let explained = self
+            .connection
+            .execute(AssertSqlSafe(format!(
+                "EXPLAIN EXECUTE statement{arguments}"
+            )))
+            .await;
+        self.connection
+            .execute("DEALLOCATE statement")
+            .await
+            .unwrap();
         explained.map_or_else(denied, |_| Ok(true))
     }
 }
@@ -117,13 +153,19 @@ impl Role {
 async fn judge(sql: &str, tenant: &mut Role, system: &mut Role) -> Option<String> {
     match (tenant.may(sql).await, system.may(sql).await) {
         (Err(error), _) | (_, Err(error)) => Some(error),
-        (Ok(false), Ok(false)) => Some(format!("neither {} nor {} may run it", tenant.name, system.name)),
+        (Ok(false), Ok(false)) => Some(format!(
+            "neither {} nor {} may run it",
+            tenant.name, system.name
+        )),
         _ => None,
     }
 }
 
 async fn roles(database: &TestDatabase, service: &str) -> (Role, Role) {
-    (Role::of(database, format!("df_{service}")).await, Role::of(database, format!("df_{service}_system")).await)
+    (
+        Role::of(database, format!("df_{service}")).await,
+        Role::of(database, format!("df_{service}_system")).await,
+    )
 }
 
 #[tokio::test]
@@ -139,10 +181,17 @@ async fn every_statement_fits_the_schema_and_a_role_of_its_service() {
                 wrong.push(format!("{path}: {name}: {error}"));
             }
         }
-        assert!(statements.len() > 10, "{service} has {} statements", statements.len());
+        assert!(
+            statements.len() > 10,
+            "{service} has {} statements",
+            statements.len()
+        );
         counts.push(format!("{service} {}", statements.len()));
     }
-    println!("sql: every statement is prepared and permitted: {}", counts.join(", "));
+    println!(
+        "sql: every statement is prepared and permitted: {}",
+        counts.join(", ")
+    );
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -150,28 +199,66 @@ async fn every_statement_fits_the_schema_and_a_role_of_its_service() {
 async fn a_statement_that_does_not_fit_is_noticed() {
     let database = Postgres::shared().await.database().await;
     let (mut tenant, mut system) = roles(&database, "action").await;
-    let mut judged = async |sql: &str| judge(sql, &mut tenant, &mut system).await.unwrap_or_default();
-    assert_eq!(judged("SELECT id FROM action.actions WHERE org_id = $1 LIMIT $2").await, "");
-    assert!(judged("SELECT nothing FROM action.actions").await.contains("nothing"));
-    assert!(judged("SELECT id FROM action.actions WHERE id = 1::integer").await.contains("operator"));
+    let mut judged = async |sql: &str| {
+        judge(sql, &mut tenant, &mut system)
+            .await
+            .unwrap_or_default()
+    };
+    assert_eq!(
+        judged("SELECT id FROM action.actions WHERE org_id = $1 LIMIT $2").await,
+        ""
+    );
+    assert!(
+        judged("SELECT nothing FROM action.actions")
+            .await
+            .contains("nothing")
+    );
+    assert!(
+        judged("SELECT id FROM action.actions WHERE id = 1::integer")
+            .await
+            .contains("operator")
+    );
     assert!(judged("SELEC 1").await.contains("syntax"));
     // It exists, and both roles are forbidden it.
-    assert!(judged("DELETE FROM action.actions").await.contains("neither"));
-    assert!(judged("SELECT id FROM identity.machines").await.contains("neither"));
+    assert!(
+        judged("DELETE FROM action.actions")
+            .await
+            .contains("neither")
+    );
+    assert!(
+        judged("SELECT id FROM identity.machines")
+            .await
+            .contains("neither")
+    );
 }
 
 #[test]
 fn literals_are_read_as_the_compiler_does() {
     let code = "const A: &str = \"SELECT \\\n    \\\"x\\\"\";\npub(crate) const B: &str = r#\"SELECT \"y\"\"#;\nconst C: &'static str =\n    r\"SELECT z\";\nconst N: i64 = 1;";
     let read: Vec<(String, String)> = constants(code).into_iter().collect();
-    let expected = [("A", "SELECT \"x\""), ("B", "SELECT \"y\""), ("C", "SELECT z")];
-    assert_eq!(read, expected.map(|(name, text)| (name.to_owned(), text.to_owned())));
+    let expected = [
+        ("A", "SELECT \"x\""),
+        ("B", "SELECT \"y\""),
+        ("C", "SELECT z"),
+    ];
+    assert_eq!(
+        read,
+        expected.map(|(name, text)| (name.to_owned(), text.to_owned()))
+    );
 }
 
 /// The first argument of every call that runs SQL, with what is before it.
 fn arguments(code: &str) -> Vec<(&str, String)> {
     let mut found = Vec::new();
-    for function in ["query", "query_as", "query_scalar", "raw_sql", "query_with", "query_as_with", "query_scalar_with"] {
+    for function in [
+        "query",
+        "query_as",
+        "query_scalar",
+        "raw_sql",
+        "query_with",
+        "query_as_with",
+        "query_scalar_with",
+    ] {
         for (at, _) in code.match_indices(&format!("sqlx::{function}")) {
             let after = &code[at + "sqlx::".len() + function.len()..];
             let after = match after.strip_prefix("::<") {
@@ -188,33 +275,57 @@ fn arguments(code: &str) -> Vec<(&str, String)> {
 }
 
 fn is_constant(name: &str) -> bool {
-    !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+    !name.is_empty()
+        && name
+            .chars()
+            .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
 }
 
 /// Whether a variable is a constant by another name: chosen by a `let` that names some and has no text of its own, or
 /// a parameter for which every caller in the file gives one.
 fn is_chosen(variable: &str, before: &str, code: &str) -> bool {
-    let names_one = |text: &str| text.split(|c: char| !c.is_alphanumeric() && c != '_').any(is_constant);
+    let names_one = |text: &str| {
+        text.split(|c: char| !c.is_alphanumeric() && c != '_')
+            .any(is_constant)
+    };
     if let Some(at) = before.rfind(&format!("let {variable} = ")) {
         let statement = before[at..].split(';').next().unwrap_or_default();
         return names_one(statement) && !statement.contains('"') && !statement.contains("format!");
     }
-    let Some((head, _)) = before.rsplit_once(&format!("{variable}: &'static str")) else { return false };
-    let Some((_, function)) = head.rsplit_once("fn ") else { return false };
+    let Some((head, _)) = before.rsplit_once(&format!("{variable}: &'static str")) else {
+        return false;
+    };
+    let Some((_, function)) = head.rsplit_once("fn ") else {
+        return false;
+    };
     let private = !head[..head.len() - function.len()].ends_with("pub async fn ");
     let call = format!("{}(", function.split('(').next().unwrap_or_default());
-    let begins = |at: usize| !code[..at].ends_with("fn ") && !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
-    let mut calls = code.match_indices(&call).filter(|(at, _)| begins(*at)).peekable();
-    private && calls.peek().is_some() && calls.all(|(at, _)| names_one(code[at..].split(')').next().unwrap_or_default()))
+    let begins = |at: usize| {
+        !code[..at].ends_with("fn ")
+            && !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_')
+    };
+    let mut calls = code
+        .match_indices(&call)
+        .filter(|(at, _)| begins(*at))
+        .peekable();
+    private
+        && calls.peek().is_some()
+        && calls.all(|(at, _)| names_one(code[at..].split(')').next().unwrap_or_default()))
 }
 
 #[test]
 fn sql_is_in_the_store_in_constants_that_are_all_used() {
     let mut wrong = Vec::new();
-    for path in files::rust().into_iter().filter(|path| files::is_service(path)) {
+    for path in files::rust()
+        .into_iter()
+        .filter(|path| files::is_service(path))
+    {
         let code = files::code(&path);
         let in_store = files::module(&path).is_some_and(|module| module[0] == "store");
-        if code.contains("AssertSqlSafe") || code.contains("use sqlx::query") || code.contains("QueryBuilder") {
+        if code.contains("AssertSqlSafe")
+            || code.contains("use sqlx::query")
+            || code.contains("QueryBuilder")
+        {
             wrong.push(format!("{path}: SQL that no test can prepare"));
         }
         let constants = constants(&code);
@@ -223,13 +334,19 @@ fn sql_is_in_the_store_in_constants_that_are_all_used() {
             if !in_store {
                 wrong.push(format!("{path}: runs SQL outside the store"));
             } else if !known && !is_chosen(&argument, before, &code) {
-                wrong.push(format!("{path}: runs `{argument}`, which is no constant with a statement"));
+                wrong.push(format!(
+                    "{path}: runs `{argument}`, which is no constant with a statement"
+                ));
             }
         }
         if in_store {
-            let words: Vec<&str> = code.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
-            let unused: BTreeSet<&String> =
-                constants.keys().filter(|name| words.iter().filter(|word| *word == name).count() < 2).collect();
+            let words: Vec<&str> = code
+                .split(|c: char| !c.is_alphanumeric() && c != '_')
+                .collect();
+            let unused: BTreeSet<&String> = constants
+                .keys()
+                .filter(|name| words.iter().filter(|word| *word == name).count() < 2)
+                .collect();
             if !unused.is_empty() {
                 wrong.push(format!("{path}: nobody uses {unused:?}"));
             }

@@ -243,6 +243,14 @@ pub fn credentials() -> Vec<Case> {
         )
         .body(r#"{"refreshToken":"dfr_old"}"#),
         case(
+            "somebody else's key",
+            "POST",
+            "/api/v1/agents/standing",
+            401,
+            Kind::Unauthenticated,
+        )
+        .body(r#"{"challenge":"c","publicKey":"U","signature":"s"}"#),
+        case(
             "an enrolment token used up",
             "POST",
             "/api/v1/agents/enroll",

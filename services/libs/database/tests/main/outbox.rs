@@ -25,7 +25,12 @@ impl World {
     async fn new() -> Self {
         let database = Postgres::shared().await.database().await;
         let things = (0..5).map(|_| Uuid::now_v7()).collect();
-        Self { database, org: OrgId::new(), things, stream: Stream::default() }
+        Self {
+            database,
+            org: OrgId::new(),
+            things,
+            stream: Stream::default(),
+        }
     }
 
     fn pools(&self) -> Pools {
@@ -38,18 +43,27 @@ impl World {
         for version in versions {
             let mut tx = pools.tenant_tx(self.org).await.unwrap();
             for thing in &self.things {
-                OutboxRow::new(self.org, "action", "succeeded", *thing, version, json!({})).insert_in_tx("action", &mut tx).await.unwrap();
+                OutboxRow::new(self.org, "action", "succeeded", *thing, version, json!({}))
+                    .insert_in_tx("action", &mut tx)
+                    .await
+                    .unwrap();
             }
             tx.commit().await.unwrap();
         }
     }
 
     async fn left(&self) -> i64 {
-        sqlx::query_scalar("SELECT count(*) FROM action.outbox").fetch_one(self.pools().system()).await.unwrap()
+        sqlx::query_scalar("SELECT count(*) FROM action.outbox")
+            .fetch_one(self.pools().system())
+            .await
+            .unwrap()
     }
 
     async fn until_empty(&self) {
-        testkit::eventually("the outbox is empty", Duration::from_secs(20), || async { (self.left().await == 0).then_some(()) }).await;
+        testkit::eventually("the outbox is empty", Duration::from_secs(20), || async {
+            (self.left().await == 0).then_some(())
+        })
+        .await;
     }
 
     fn published(&self) -> Vec<(usize, Uuid, i64)> {
@@ -61,7 +75,10 @@ impl World {
         let mut seen: BTreeMap<Uuid, i64> = BTreeMap::new();
         for (_, thing, version) in self.published() {
             let last = seen.entry(thing).or_default();
-            assert!(version <= *last + 1, "{thing}: version {version} came after {last}");
+            assert!(
+                version <= *last + 1,
+                "{thing}: version {version} came after {last}"
+            );
             *last = version.max(*last);
         }
         assert_eq!(seen.len(), self.things.len());
@@ -71,12 +88,19 @@ impl World {
 
 /// Runs a relay whose stream takes everything, after a moment.
 fn relay(world: &World, name: usize) -> (Relay, tokio::task::JoinHandle<()>) {
-    let (relay, stream, pool) = (Relay::new(), world.stream.clone(), world.pools().system().clone());
+    let (relay, stream, pool) = (
+        Relay::new(),
+        world.stream.clone(),
+        world.pools().system().clone(),
+    );
     let running = relay.clone().run(pool, "action", move |row: OutboxRow| {
         let stream = stream.clone();
         async move {
             tokio::time::sleep(Duration::from_micros(u64::from(row.id.as_bytes()[15]) * 4)).await;
-            stream.lock().unwrap().push((name, row.subject_id, row.version));
+            stream
+                .lock()
+                .unwrap()
+                .push((name, row.subject_id, row.version));
             Ok(())
         }
     });
@@ -112,7 +136,10 @@ async fn what_was_published_and_not_deleted_is_published_again_in_order() {
             if row.version > 12 {
                 return pending().await;
             }
-            stream.lock().unwrap().push((1, row.subject_id, row.version));
+            stream
+                .lock()
+                .unwrap()
+                .push((1, row.subject_id, row.version));
             Ok(())
         }
     }));
@@ -128,7 +155,11 @@ async fn what_was_published_and_not_deleted_is_published_again_in_order() {
     world.until_empty().await;
     heir.abort();
     world.check(30);
-    let again = world.published().iter().filter(|(relay, _, version)| *relay == 2 && *version <= 12).count();
+    let again = world
+        .published()
+        .iter()
+        .filter(|(relay, _, version)| *relay == 2 && *version <= 12)
+        .count();
     assert_eq!(again, part, "everything that was not deleted comes again");
 }
 
@@ -136,7 +167,11 @@ async fn what_was_published_and_not_deleted_is_published_again_in_order() {
 async fn an_event_that_the_stream_refuses_holds_back_the_later_ones_of_its_thing() {
     let world = World::new().await;
     world.write(1..=20).await;
-    let (stream, pool, unlucky) = (world.stream.clone(), world.pools().system().clone(), world.things[2]);
+    let (stream, pool, unlucky) = (
+        world.stream.clone(),
+        world.pools().system().clone(),
+        world.things[2],
+    );
     let refusals = Arc::new(Mutex::new(3));
     let running = tokio::spawn(Relay::new().run(pool, "action", move |row: OutboxRow| {
         let (stream, refusals) = (stream.clone(), refusals.clone());
@@ -149,7 +184,10 @@ async fn an_event_that_the_stream_refuses_holds_back_the_later_ones_of_its_thing
             } {
                 return Err("no room".to_owned());
             }
-            stream.lock().unwrap().push((1, row.subject_id, row.version));
+            stream
+                .lock()
+                .unwrap()
+                .push((1, row.subject_id, row.version));
             Ok(())
         }
     }));

@@ -112,14 +112,24 @@ impl<const ONE: bool> Batch for Tallies<ONE> {
         item.key
     }
 
-    fn write<'a>(&'a self, connection: &'a mut PgConnection, items: &'a [&'a Item]) -> Written<'a, Fate> {
+    fn write<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        items: &'a [&'a Item],
+    ) -> Written<'a, Fate> {
         Box::pin(async move {
-            let written = if ONE { in_one(connection, items).await } else { in_two(connection, items).await };
+            let written = if ONE {
+                in_one(connection, items).await
+            } else {
+                in_two(connection, items).await
+            };
             match &written {
                 Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("40P01") => {
                     self.0.deadlocks.fetch_add(1, Ordering::Relaxed);
                 }
-                Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| code.starts_with("57")) => {
+                Err(sqlx::Error::Database(error))
+                    if error.code().is_some_and(|code| code.starts_with("57")) =>
+                {
                     self.0.lost.fetch_add(1, Ordering::Relaxed);
                 }
                 Err(sqlx::Error::Io(_)) => {
@@ -141,11 +151,18 @@ fn column<T>(items: &[&Item], of: impl Fn(&Item) -> T) -> Vec<T> {
 }
 
 fn fate(applied: bool) -> Fate {
-    if applied { Fate::Applied } else { Fate::Repeated }
+    if applied {
+        Fate::Applied
+    } else {
+        Fate::Repeated
+    }
 }
 
 /// One statement, which locks in the order of `items`.
-pub async fn in_one(connection: &mut PgConnection, items: &[&Item]) -> Result<Vec<Fate>, sqlx::Error> {
+pub async fn in_one(
+    connection: &mut PgConnection,
+    items: &[&Item],
+) -> Result<Vec<Fate>, sqlx::Error> {
     let rows = sqlx::query(WRITE)
         .bind(column(items, |item| item.key))
         .bind(column(items, |item| item.id))
@@ -153,7 +170,9 @@ pub async fn in_one(connection: &mut PgConnection, items: &[&Item]) -> Result<Ve
         .bind(column(items, |item| item.value.clone()))
         .fetch_all(connection)
         .await?;
-    rows.iter().map(|row| row.try_get("applied").map(fate)).collect()
+    rows.iter()
+        .map(|row| row.try_get("applied").map(fate))
+        .collect()
 }
 
 async fn in_two(connection: &mut PgConnection, items: &[&Item]) -> Result<Vec<Fate>, sqlx::Error> {
@@ -163,14 +182,21 @@ async fn in_two(connection: &mut PgConnection, items: &[&Item]) -> Result<Vec<Fa
         .bind(column(items, |item| item.value.clone()))
         .fetch_all(&mut *connection)
         .await?;
-    let new: Vec<&Item> = items.iter().copied().filter(|item| fresh.contains(&item.id)).collect();
+    let new: Vec<&Item> = items
+        .iter()
+        .copied()
+        .filter(|item| fresh.contains(&item.id))
+        .collect();
     sqlx::query(TALLY)
         .bind(column(&new, |item| item.key))
         .bind(column(&new, |item| item.number))
         .bind(column(&new, |item| item.value.clone()))
         .execute(connection)
         .await?;
-    Ok(items.iter().map(|item| fate(fresh.contains(&item.id))).collect())
+    Ok(items
+        .iter()
+        .map(|item| fate(fresh.contains(&item.id)))
+        .collect())
 }
 
 /// What the table says of one key.
@@ -194,13 +220,25 @@ impl Probe {
     pub async fn new() -> Self {
         let postgres = Postgres::shared().await;
         let database = postgres.database().await;
-        let mut owner = PgConnection::connect(&database.url("df_owner")).await.unwrap();
+        let mut owner = PgConnection::connect(&database.url("df_owner"))
+            .await
+            .unwrap();
         owner.execute(SCHEMA).await.unwrap();
-        let admin = PgPool::connect(&postgres.admin_url(&database.name)).await.unwrap();
-        let alter = format!("ALTER ROLE df_action_system IN DATABASE {} SET deadlock_timeout = '20ms'", database.name);
+        let admin = PgPool::connect(&postgres.admin_url(&database.name))
+            .await
+            .unwrap();
+        let alter = format!(
+            "ALTER ROLE df_action_system IN DATABASE {} SET deadlock_timeout = '20ms'",
+            database.name
+        );
         admin.execute(sqlx::AssertSqlSafe(alter)).await.unwrap();
         let wire = Wire::to(&database.url("df_action_system")).await;
-        Self { database, admin, trouble: Arc::default(), wire }
+        Self {
+            database,
+            admin,
+            trouble: Arc::default(),
+            wire,
+        }
     }
 
     /// A replica: pools of its own, and a running committer.
@@ -217,13 +255,29 @@ impl Probe {
     }
 
     pub async fn clear(&self) {
-        self.admin.execute("TRUNCATE probe.tallies, probe.seen").await.unwrap();
+        self.admin
+            .execute("TRUNCATE probe.tallies, probe.seen")
+            .await
+            .unwrap();
     }
 
     pub async fn tallies(&self) -> BTreeMap<i32, Tally> {
-        let rows = sqlx::query("SELECT key, count, total, history FROM probe.tallies WHERE count > 0").fetch_all(&self.admin).await.unwrap();
+        let rows =
+            sqlx::query("SELECT key, count, total, history FROM probe.tallies WHERE count > 0")
+                .fetch_all(&self.admin)
+                .await
+                .unwrap();
         rows.iter()
-            .map(|row| (row.get("key"), Tally { count: row.get("count"), total: row.get("total"), history: row.get("history") }))
+            .map(|row| {
+                (
+                    row.get("key"),
+                    Tally {
+                        count: row.get("count"),
+                        total: row.get("total"),
+                        history: row.get("history"),
+                    },
+                )
+            })
             .collect()
     }
 
@@ -258,7 +312,10 @@ impl Probe {
             "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
              AND application_name LIKE 'dashfleet-probe%' AND {that})"
         );
-        sqlx::query_scalar(sqlx::AssertSqlSafe(question)).fetch_one(&self.admin).await.unwrap()
+        sqlx::query_scalar(sqlx::AssertSqlSafe(question))
+            .fetch_one(&self.admin)
+            .await
+            .unwrap()
     }
 }
 
@@ -287,8 +344,12 @@ impl Wire {
 }
 
 async fn carry(mut client: TcpStream, server: u16, mut severed: broadcast::Receiver<()>) {
-    let Ok(mut server) = TcpStream::connect(("127.0.0.1", server)).await else { return };
-    let (Ok(()), Ok(())) = (client.set_nodelay(true), server.set_nodelay(true)) else { return };
+    let Ok(mut server) = TcpStream::connect(("127.0.0.1", server)).await else {
+        return;
+    };
+    let (Ok(()), Ok(())) = (client.set_nodelay(true), server.set_nodelay(true)) else {
+        return;
+    };
     let broken = tokio::select! {
         _ = tokio::io::copy_bidirectional(&mut client, &mut server) => false,
         _ = severed.recv() => true,
@@ -301,6 +362,9 @@ async fn carry(mut client: TcpStream, server: u16, mut severed: broadcast::Recei
 }
 
 /// Hands everything in, in this order, and waits for all answers.
-pub async fn submit_all<const ONE: bool>(commits: &GroupCommit<Tallies<ONE>>, items: &[Item]) -> Vec<Result<Fate, DatabaseError>> {
+pub async fn submit_all<const ONE: bool>(
+    commits: &GroupCommit<Tallies<ONE>>,
+    items: &[Item],
+) -> Vec<Result<Fate, DatabaseError>> {
     futures::future::join_all(items.iter().map(|item| commits.submit(item.clone()))).await
 }

@@ -10,13 +10,27 @@ pub fn repository() -> PathBuf {
 /// Every file that is in the repository, or would be after the next commit.
 pub fn tracked() -> Vec<String> {
     let listed = Command::new("git")
-        .args(["ls-files", "--cached", "--others", "--exclude-standard", "-z"])
+        .args([
+            "ls-files",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            "-z",
+        ])
         .current_dir(repository())
         .output()
         .expect("git");
-    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    assert!(
+        listed.status.success(),
+        "{}",
+        String::from_utf8_lossy(&listed.stderr)
+    );
     let listed = String::from_utf8(listed.stdout).unwrap();
-    let mut paths: Vec<String> = listed.split('\0').filter(|path| !path.is_empty()).map(ToOwned::to_owned).collect();
+    let mut paths: Vec<String> = listed
+        .split('\0')
+        .filter(|path| !path.is_empty())
+        .map(ToOwned::to_owned)
+        .collect();
     // Deleted and not yet committed.
     paths.retain(|path| repository().join(path).is_file());
     paths.sort();
@@ -25,8 +39,15 @@ pub fn tracked() -> Vec<String> {
 }
 
 pub fn rust() -> Vec<String> {
-    let paths: Vec<String> = tracked().into_iter().filter(|path| path.ends_with(".rs")).collect();
-    assert!(paths.len() > 100, "{} files: this is not the repository", paths.len());
+    let paths: Vec<String> = tracked()
+        .into_iter()
+        .filter(|path| path.ends_with(".rs"))
+        .collect();
+    assert!(
+        paths.len() > 100,
+        "{} files: this is not the repository",
+        paths.len()
+    );
     paths
 }
 
@@ -36,20 +57,30 @@ pub fn read(path: &str) -> String {
 
 /// The text of a file; `None` for one that is no text.
 pub fn text(path: &str) -> Option<String> {
-    String::from_utf8(std::fs::read(repository().join(path)).ok()?).ok().filter(|text| !text.contains('\0'))
+    String::from_utf8(std::fs::read(repository().join(path)).ok()?)
+        .ok()
+        .filter(|text| !text.contains('\0'))
 }
 
 /// A file's lines without those that are comments.
 pub fn code(path: &str) -> String {
     let text = read(path);
-    let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-    lines.map(|line| line.split(" // ").next().unwrap_or(line)).collect::<Vec<_>>().join("\n")
+    let lines = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    lines
+        .map(|line| line.split(" // ").next().unwrap_or(line))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Whether a file is of a service's own code.
 pub fn is_service(path: &str) -> bool {
     let mut parts = path.split('/');
-    let service = parts.next() == Some("services") && parts.next().is_some_and(|name| !["libs", "tests"].contains(&name));
+    let service = parts.next() == Some("services")
+        && parts
+            .next()
+            .is_some_and(|name| !["libs", "tests"].contains(&name));
     service && parts.next() == Some("src")
 }
 
@@ -65,8 +96,11 @@ pub fn rooms_used(code: &str, depth: usize) -> Vec<String> {
     let mut rooms = Vec::new();
     for (at, _) in code.match_indices("::") {
         let (before, after) = (&code[..at + 2], &code[at + 2..]);
-        let is_root = before.ends_with("crate::") || before.ends_with(&up) && !after.starts_with("super::");
-        let inner = before.trim_end_matches("crate::").trim_end_matches("super::");
+        let is_root =
+            before.ends_with("crate::") || before.ends_with(&up) && !after.starts_with("super::");
+        let inner = before
+            .trim_end_matches("crate::")
+            .trim_end_matches("super::");
         let names_more = inner.ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
         if is_root && !names_more {
             rooms.extend(first_names(after));
@@ -76,13 +110,17 @@ pub fn rooms_used(code: &str, depth: usize) -> Vec<String> {
 }
 
 fn name(text: &str) -> Option<String> {
-    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_alphanumeric() && c != '_')
+        .unwrap_or(text.len());
     (end > 0).then(|| text[..end].to_owned())
 }
 
 /// `a::b` is `a`; `{a::b, c::{d}}` is `a` and `c`.
 fn first_names(text: &str) -> Vec<String> {
-    let Some(group) = text.strip_prefix('{') else { return name(text).into_iter().collect() };
+    let Some(group) = text.strip_prefix('{') else {
+        return name(text).into_iter().collect();
+    };
     let mut names = Vec::new();
     let (mut depth, mut begins) = (0, true);
     for (at, c) in group.char_indices() {

@@ -23,8 +23,16 @@ pub struct Packages {
 }
 
 fn cargo(arguments: &[&str]) -> String {
-    let output = Command::new(env!("CARGO")).args(arguments).current_dir(repository()).output().unwrap();
-    assert!(output.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(env!("CARGO"))
+        .args(arguments)
+        .current_dir(repository())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "cargo {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -39,21 +47,47 @@ fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 impl Packages {
     pub fn read() -> Self {
         let version = cargo(&["-vV"]);
-        let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
-        let metadata = cargo(&["metadata", "--offline", "--locked", "--format-version", "1", "--filter-platform", host]);
+        let host = version
+            .lines()
+            .find_map(|line| line.strip_prefix("host: "))
+            .unwrap();
+        let metadata = cargo(&[
+            "metadata",
+            "--offline",
+            "--locked",
+            "--format-version",
+            "1",
+            "--filter-platform",
+            host,
+        ]);
         let metadata: Value = serde_json::from_str(&metadata).unwrap();
-        let names: BTreeMap<String, String> =
-            items(&metadata, "packages").iter().map(|package| (text(package, "id").to_owned(), text(package, "name").to_owned())).collect();
+        let names: BTreeMap<String, String> = items(&metadata, "packages")
+            .iter()
+            .map(|package| {
+                (
+                    text(package, "id").to_owned(),
+                    text(package, "name").to_owned(),
+                )
+            })
+            .collect();
         let ours = items(&metadata, "workspace_members")
             .iter()
             .map(|id| {
                 let id = id.as_str().unwrap().to_owned();
-                (names[&id].strip_prefix("dashfleet-").unwrap().to_owned(), id)
+                (
+                    names[&id].strip_prefix("dashfleet-").unwrap().to_owned(),
+                    id,
+                )
             })
             .collect();
         let uses = items(&metadata["resolve"], "nodes")
             .iter()
-            .map(|node| (text(node, "id").to_owned(), items(node, "deps").iter().flat_map(uses).collect()))
+            .map(|node| {
+                (
+                    text(node, "id").to_owned(),
+                    items(node, "deps").iter().flat_map(uses).collect(),
+                )
+            })
             .collect();
         Self { ours, names, uses }
     }
@@ -65,13 +99,27 @@ impl Packages {
     /// Which of our crates one of them uses, and for what.
     pub fn uses_of_ours(&self, ours: &str) -> Vec<(String, Kind)> {
         let used = self.uses[&self.ours[ours]].iter();
-        used.filter_map(|(id, kind)| Some((self.ours.iter().find(|(_, known)| *known == id)?.0.clone(), *kind))).collect()
+        used.filter_map(|(id, kind)| {
+            Some((
+                self.ours.iter().find(|(_, known)| *known == id)?.0.clone(),
+                *kind,
+            ))
+        })
+        .collect()
     }
 
     /// Which of ours name this package themselves.
     pub fn users_of(&self, package: &str) -> Vec<String> {
-        let uses_it = |id: &String| self.uses[id].iter().any(|(used, _)| self.names[used] == package);
-        self.ours.iter().filter(|(_, id)| uses_it(id)).map(|(name, _)| name.clone()).collect()
+        let uses_it = |id: &String| {
+            self.uses[id]
+                .iter()
+                .any(|(used, _)| self.names[used] == package)
+        };
+        self.ours
+            .iter()
+            .filter(|(_, id)| uses_it(id))
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     /// Everything that comes with one of ours.
@@ -81,7 +129,10 @@ impl Packages {
 
     /// Everything that comes with any of ours, and what their tests bring.
     pub fn whole_tree(&self) -> BTreeSet<String> {
-        let direct = self.ours.values().flat_map(|id| self.uses[id].iter().map(|(used, _)| used.clone()));
+        let direct = self
+            .ours
+            .values()
+            .flat_map(|id| self.uses[id].iter().map(|(used, _)| used.clone()));
         self.tree(direct.collect())
     }
 
@@ -103,5 +154,8 @@ fn uses(dependency: &Value) -> Vec<(String, Kind)> {
         Some("build") => Kind::Build,
         Some(_) => Kind::Dev,
     };
-    items(dependency, "dep_kinds").iter().map(|of| (text(dependency, "pkg").to_owned(), kind(of))).collect()
+    items(dependency, "dep_kinds")
+        .iter()
+        .map(|of| (text(dependency, "pkg").to_owned(), kind(of)))
+        .collect()
 }

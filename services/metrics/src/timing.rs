@@ -33,7 +33,10 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            graces: Graces { client: Duration::from_secs(2), server: Duration::from_secs(45) },
+            graces: Graces {
+                client: Duration::from_secs(2),
+                server: Duration::from_secs(45),
+            },
             silence: Duration::from_secs(25),
             reconcile: Duration::from_secs(10),
             gather: Duration::from_millis(500),

@@ -1,0 +1,87 @@
+//! What tables, policies and keys are held against, and what may be otherwise, each with its reason.
+
+/// Schemas of the services that own data.
+pub const SCHEMAS: [&str; 3] = ["identity", "action", "metrics"];
+
+/// The condition of every tenant policy, as PostgreSQL prints it.
+pub const TENANT: &str = "(org_id = ( SELECT (NULLIF(current_setting('df.org'::text, true), ''::text))::uuid AS \"nullif\"))";
+
+/// Tables that belong to no organisation, and why that is right.
+pub const NO_ORGANISATION: [(&str, &str); 6] = [
+    ("identity.deployment", "one row: which installation this is"),
+    (
+        "identity.action_keys",
+        "public keys, the same for everybody",
+    ),
+    (
+        "identity.users",
+        "a person can be a member of several; the tenant policy goes through memberships",
+    ),
+    (
+        "action.cursors",
+        "how far a feed of all organisations was read",
+    ),
+    ("metrics.cursors", "likewise"),
+    ("metrics.servers", "the bus' own servers"),
+];
+
+/// Unique and foreign keys that do not begin with the organisation, and why that is right.
+pub const NO_PREFIX: [(&str, &str); 17] = [
+    (
+        "identity.outbox.outbox_pkey",
+        "the order in which all rows leave",
+    ),
+    ("action.outbox.outbox_pkey", "likewise"),
+    ("metrics.outbox.outbox_pkey", "likewise"),
+    ("identity.deployment.deployment_pkey", "no organisation"),
+    ("identity.action_keys.action_keys_pkey", "no organisation"),
+    (
+        "identity.action_keys.action_keys_public_key_key",
+        "no organisation",
+    ),
+    (
+        "identity.users.users_pkey",
+        "an id: a person can be in several organisations",
+    ),
+    (
+        "identity.users.users_email_key",
+        "whoever logs in has said no organisation yet",
+    ),
+    (
+        "identity.memberships.memberships_user_id_fkey",
+        "points to a person",
+    ),
+    (
+        "identity.sessions.sessions_access_hash_key",
+        "the hash of a credential that says no organisation",
+    ),
+    ("identity.sessions.sessions_refresh_hash_key", "likewise"),
+    (
+        "identity.sessions.sessions_previous_refresh_hash_key",
+        "likewise",
+    ),
+    ("identity.api_keys.api_keys_hash_key", "likewise"),
+    (
+        "identity.enrollment_tokens.enrollment_tokens_hash_key",
+        "likewise",
+    ),
+    (
+        "identity.machines.machines_public_key_key",
+        "one key is one machine, everywhere and for ever",
+    ),
+    (
+        "identity.machines.machines_change_key",
+        "one order of all machines",
+    ),
+    ("action.cursors.cursors_pkey", "no organisation"),
+];
+
+/// What a tenant's transaction may not even select.
+pub const SECRETS: [(&str, &str); 6] = [
+    ("identity.users", "password_hash"),
+    ("identity.sessions", "access_hash"),
+    ("identity.sessions", "refresh_hash"),
+    ("identity.sessions", "previous_refresh_hash"),
+    ("identity.api_keys", "hash"),
+    ("identity.enrollment_tokens", "hash"),
+];
