@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_nats::service::ServiceExt;
 use async_nats::service::endpoint::Endpoint;
 use bytes::Bytes;
+use contract::agent::MESSAGE_MAX_BYTES;
 use contract::call::endpoint_patterns;
 use contract::envelope::{Answer, GRANT_HEADER, TRACE_HEADER, version_accepted};
 use contract::subject::{Up, agent_inbox, matches, up_sender};
@@ -167,6 +168,10 @@ impl Service {
             async move {
                 let (org, machine) = up_sender(&message.subject)
                     .ok_or_else(|| Problem::new(ProblemKind::Invalid, "the subject names no machine"))?;
+                // The server takes permissions from a callout's JWT, and no limits.
+                if message.payload.len() > MESSAGE_MAX_BYTES {
+                    return Err(Problem::new(ProblemKind::TooLarge, format!("a message has at most {MESSAGE_MAX_BYTES} bytes")));
+                }
                 handler(AgentSender { org, machine }, decode(&message.payload, contract::agent::VERSION)?).await
             }
             .instrument(span)

@@ -205,7 +205,8 @@ pub fn user(name: &str) -> Option<&'static User> {
     USERS.iter().find(|user| user.name == name)
 }
 
-/// The most subscriptions of an agent.
+/// The most subscriptions of an agent, as its JWT says. (nats-server 2.15 does not apply it to whom a callout admits:
+/// [`crate::server_config::MAX_SUBSCRIPTIONS`] does.)
 pub const AGENT_SUBSCRIPTIONS_MAX: u32 = 8;
 
 /// What an agent may publish: its own `df.up` words.

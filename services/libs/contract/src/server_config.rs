@@ -5,8 +5,11 @@ use std::fmt::Write;
 
 use crate::permissions::{Account, USERS, User};
 
-/// The largest message of a service, in bytes. An agent's is smaller: its JWT says so.
+/// The largest message, in bytes. An agent's is smaller: the services that hear agents see to it.
 pub const MAX_PAYLOAD: usize = 4 * 1024 * 1024;
+/// The most subscriptions of one connection. The server takes the permissions of a callout's JWT and none of its
+/// limits, so this one number holds for agents, which need two, and for services alike.
+pub const MAX_SUBSCRIPTIONS: usize = 1_024;
 
 fn list(patterns: &[&str]) -> String {
     patterns
@@ -56,6 +59,7 @@ pub fn server_config() -> String {
          port: $DASHFLEET_NATS_PORT\n",
     );
     let _ = writeln!(text, "max_payload: {MAX_PAYLOAD}");
+    let _ = writeln!(text, "max_subscriptions: {MAX_SUBSCRIPTIONS}");
     text.push_str(
         "max_connections: 70000\n\
          max_pending: 16MB\n\

@@ -215,6 +215,13 @@ async fn forged_replies(
         let answer = say(thief, me, word, b"{}").await;
         assert_eq!(answer["error"]["kind"], "INVALID", "{word:?}: {answer}");
     }
+    // A word that is longer than an agent's words are, in whatever order it is.
+    for (word, body) in words(me, life, mine) {
+        let padding = vec![b' '; contract::agent::MESSAGE_MAX_BYTES];
+        let answer = say(thief, me, word, &[body, padding].concat()).await;
+        assert_eq!(answer["error"]["kind"], "TOO_LARGE", "{word:?}: {answer}");
+        tried += 1;
+    }
     tried
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
@@ -45,7 +46,13 @@ fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 }
 
 impl Packages {
-    pub fn read() -> Self {
+    /// What cargo said when it was first asked.
+    pub fn read() -> &'static Self {
+        static READ: LazyLock<Packages> = LazyLock::new(Packages::ask);
+        &READ
+    }
+
+    fn ask() -> Self {
         let version = cargo(&["-vV"]);
         let host = version
             .lines()

@@ -1,0 +1,90 @@
+//! One action is one trace: from the HTTP request through gateway and action to the agent, and back.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use dashfleet_tests::Product;
+use serde_json::json;
+use testkit::Collector;
+use testkit::traces::Span;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The caller's own span.
+const CALLER: &str = "b7ad6b7169203331";
+
+#[tokio::test]
+async fn an_action_is_one_tree_from_the_request_to_the_agent_and_back() {
+    let collector = Collector::start();
+    let product = Product::start_with(
+        1,
+        &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url()),
+            ("OTEL_BSP_SCHEDULE_DELAY", "200"),
+        ],
+    );
+    let (api, machine) = (product.api(), product.machine());
+    let trace = uuid::Uuid::new_v4().simple().to_string();
+    let (status, action) = api
+        .send(
+            reqwest::Method::POST,
+            "/api/v1/actions",
+            &[("traceparent", &format!("00-{trace}-{CALLER}-01"))],
+            Some(json!({ "machineId": machine, "kind": "ping", "payload": {} })),
+        )
+        .await
+        .expect("an answer");
+    assert_eq!(status, 201, "{action}");
+    api.ended(action["id"].as_str().expect("an id"), PATIENCE)
+        .await;
+
+    // Programs send their spans when they like: a span may come before the one that it is in.
+    let spans = testkit::eventually("the trace is whole", PATIENCE, || async {
+        let spans = collector.spans_of(&trace);
+        let back = spans.iter().any(|span| span.name == "agent.result");
+        let hanging = spans.iter().any(|span| {
+            span.parent != CALLER && !spans.iter().any(|other| other.id == span.parent)
+        });
+        (back && !hanging).then_some(spans)
+    })
+    .await;
+
+    let by_id: HashMap<&str, &Span> = spans.iter().map(|span| (span.id.as_str(), span)).collect();
+    assert_eq!(
+        by_id.len(),
+        spans.len(),
+        "each span is sent once: {spans:#?}"
+    );
+    let roots: Vec<_> = spans.iter().filter(|span| span.parent == CALLER).collect();
+    assert_eq!(roots.len(), 1, "{roots:?}");
+    let back = spans
+        .iter()
+        .find(|span| span.name == "agent.result")
+        .expect("the way back");
+    let way: Vec<_> = way_up(back, &by_id)
+        .iter()
+        .map(|span| (span.service.as_str(), span.name.as_str()))
+        .collect();
+    assert_eq!(
+        way,
+        [
+            ("dashfleet-action", "agent.result"),
+            ("dashfleet-agent", "action.report"),
+            ("dashfleet-action", "action.action.create"),
+            ("dashfleet-gateway", "POST /api/v1/actions"),
+        ]
+    );
+    let executed = spans
+        .iter()
+        .filter(|span| span.service == "dashfleet-agent" && span.name == "action.execute");
+    assert_eq!(executed.count(), 1, "{spans:#?}");
+}
+
+/// A span and those that it is in, up to the request.
+fn way_up<'a>(span: &'a Span, by_id: &HashMap<&str, &'a Span>) -> Vec<&'a Span> {
+    let mut way = vec![span];
+    while let Some(parent) = way.last().and_then(|span| by_id.get(span.parent.as_str())) {
+        assert!(way.len() < 20, "a span is inside itself");
+        way.push(parent);
+    }
+    way
+}
