@@ -26,9 +26,20 @@ use macos as os;
 use windows as os;
 
 #[cfg(unix)]
-pub use unix::{check_trusted, private_folder, restart_in_place};
+pub use unix::{check_trusted, private_folder, restart_in_place, space};
 #[cfg(windows)]
-pub use windows::{check_trusted, private_folder, restart_in_place};
+pub use windows::{check_trusted, private_folder, restart_in_place, space};
+
+/// The space of a file system, in bytes. What is kept back for root is neither used nor available.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// All of it.
+    pub total: u64,
+    /// What files take.
+    pub used: u64,
+    /// What an ordinary user may still take.
+    pub available: u64,
+}
 
 /// A text to be shown to whoever uses the machine, already free of control characters.
 #[derive(Clone, Debug, PartialEq, Eq)]

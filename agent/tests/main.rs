@@ -12,6 +12,7 @@
 mod main {
     pub mod buffer;
     pub mod clock;
+    pub mod collect;
     pub mod engine;
     pub mod enrolment;
     pub mod journal;

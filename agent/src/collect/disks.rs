@@ -10,6 +10,7 @@ use contract::agent::DiskSample;
 use sysinfo::DiskRefreshKind;
 
 use crate::collect::share;
+use crate::platform::{self, Space};
 
 /// The most file systems of a sample.
 const DISKS_MAX: usize = 64;
@@ -107,11 +108,14 @@ fn samples(disks: &sysinfo::Disks) -> Vec<DiskSample> {
     let mut by_device: BTreeMap<String, DiskSample> = BTreeMap::new();
     for disk in disks.iter() {
         let file_system = disk.file_system().to_string_lossy().into_owned();
-        let total = disk.total_space();
-        if total == 0 || NOT_DISKS.contains(&file_system.as_str()) {
+        let space = platform::space(disk.mount_point()).unwrap_or(Space {
+            total: disk.total_space(),
+            used: disk.total_space().saturating_sub(disk.available_space()),
+            available: disk.available_space(),
+        });
+        if space.total == 0 || NOT_DISKS.contains(&file_system.as_str()) {
             continue;
         }
-        let used = total.saturating_sub(disk.available_space());
         let mount: String = disk
             .mount_point()
             .to_string_lossy()
@@ -122,9 +126,10 @@ fn samples(disks: &sysinfo::Disks) -> Vec<DiskSample> {
         let sample = DiskSample {
             mount,
             file_system,
-            total,
-            used,
-            percent: share(used, total),
+            total: space.total,
+            used: space.used,
+            // As `df`: of what files could take.
+            percent: share(space.used, space.used.saturating_add(space.available)),
         };
         match by_device.get(&device) {
             Some(seen) if seen.mount.len() <= sample.mount.len() => {}

@@ -2,10 +2,13 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+
+use super::Space;
 
 /// The user that the agent runs as.
 #[allow(unsafe_code)]
@@ -37,6 +40,28 @@ pub fn check_trusted(file: &File) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// The space of the file system that is mounted here, as `df` shows it; `None` where it cannot be asked.
+#[must_use]
+#[allow(unsafe_code)]
+// The fields' types differ between systems.
+#[allow(clippy::unnecessary_cast)]
+pub fn space(mount: &Path) -> Option<Space> {
+    let path = std::ffi::CString::new(mount.as_os_str().as_bytes()).ok()?;
+    let mut answer = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the path ends with a null byte, and the answer has room for what is written into it.
+    if unsafe { libc::statvfs(path.as_ptr(), answer.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    // SAFETY: the call succeeded, so it has filled the answer.
+    let answer = unsafe { answer.assume_init() };
+    let bytes = |blocks: u64| blocks.saturating_mul(answer.f_frsize as u64);
+    Some(Space {
+        total: bytes(answer.f_blocks as u64),
+        used: bytes((answer.f_blocks as u64).saturating_sub(answer.f_bfree as u64)),
+        available: bytes(answer.f_bavail as u64),
+    })
 }
 
 /// Makes a folder that nobody else can look into.

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::helper;
-use super::{Notice, Shown, ShownOn};
+use super::{Notice, Shown, ShownOn, Space};
 use crate::policy::Policy;
 
 /// Where Windows keeps its own programs.
@@ -79,6 +79,12 @@ pub(super) async fn reboot() -> Result<(), String> {
 /// Never.
 pub fn check_trusted(_file: &File) -> Result<(), String> {
     Ok(())
+}
+
+/// Nothing is kept back on Windows: what sysinfo says of a file system's space is right already.
+#[must_use]
+pub fn space(_mount: &Path) -> Option<Space> {
+    None
 }
 
 /// Makes a folder. Its access list comes from the folder above it.

@@ -1,9 +1,6 @@
 //! The agent's program on a real bus.
 
 use std::collections::HashSet;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use contract::order::{ORDER_PREFIX, Signed, Task, Verb};
@@ -439,42 +436,12 @@ async fn an_action_that_lasts_says_its_steps_and_can_be_cancelled_while_it_waits
     );
 }
 
-/// What a collector of traces at this address was sent.
-fn collector() -> (String, Arc<Mutex<Vec<u8>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let sent = Arc::new(Mutex::new(Vec::new()));
-    let shared = Arc::clone(&sent);
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = BufReader::new(stream.unwrap());
-            let mut length = 0;
-            loop {
-                let mut line = String::new();
-                stream.read_line(&mut line).unwrap();
-                if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
-                    length = value.trim().parse().unwrap();
-                }
-                if line.trim().is_empty() {
-                    break;
-                }
-            }
-            let mut body = vec![0; length];
-            stream.read_exact(&mut body).unwrap();
-            shared.lock().unwrap().extend(body);
-            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-            stream.get_mut().write_all(answer).unwrap();
-        }
-    });
-    (url, sent)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_execution_is_in_the_trace_of_the_request_that_made_it() {
     let world = World::new().await;
     let agent = world.enrol();
-    let (url, sent) = collector();
-    let mut running = agent.start_with(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &url)]);
+    let collector = testkit::Collector::start();
+    let mut running = agent.start_with(&[("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url())]);
     world.until_synced(0).await;
     let trace = uuid::Uuid::new_v4();
     let traceparent = format!("00-{}-00f067aa0ba902b7-01", trace.simple());
@@ -486,18 +453,19 @@ async fn an_execution_is_in_the_trace_of_the_request_that_made_it() {
     world.result(ping.action).await;
     running.signal("TERM");
     assert_eq!(running.code().await, 0, "{}", running.said());
-    let sent = sent.lock().unwrap();
-    let times = |bytes: &[u8]| {
-        sent.windows(bytes.len())
-            .filter(|window| *window == bytes)
-            .count()
-    };
+    let mut spans = collector.spans_of(&trace.simple().to_string());
+    spans.sort_by(|one, other| one.name.cmp(&other.name));
+    let names: Vec<_> = spans
+        .iter()
+        .map(|span| (span.name.as_str(), span.parent.as_str()))
+        .collect();
     assert_eq!(
-        times(trace.as_bytes()),
-        2,
-        "{} bytes were sent: {}",
-        sent.len(),
+        names,
+        [
+            ("action.execute", "00f067aa0ba902b7"),
+            ("action.report", "00f067aa0ba902b7")
+        ],
+        "{}",
         running.said()
     );
-    assert!(times(b"action.execute") == 1 && times(b"action.report") == 1);
 }

@@ -2,6 +2,8 @@
 //! [`signer`] what agents obey, [`mirror`] machines as others know them, [`deadline`] what time does,
 //! [`quarantine`] telling identity.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bus::Bus;
 use contract::event::Event;
 use contract::live::Live;
@@ -39,6 +41,8 @@ pub struct App {
     pub metrics: Metrics,
     /// Wakes those who follow identity's and metrics' feeds.
     pub mirror: mirror::Doorbell,
+    /// Whether the server has taken the subscriptions: who asks is heard.
+    pub answering: AtomicBool,
 }
 
 impl App {
@@ -46,6 +50,9 @@ impl App {
     pub async fn missing(&self) -> Option<String> {
         if !self.bus.is_connected() {
             return Some("the bus is away".into());
+        }
+        if !self.answering.load(Ordering::Relaxed) {
+            return Some("the bus has not taken the subscriptions yet".into());
         }
         if !self.pools.answers().await {
             return Some("the database is away".into());

@@ -4,6 +4,7 @@
 //! [`store`] SQL, [`error`], [`metrics`]. This file wires them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bus::{Bus, BusConfig, GrantVerifier, Service};
@@ -71,6 +72,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ActionError> 
         relay: Relay::new(),
         metrics: metrics.clone(),
         mirror: app::mirror::Doorbell::default(),
+        answering: AtomicBool::new(false),
     });
 
     let readiness = readiness(&app, &shutdown);
@@ -81,7 +83,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ActionError> 
         &shutdown,
     )
     .await?;
-    let background = start_background(&app);
+    let mut background = start_background(&app);
 
     let endpoints = Service::start(
         &bus,
@@ -90,6 +92,11 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ActionError> 
     )
     .await?;
     inbound::serve(&endpoints, &app).await?;
+    let settling = app.clone();
+    background.push(tokio::spawn(async move {
+        settling.bus.settled().await;
+        settling.answering.store(true, Ordering::Relaxed);
+    }));
 
     shutdown.begun().await;
     // First stop hearing and answer what was heard; then nothing hands in reports any more.

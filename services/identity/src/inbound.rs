@@ -9,16 +9,11 @@ pub mod grant;
 pub mod machine;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bus::{Bus, BusError, Caller, Context, Service};
 use contract::{Problem, ProblemKind};
-use futures::StreamExt;
 
 use crate::app::App;
-
-/// How long a message to oneself may take before another is sent.
-const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Answers every call of `contract::identity`.
 ///
@@ -32,30 +27,6 @@ pub async fn serve(bus: &Bus, app: &Arc<App>) -> Result<Service, BusError> {
     machine::answer(&service, app).await?;
     action_key::answer(&service, app).await?;
     Ok(service)
-}
-
-/// Returns once the server has taken every subscription made so far: on one connection, a message to oneself comes
-/// after them. While the bus is away it waits.
-pub async fn settled(bus: &Bus) {
-    loop {
-        match tokio::time::timeout(SETTLE_PATIENCE, message_to_oneself(bus)).await {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "the bus is not settled");
-                tokio::time::sleep(SETTLE_PATIENCE).await;
-            }
-            Err(_) => {}
-        }
-    }
-}
-
-async fn message_to_oneself(bus: &Bus) -> Result<(), BusError> {
-    let inbox = contract::subject::service_inbox(contract::identity::SERVICE);
-    let subject = format!("{inbox}.{}", uuid::Uuid::new_v4().simple());
-    let mut echo = bus.subscribe(&subject).await?;
-    bus.publish(subject, Vec::new()).await?;
-    echo.next().await;
-    Ok(())
 }
 
 /// A handler that has the app.

@@ -105,7 +105,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), IdentityError
     let service = inbound::serve(&bus, &app).await?;
     let (subscribed, ready) = (bus.clone(), app.clone());
     until_shutdown(&shutdown, async move {
-        inbound::settled(&subscribed).await;
+        subscribed.settled().await;
         ready.set_answering();
     });
 

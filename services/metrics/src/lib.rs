@@ -116,6 +116,11 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), MetricsError>
 
     let service = Service::start(&bus, SERVICE, Some(GrantVerifier::over(&bus, SERVICE))).await?;
     inbound::answer(&service, &app).await?;
+    let (subscribed, readiness) = (bus.clone(), app.readiness.clone());
+    until_shutdown(Box::pin(async move {
+        subscribed.settled().await;
+        readiness.answering();
+    }));
     tracing::info!(admin = config.service.admin_addr, "metrics runs");
 
     shutdown.begun().await;

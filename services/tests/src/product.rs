@@ -26,6 +26,15 @@ impl Product {
     /// When it does not start.
     #[must_use]
     pub fn start(replicas: usize) -> Self {
+        Self::start_with(replicas, &[])
+    }
+
+    /// Like [`Product::start`], with variables in the environment of everything that runs.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_with(replicas: usize, environment: &[(&str, &str)]) -> Self {
         HOOK.call_once(|| {
             let before = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |panic| {
@@ -39,20 +48,24 @@ impl Product {
         ));
         std::fs::create_dir_all(&folder).expect("a folder");
         let product = Self { folder };
-        product.xtask(&[
-            "up",
-            "--detach",
-            "--http",
-            &testkit::folder::free_port().to_string(),
-            "--replicas",
-            &replicas.to_string(),
-        ]);
+        product.xtask(
+            &[
+                "up",
+                "--detach",
+                "--http",
+                &testkit::folder::free_port().to_string(),
+                "--replicas",
+                &replicas.to_string(),
+            ],
+            environment,
+        );
         product
     }
 
-    fn xtask(&self, arguments: &[&str]) {
+    fn xtask(&self, arguments: &[&str], environment: &[(&str, &str)]) {
         let output = Command::new(program("xtask"))
             .env("DASHFLEET_BUILT", "1")
+            .envs(environment.iter().copied())
             .args(arguments)
             .arg("--data")
             .arg(&self.folder)

@@ -19,4 +19,5 @@ mod main {
     mod permissions;
     mod rules;
     mod sql;
+    mod trace;
 }

@@ -239,7 +239,7 @@ impl Identity {
             known(release.machine_id)
         };
         service.answer(release).await.unwrap();
-        bus.flush().await.unwrap();
+        bus.settled().await;
         service
     }
 }
@@ -358,7 +358,7 @@ impl Actions {
             })
         };
         service.answer(cancel).await.unwrap();
-        bus.flush().await.unwrap();
+        bus.settled().await;
         service
     }
 }
@@ -413,7 +413,7 @@ impl Metrics {
             }
         };
         service.answer(samples).await.unwrap();
-        bus.flush().await.unwrap();
+        bus.settled().await;
         service
     }
 }

@@ -10,6 +10,7 @@ use async_nats::{Client, ConnectOptions, Event, HeaderMap, ServerError};
 use bytes::Bytes;
 use contract::live::Live;
 use domain::OrgId;
+use futures::StreamExt;
 use tokio::sync::watch;
 
 use crate::error::BusError;
@@ -21,6 +22,8 @@ const RECONNECT_FIRST: Duration = Duration::from_secs(1);
 const RECONNECT_MAX: Duration = Duration::from_secs(30);
 /// How long one attempt to connect may take; the server's own limit is 20 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(22);
+/// How long a message to oneself may take before another is sent.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long [`Bus::drain`] waits for what is under way.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -308,7 +311,8 @@ impl Bus {
         Ok(Subscription::new(pattern, inner))
     }
 
-    /// Waits until what was published and subscribed has reached the server.
+    /// Waits until what was published and subscribed is written to the connection. (Whether the server has taken it:
+    /// [`Bus::settled`].)
     ///
     /// # Errors
     /// [`BusError::Unavailable`] when the client is closed.
@@ -317,6 +321,29 @@ impl Bus {
             .flush()
             .await
             .map_err(|error| BusError::Unavailable(error.to_string()))
+    }
+
+    /// Returns once the server has taken every subscription made so far: on one connection, a message to oneself
+    /// comes after them. While the bus is away it waits. For services, which may publish to their own inbox.
+    pub async fn settled(&self) {
+        loop {
+            match tokio::time::timeout(SETTLE_PATIENCE, self.message_to_oneself()).await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "the bus is not settled");
+                    tokio::time::sleep(SETTLE_PATIENCE).await;
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn message_to_oneself(&self) -> Result<(), BusError> {
+        let subject = self.client.new_inbox();
+        let mut echo = self.subscribe(&subject).await?;
+        self.publish(subject, Vec::new()).await?;
+        echo.next().await;
+        Ok(())
     }
 
     /// Lets go of the bus: what is under way ends, then the connection closes.

@@ -27,7 +27,7 @@ impl HealthStatus {
     }
 }
 
-/// The parts of a score, each 0 (bad) to 1 (good).
+/// The parts of a score, each 0 (bad) to 1 (good), with three decimals. (The score is made of them as they are before.)
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HealthComponents {
     /// From the use of all cores.
@@ -83,10 +83,15 @@ pub fn health(cpu_percent: f64, ram_percent: f64, disk_percent: f64) -> Health {
         60..=79 => HealthStatus::Warn,
         _ => HealthStatus::Critical,
     };
+    let shown = |component: f64| (component * 1_000.0).round() / 1_000.0;
     Health {
         score,
         status,
-        components,
+        components: HealthComponents {
+            cpu: shown(components.cpu),
+            ram: shown(components.ram),
+            disk: shown(components.disk),
+        },
     }
 }
 

@@ -1,7 +1,8 @@
 //! This crate is the test kit: a real PostgreSQL per test process, a real nats-server per world, each in its own
 //! folder and on free ports, ended with the process that started them, however it ends.
 //!
-//! Rooms: [`postgres`], [`nats`], [`folder`] where they live, [`keeper`] who ends them, [`wait`] patience.
+//! Rooms: [`postgres`], [`nats`], [`folder`] where they live, [`keeper`] who ends them, [`traces`] a collector
+//! of spans, [`wait`] patience.
 
 // A test that cannot have its servers must fail, loudly; the launcher says by variables where they are.
 #![allow(clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
@@ -10,9 +11,11 @@ pub mod folder;
 pub mod keeper;
 pub mod nats;
 pub mod postgres;
+pub mod traces;
 pub mod wait;
 
 pub use folder::Folder;
 pub use nats::Nats;
 pub use postgres::{Postgres, TestDatabase};
+pub use traces::Collector;
 pub use wait::eventually;

@@ -20,6 +20,7 @@ pub struct Readiness {
     system: watch::Receiver<BusState>,
     database: AtomicBool,
     mirror: AtomicBool,
+    answering: AtomicBool,
 }
 
 impl Readiness {
@@ -31,12 +32,18 @@ impl Readiness {
             system: system.bus().state(),
             database: AtomicBool::new(false),
             mirror: AtomicBool::new(false),
+            answering: AtomicBool::new(false),
         }
     }
 
     /// Identity's machines have been read to the end once.
     pub fn mirror_loaded(&self) {
         self.mirror.store(true, Ordering::Relaxed);
+    }
+
+    /// The server has taken the subscriptions: who asks is heard.
+    pub fn answering(&self) {
+        self.answering.store(true, Ordering::Relaxed);
     }
 
     /// What is missing; `None` when nothing is.
@@ -49,6 +56,7 @@ impl Readiness {
             (connected(&self.system), "the bus' system account"),
             (self.database.load(Ordering::Relaxed), "the database"),
             (self.mirror.load(Ordering::Relaxed), "identity's machines"),
+            (self.answering.load(Ordering::Relaxed), "its subscriptions"),
         ]
         .into_iter()
         .filter_map(|(there, what)| (!there).then_some(what))

@@ -120,9 +120,9 @@ async fn who_returns_within_the_grace_was_never_away() {
     let world = World::with(Timing::default(), 2).await;
     let enrolled = world.enroll("web-1", &[]);
     world.mirrored().await;
-    let agent = world.connect(&enrolled).await;
-    world.becomes(enrolled.machine, MachineStatus::Online).await;
     let mut events = world.hear("df.evt.*.machine.*").await;
+    let agent = world.connect(&enrolled).await;
+    assert_eq!(events.event().await.verb, "online");
     agent.leave().await;
     tokio::time::sleep(Duration::from_millis(1_000)).await;
     let _agent = world.connect(&enrolled).await;
@@ -179,6 +179,7 @@ async fn a_servers_crash_takes_nobody_offline_who_returns() {
     world.mirrored().await;
     let agent = world.connect(&enrolled).await;
     world.becomes(enrolled.machine, MachineStatus::Online).await;
+    world.told().await;
     world.nats.kill_and_restart().await;
     assert!(agent.bus.wait_connected(PATIENCE).await);
     assert!(world.gateway.wait_connected(PATIENCE).await);
@@ -279,6 +280,7 @@ async fn who_returned_while_nobody_listened_was_never_away() {
     world.mirrored().await;
     let agent = world.connect(&enrolled).await;
     world.becomes(enrolled.machine, MachineStatus::Online).await;
+    world.told().await;
     agent.leave().await;
     testkit::eventually("the grace runs", PATIENCE, || async {
         (world

@@ -318,6 +318,14 @@ impl World {
         Heard(heard)
     }
 
+    /// Waits until every event so far is published: whoever hears from now on hears only what is new.
+    pub async fn told(&self) {
+        testkit::eventually("the outbox is empty", PATIENCE, || async {
+            (self.count("SELECT count(*) FROM metrics.outbox").await == 0).then_some(())
+        })
+        .await;
+    }
+
     pub async fn connect(&self, enrolled: &Enrolled) -> Agent {
         Agent::connect(self, enrolled).await
     }
