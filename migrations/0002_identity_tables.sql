@@ -92,7 +92,8 @@ CREATE POLICY system ON identity.users TO df_identity_system USING (true);
 GRANT SELECT (id, email, name, created_at) ON identity.users TO df_identity;
 GRANT SELECT, INSERT ON identity.users TO df_identity_system;
 
--- Logins. A refresh replaces both tokens; the refresh token before the last is kept to notice that it was copied.
+-- Logins. A refresh replaces both tokens; the refresh token before the last is kept to notice that it was copied, and
+-- when it was replaced: until soon after, whoever shows it may have lost the answer.
 CREATE TABLE identity.sessions (
     org_id uuid NOT NULL,
     id uuid NOT NULL,
@@ -103,6 +104,7 @@ CREATE TABLE identity.sessions (
     previous_refresh_hash bytea,
     refresh_expires_at timestamptz NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
+    rotated_at timestamptz,
     revoked_at timestamptz,
     CONSTRAINT sessions_pkey PRIMARY KEY (org_id, id),
     CONSTRAINT sessions_membership_fkey FOREIGN KEY (org_id, user_id) REFERENCES identity.memberships (org_id, user_id),

@@ -80,6 +80,7 @@ CREATE INDEX actions_overdue ON action.actions (give_up_at)
 CREATE INDEX actions_ringing ON action.actions (ring_at) WHERE ring_at IS NOT NULL;
 -- Lists, newest first (ids are UUIDv7).
 CREATE INDEX actions_of_machine ON action.actions (org_id, machine_id, id);
+CREATE INDEX actions_of_machine_in_status ON action.actions (org_id, machine_id, status, id);
 CREATE INDEX actions_in_status ON action.actions (org_id, status, id);
 
 -- How each attempt ended.
@@ -95,13 +96,14 @@ CREATE TABLE action.attempts (
     CONSTRAINT attempts_action FOREIGN KEY (org_id, action_id) REFERENCES action.actions (org_id, id)
 );
 
--- `Idempotency-Key`s of the last 24 hours.
+-- `Idempotency-Key`s of the last 24 hours, and the actions that each made: one, or as many as machines were chosen. A
+-- machine that was revoked meanwhile has no action of its id.
 CREATE TABLE action.idempotency_keys (
     org_id uuid NOT NULL,
     route text NOT NULL,
     key text NOT NULL,
     body_hash bytea NOT NULL,
-    action_id uuid NOT NULL,
+    action_ids uuid[] NOT NULL,
     created_at timestamptz NOT NULL,
     CONSTRAINT idempotency_keys_pkey PRIMARY KEY (org_id, route, key)
 );

@@ -49,7 +49,10 @@ pub struct Buffer {
     offset: u64,
     /// What the disk would not take.
     memory: VecDeque<Sample>,
+    /// The time of the last sample, ever.
     last: Option<Timestamp>,
+    /// Everything up to here is acknowledged.
+    through: Option<Timestamp>,
     dropped: u64,
     next: u64,
     disk_failed: bool,
@@ -73,18 +76,18 @@ impl Buffer {
             offset: 0,
             memory: VecDeque::new(),
             last: None,
+            through: None,
             dropped: 0,
             next: names.last().map_or(1, |last| last + 1),
             disk_failed: false,
         };
-        let mut through = None;
         for number in names {
             let (segment, seen) = Segment::open(folder, number)?;
-            through = through.max(seen.through);
+            this.through = this.through.max(seen.through);
             this.last = this.last.max(seen.last).max(seen.through);
             this.segments.push_back(segment);
         }
-        if let Some(through) = through {
+        if let Some(through) = this.through {
             this.skip_through(through)?;
         }
         Ok(this)
@@ -213,11 +216,52 @@ impl Buffer {
         Ok(samples)
     }
 
-    /// Everything up to this time is written by the server, or refused for good.
+    /// Forgets all samples and acknowledgements with times after this one: they are of a clock that was wrong. The
+    /// next sample may have any time after those that stay.
+    ///
+    /// # Errors
+    /// When the files cannot be read or written; samples that stay may be missing then, those after that time are gone.
+    pub fn forget_after(&mut self, limit: Timestamp) -> io::Result<()> {
+        self.memory.retain(|sample| sample.at <= limit);
+        self.through = self.through.filter(|through| *through <= limit);
+        self.last = self.through.max(self.memory.back().map(|sample| sample.at));
+        let old = std::mem::take(&mut self.segments);
+        let mut offset = std::mem::take(&mut self.offset);
+        let mut failed = None;
+        if let Some(through) = self.through {
+            failed = self.write(&Line::Through(through)).err();
+        }
+        for segment in old {
+            let mut stay = Vec::new();
+            let read = segment.read(offset, |line, _| {
+                if let Line::Sample(sample) = line
+                    && sample.at <= limit
+                {
+                    stay.push(sample);
+                }
+                true
+            });
+            offset = 0;
+            failed = failed.or(read.err());
+            for sample in stay {
+                self.last = self.last.max(Some(sample.at));
+                failed = failed.or(self.write(&Line::Sample(sample)).err());
+            }
+            segment.remove();
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Everything up to this time is written by the server, or refused for good. A time after the last sample says
+    /// nothing: it answers samples that were forgotten meanwhile.
     ///
     /// # Errors
     /// When the files cannot be read or written.
     pub fn acknowledge(&mut self, through: Timestamp) -> io::Result<()> {
+        if self.last.is_none_or(|last| through > last) {
+            return Ok(());
+        }
+        self.through = self.through.max(Some(through));
         self.memory.retain(|sample| sample.at > through);
         self.skip_through(through)?;
         if self.segments.is_empty() {

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use domain::Timestamp;
 
+use crate::journal::Record;
+
 /// Where times come from; tests hold their own.
 pub trait TimeSource: Send + Sync {
     /// The machine's clock, which anybody may have set.
@@ -136,6 +138,32 @@ impl Clock {
         );
     }
 
+    /// Takes from a record of the journal what the clock must not fall below; `boot` is the boot of this life.
+    ///
+    /// The floor itself is noted now and then and not synced. But what is accepted and begun is synced, after the
+    /// server's first word only, with a time of this clock: at that moment the clock had only times that the server
+    /// had signed, and was below none of them. So a power failure costs the floor nothing that an action was ever
+    /// judged by.
+    pub fn remember(&self, record: &Record, boot: &str) {
+        let signed = match record {
+            Record::Clock {
+                at,
+                boot: noted,
+                uptime_ms,
+            } => {
+                let same = crate::platform::is_same_boot(noted, boot);
+                return self.restore(*at, same.then(|| Duration::from_millis(*uptime_ms)));
+            }
+            Record::Accepted { issued, at, .. } => Some(*at.max(issued)),
+            Record::Started { at, .. } => Some(*at),
+            Record::Ended(ended) => ended.started_at.max(ended.accepted_at),
+            _ => None,
+        };
+        if let Some(at) = signed {
+            self.not_before(at);
+        }
+    }
+
     /// What the journal remembers of the floor: `boot` is when it was noted, if that was in this boot.
     pub fn restore(&self, at: Timestamp, boot: Option<Duration>) {
         match boot {
@@ -151,12 +179,20 @@ impl Clock {
         }
     }
 
+    /// Whether the server has said its time since this process began: then this clock is as right as the server's.
+    pub fn is_told(&self) -> bool {
+        self.lines().fresh.is_some()
+    }
+
     /// The floor now, for the journal.
     pub fn floor(&self) -> Option<(Timestamp, Duration)> {
         let boot = self.source.boot();
         self.lines().floor.map(|line| (line.at(boot), boot))
     }
 }
+
+/// How far ahead of the server's clock a sample's time may be: the server takes none that is later.
+pub const AHEAD_MAX: chrono::Duration = chrono::Duration::minutes(10);
 
 /// Gives times that strictly increase, whatever the clock does.
 #[derive(Debug)]
@@ -169,6 +205,12 @@ impl Increasing {
     #[must_use]
     pub fn after(last: Option<Timestamp>) -> Self {
         Self { last }
+    }
+
+    /// Whether the last time lies so far after `now` that times do not go on from there.
+    #[must_use]
+    pub fn is_beyond(&self, now: Timestamp) -> bool {
+        self.last.is_some_and(|last| last > now.plus(AHEAD_MAX))
     }
 
     /// `now`, or a millisecond after the last one.

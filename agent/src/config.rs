@@ -1,6 +1,7 @@
 //! What the agent reads at its start: the command line, and the environment once.
 
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -47,9 +48,13 @@ pub struct EnrollOptions {
     /// The server, such as https://fleet.example.com
     #[arg(long)]
     pub url: String,
-    /// The enrolment token (dfe_…)
+    /// The enrolment token (dfe_…); who lists the processes sees it here. DASHFLEET_ENROLLMENT_TOKEN when neither this
+    /// nor --token-file is given
     #[arg(long)]
-    pub token: String,
+    pub token: Option<Token>,
+    /// A file with the enrolment token; `-` is standard input
+    #[arg(long, value_name = "PATH", conflicts_with = "token")]
+    pub token_file: Option<PathBuf>,
     /// The state folder; DASHFLEET_AGENT_STATE when absent
     #[arg(long)]
     pub state: Option<PathBuf>,
@@ -69,13 +74,112 @@ pub struct RunOptions {
     pub print_config: bool,
 }
 
+/// Where the policy is, and whether somebody said so: a file that was named must be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicyPath {
+    /// Where it is when nobody says otherwise; without a file there, the default policy holds.
+    Usual,
+    /// Here.
+    Named(PathBuf),
+}
+
+impl PolicyPath {
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Usual => Path::new(POLICY_DEFAULT),
+            Self::Named(path) => path,
+        }
+    }
+}
+
+impl std::str::FromStr for PolicyPath {
+    type Err = std::convert::Infallible;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self::Named(text.into()))
+    }
+}
+
+impl std::fmt::Display for PolicyPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.path().display().fmt(f)
+    }
+}
+
+/// An enrolment token. It is not shown by accident.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// Its text, for the proof.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Token {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// The longest text of a token, in bytes, with what is around it in a file.
+const TOKEN_MAX_BYTES: u64 = 4 * 1024;
+
+impl EnrollOptions {
+    /// The token: from the command line, from the file that it names, or from the environment.
+    ///
+    /// # Errors
+    /// [`AgentError::Config`] when there is none, or the file cannot be read.
+    pub fn token(&self, config: &AgentConfig) -> Result<Token, AgentError> {
+        let token = match (&self.token, &self.token_file) {
+            (Some(token), _) => Some(token.clone()),
+            (None, Some(path)) => Some(read_token(path).map_err(|error| {
+                AgentError::Config(format!("--token-file {}: {error}", path.display()))
+            })?),
+            (None, None) => config.enrollment_token.clone(),
+        };
+        token.filter(|token| !token.0.is_empty()).ok_or_else(|| {
+            AgentError::Config(
+                "there is no enrolment token: set DASHFLEET_ENROLLMENT_TOKEN, or give --token-file PATH (`-` is \
+                 standard input) or --token TOKEN"
+                    .into(),
+            )
+        })
+    }
+}
+
+fn read_token(path: &Path) -> std::io::Result<Token> {
+    let mut text = String::new();
+    if path == Path::new("-") {
+        std::io::stdin()
+            .take(TOKEN_MAX_BYTES)
+            .read_to_string(&mut text)?;
+    } else {
+        std::fs::File::open(path)?
+            .take(TOKEN_MAX_BYTES)
+            .read_to_string(&mut text)?;
+    }
+    Ok(Token(text.trim().to_owned()))
+}
+
 /// The environment, read once.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
     /// `DASHFLEET_AGENT_STATE`
     pub state: PathBuf,
     /// `DASHFLEET_AGENT_POLICY`
-    pub policy: PathBuf,
+    pub policy: PolicyPath,
+    /// `DASHFLEET_ENROLLMENT_TOKEN`, for `enroll`
+    pub enrollment_token: Option<Token>,
     /// `DASHFLEET_AGENT_REBOOT`
     pub reboot: RebootMode,
     /// `DASHFLEET_AGENT_SAMPLE_MS`
@@ -107,9 +211,10 @@ impl AgentConfig {
             state: reader
                 .or("DASHFLEET_AGENT_STATE", STATE_DEFAULT.to_owned())?
                 .into(),
-            policy: reader
-                .or("DASHFLEET_AGENT_POLICY", POLICY_DEFAULT.to_owned())?
-                .into(),
+            policy: reader.or("DASHFLEET_AGENT_POLICY", PolicyPath::Usual)?,
+            enrollment_token: reader
+                .secret_optional("DASHFLEET_ENROLLMENT_TOKEN")
+                .map(Token::from),
             reboot: reader.or("DASHFLEET_AGENT_REBOOT", RebootMode::Real)?,
             sample,
             machine_id: reader.path_optional("DASHFLEET_AGENT_MACHINE_ID"),

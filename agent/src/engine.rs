@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use contract::agent::{ResultReport, Step};
-use domain::SessionId;
+use contract::order::Task;
 use domain::action::{ActionKind, Payload};
+use domain::{SessionId, Timestamp};
 
 use crate::clock::Moment;
 use crate::journal::record::Key;
@@ -34,9 +35,8 @@ pub const OPEN_MAX_BYTES: usize = 4 * 1024 * 1024;
 pub const RUNNING_MAX: usize = 8;
 /// The most ended actions that are remembered; the oldest settled ones are forgotten first.
 pub const REMEMBERED_MAX: usize = 20_000;
-/// How long after its start an agent waits for the server's word before it begins what was accepted before: the
-/// action may have been cancelled, or this may be a copy of the machine.
-pub const FIRST_WORD: Duration = Duration::from_secs(10);
+/// The most orders that are kept in memory until the server's word is there; the others stay with the server.
+pub const HELD_MAX: usize = 16;
 
 /// Who executes: this life of the agent, in this boot of the machine.
 #[derive(Clone, Debug)]
@@ -139,8 +139,15 @@ pub struct Engine {
     open_bytes: usize,
     open: usize,
     quarantined: Option<String>,
-    /// Until when (since boot) the server's first word is waited for.
-    first_word: Option<Duration>,
+    /// Whether the server's word is waited for: from the beginning of a life, and while the server suspects that this
+    /// is a copy. Until it is there nothing begins and no deadline is judged: the journal may be an old one, and the
+    /// machine's clock a wrong one.
+    awaits_word: bool,
+    /// The server's time of its first word in this life. What was signed before is taken from a page only: a page
+    /// knows what became of it, a late doorbell does not.
+    first_word: Option<Timestamp>,
+    /// Orders that came while the word was waited for.
+    held: Vec<Held>,
     stopping: bool,
     turned_away: bool,
     next_batch: u64,
@@ -149,6 +156,13 @@ pub struct Engine {
     in_flight: VecDeque<(u64, Class, Vec<Mark>)>,
     effects: Vec<Effect>,
     tally: Tally,
+}
+
+/// An order that waits for the server's word, and when it was signed.
+#[derive(Clone, Debug)]
+enum Held {
+    New(Task, Timestamp),
+    Cancel(Task, Timestamp),
 }
 
 /// The batch that is being put together.
@@ -174,7 +188,9 @@ impl Engine {
             open_bytes: 0,
             open: 0,
             quarantined: None,
+            awaits_word: true,
             first_word: None,
+            held: Vec::new(),
             stopping: false,
             turned_away: false,
             next_batch: 1,
@@ -262,9 +278,6 @@ impl Engine {
 
     /// Time passes: delays end, deadlines pass, what is long over is forgotten.
     pub fn tick(&mut self, moment: Moment) {
-        if self.first_word.is_some_and(|until| moment.boot >= until) {
-            self.first_word = None;
-        }
         self.end_delays(moment);
         self.expire_ready(moment);
         self.start_ready(moment);
@@ -273,8 +286,7 @@ impl Engine {
     /// When the engine wants to be told the time again, since boot; `None` when nothing waits for it.
     #[must_use]
     pub fn next_tick(&self) -> Option<Duration> {
-        let delay = self.delays.keys().next().map(|(until, _)| *until);
-        [delay, self.first_word].into_iter().flatten().min()
+        self.delays.keys().next().map(|(until, _)| *until)
     }
 
     /// From now on nothing begins any more.
@@ -318,10 +330,13 @@ impl Engine {
         self.open
     }
 
-    /// Whether something was turned away for want of room, and there is room now.
+    /// Whether something was turned away, because there was no room or because it came too early, and would be taken
+    /// from a page now.
     pub fn room_again(&mut self) -> bool {
-        let room =
-            self.turned_away && self.open <= OPEN_MAX / 2 && self.open_bytes <= OPEN_MAX_BYTES / 2;
+        let room = self.turned_away
+            && !self.awaits_word
+            && self.open <= OPEN_MAX / 2
+            && self.open_bytes <= OPEN_MAX_BYTES / 2;
         if room {
             self.turned_away = false;
         }

@@ -50,10 +50,11 @@ pub async fn enroll(
             Err(AgentError::EnrolledElsewhere(enrolment.url))
         };
     }
+    let token = options.token(config)?;
     let key = MachineKey::read_or_make(&folder)?;
     let mut tries = 1;
     let enrolled = loop {
-        match prove(&server, &key, &options.token, &labels).await {
+        match prove(&server, &key, token.text(), &labels).await {
             Ok(enrolled) => break enrolled,
             Err(Failure::Final(error)) => return Err(error),
             Err(Failure::Passing(reason, _)) if tries == TRIES => {

@@ -10,13 +10,13 @@ pub enum AgentError {
     #[error("bad configuration: {0}")]
     Config(String),
     /// `run` before `enroll`.
-    #[error("not enrolled: {} has no enrolment; run `dashfleet-agent enroll --url URL --token TOKEN` first", .0.display())]
+    #[error("not enrolled: {} has no enrolment; run `dashfleet-agent enroll --url URL --token-file FILE` first", .0.display())]
     NotEnrolled(PathBuf),
     /// The server does not take this machine: the server's own words.
     #[error("the server refused the enrolment: {0}")]
     EnrolmentRefused(String),
-    /// The state folder was made on another machine.
-    #[error("this state folder belongs to another machine: {0}")]
+    /// The state folder was made on another machine, or nothing says on which.
+    #[error("this state folder is not this machine's: {0}")]
     Sealed(String),
     /// The server says that this key is revoked.
     #[error(

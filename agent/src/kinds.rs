@@ -1,6 +1,7 @@
 //! What the kinds do. Each ends with an outcome, whatever happens to it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use contract::agent::ActionError;
 use domain::action::{Outcome, Payload};
@@ -88,7 +89,10 @@ pub struct Means {
 }
 
 /// How long after a reboot was asked for the machine must be gone.
-const REBOOT_PATIENCE: std::time::Duration = std::time::Duration::from_secs(600);
+const REBOOT_PATIENCE: Duration = Duration::from_secs(600);
+/// The same when the request seems to have failed: on an overloaded machine a program that was killed, or that heard no
+/// answer, may have been understood.
+const REBOOT_DOUBT: Duration = Duration::from_secs(60);
 
 /// Executes; `restart` is not one of these, because the process that would end it is gone by then.
 pub async fn execute(work: &Work, means: &Means) -> Ending {
@@ -100,17 +104,30 @@ pub async fn execute(work: &Work, means: &Means) -> Ending {
         Payload::Restart => Ending::failed("internal", "a restart is not executed here"),
         Payload::Reboot(_) => match means.reboot {
             RebootMode::DryRun => Ending::succeeded(json!({ "dryRun": true })),
-            RebootMode::Real => reboot().await,
+            RebootMode::Real => {
+                let asked = crate::platform::reboot().await;
+                reboot_asked(asked, REBOOT_DOUBT, REBOOT_PATIENCE).await
+            }
         },
     }
 }
 
-async fn reboot() -> Ending {
-    if let Err(error) = crate::platform::reboot().await {
+/// Waits for a reboot that was asked for: `doubt` long when that seems to have failed, else for `patience`. The machine
+/// ends this process, and the next life sees another boot id. That it did not is the outcome.
+pub async fn reboot_asked(
+    asked: Result<(), String>,
+    doubt: Duration,
+    patience: Duration,
+) -> Ending {
+    if let Err(error) = asked {
+        tracing::warn!(
+            error,
+            "the reboot could not be asked for, or nobody said that it was"
+        );
+        tokio::time::sleep(doubt).await;
         return Ending::failed("reboot-failed", error);
     }
-    // The machine ends this process; the next life sees another boot id. If it does not, that is the outcome.
-    tokio::time::sleep(REBOOT_PATIENCE).await;
+    tokio::time::sleep(patience).await;
     Ending::failed(
         "reboot-did-not-happen",
         "the system took the request and is still the same boot ten minutes later",

@@ -6,6 +6,7 @@
 //! [`platform`] how each operating system does it, [`collect`] looking at the machine, [`buffer`] samples on the
 //! disk, [`clock`] the time that deadlines mean, [`backoff`] waiting, [`metrics`] the agent's own counters, [`error`] exit codes.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -52,7 +53,7 @@ pub fn main() -> ExitCode {
     };
     // Taken before anything can replace the file: an update puts the new program in the same place.
     let program = std::env::current_exe();
-    match start(line) {
+    match start(line, program.as_deref().ok()) {
         Ok(Exit::Stopped) => ExitCode::SUCCESS,
         Ok(Exit::Restart) => restart(program),
         Err(error) => {
@@ -62,7 +63,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn start(line: CommandLine) -> Result<Exit, AgentError> {
+fn start(line: CommandLine, program: Option<&Path>) -> Result<Exit, AgentError> {
     let mut reader = Reader::from_environment();
     let config = AgentConfig::read(&mut reader)?;
     if let Command::Run(options) = &line.command
@@ -94,7 +95,7 @@ fn start(line: CommandLine) -> Result<Exit, AgentError> {
                 config.state = options.state.unwrap_or(config.state);
                 let shutdown = Shutdown::new();
                 shutdown.on_signals();
-                Box::pin(run::run(&config, shutdown)).await
+                Box::pin(run::run(&config, program, shutdown)).await
             }
         };
         runtime::telemetry::end().await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::policy::Policy;
 
+pub mod arguments;
 pub mod helper;
 #[cfg(target_os = "linux")]
 pub mod linux;
@@ -96,10 +97,29 @@ pub fn boot_time() -> Duration {
     os::boot_time()
 }
 
-/// A text that is another one after each boot.
+/// A text that is another one after each boot; empty when the system does not say.
+pub async fn boot_id() -> String {
+    os::boot_id().await
+}
+
+/// How far the computed times of one boot may lie apart: the clock that they are computed with is set now and then. A
+/// machine that has booted takes longer than this until it has booted again.
+const BOOT_TOLERANCE_SECONDS: u64 = 30;
+
+/// Where a system has no name for a boot, the id says when it was, in seconds of the machine's clock.
 #[must_use]
-pub fn boot_id() -> String {
-    os::boot_id()
+pub fn boot_id_of(seconds: u64) -> String {
+    format!("boot-{seconds}")
+}
+
+/// Whether two boot ids are of the same boot. Nobody's is the same as an empty one.
+#[must_use]
+pub fn is_same_boot(one: &str, other: &str) -> bool {
+    let seconds = |id: &str| id.strip_prefix("boot-")?.parse::<u64>().ok();
+    match (seconds(one), seconds(other)) {
+        (Some(one), Some(other)) => one.abs_diff(other) <= BOOT_TOLERANCE_SECONDS,
+        _ => one == other && !one.is_empty(),
+    }
 }
 
 /// The identity of this installation of the operating system.

@@ -6,6 +6,7 @@ use std::path::Path;
 use domain::action::ActionKind;
 use serde::Deserialize;
 
+use crate::config::PolicyPath;
 use crate::error::AgentError;
 
 /// The longest policy file.
@@ -41,26 +42,31 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Reads the file; the default policy when there is none.
+    /// Reads the file; the default policy when there is none and nobody has named one.
     ///
     /// # Errors
-    /// [`AgentError::Config`] when it cannot be read, is malformed, or could have been written by somebody else
-    /// than the owner of the machine.
-    pub fn read(path: &Path) -> Result<Self, AgentError> {
+    /// [`AgentError::Config`] when it was named and is not there, cannot be read, is malformed, or could have been
+    /// written by somebody else than the owner of the machine.
+    pub fn read(file: &PolicyPath) -> Result<Self, AgentError> {
+        let path = file.path();
         let wrong = |reason: String| {
             AgentError::Config(format!("policy file {}: {reason}", path.display()))
         };
-        let file = match std::fs::File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        let opened = match std::fs::File::open(path) {
+            Ok(opened) => opened,
+            Err(error)
+                if error.kind() == std::io::ErrorKind::NotFound
+                    && matches!(file, PolicyPath::Usual) =>
+            {
                 return Ok(Self::default());
             }
             Err(error) => return Err(wrong(error.to_string())),
         };
         // The checks look at the opened file: what is checked is what is read.
-        crate::platform::check_trusted(&file).map_err(&wrong)?;
+        crate::platform::check_trusted(&opened, path).map_err(&wrong)?;
         let mut text = String::new();
-        file.take(POLICY_MAX_BYTES)
+        opened
+            .take(POLICY_MAX_BYTES)
             .read_to_string(&mut text)
             .map_err(|error| wrong(error.to_string()))?;
         Self::parse(&text, &path.display().to_string()).map_err(wrong)
@@ -74,8 +80,14 @@ impl Policy {
         let value: serde_json::Value =
             serde_json::from_str(text).map_err(|error| error.to_string())?;
         // A list would be taken for the fields in their order.
-        if !value.is_object() {
+        let Some(fields) = value.as_object() else {
             return Err("is not a JSON object".into());
+        };
+        // Absent means everything: whoever writes `null` may mean nothing.
+        if let Some((field, _)) = fields.iter().find(|(_, value)| value.is_null()) {
+            return Err(format!(
+                "{field}: is null; leave it out to allow everything, or write a list"
+            ));
         }
         let file: PolicyFile = serde_json::from_value(value).map_err(|error| error.to_string())?;
         let mut kinds = Vec::new();

@@ -1,5 +1,6 @@
 //! `run`: puts the parts together, in the order in which each needs the one before, and runs the loop.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bus::{Bus, BusConfig};
@@ -17,7 +18,7 @@ use crate::config::AgentConfig;
 use crate::engine::{Engine, Life};
 use crate::error::AgentError;
 use crate::inbound::{Identity, Refused};
-use crate::journal::{Journal, Limits, Record};
+use crate::journal::{Journal, Limits};
 use crate::kinds::Means;
 use crate::metrics::Metrics;
 use crate::platform;
@@ -27,11 +28,15 @@ use crate::state::enrolment::{Enrolment, MachineKey};
 use crate::state::keys::PinnedKeys;
 use crate::state::seal::Seal;
 
-/// Reports and executes until told to stop.
+/// Reports and executes until told to stop; `program` is the agent's own file, where it was when the process began.
 ///
 /// # Errors
 /// [`AgentError`]: why it could not begin, or why it had to end.
-pub async fn run(config: &AgentConfig, shutdown: Shutdown) -> Result<Exit, AgentError> {
+pub async fn run(
+    config: &AgentConfig,
+    program: Option<&Path>,
+    shutdown: Shutdown,
+) -> Result<Exit, AgentError> {
     if !config.state.exists() {
         return Err(AgentError::NotEnrolled(config.state.clone()));
     }
@@ -48,11 +53,11 @@ pub async fn run(config: &AgentConfig, shutdown: Shutdown) -> Result<Exit, Agent
     }
     Seal::of_this_machine(config.machine_id.as_deref())
         .await?
-        .apply(&folder)?;
+        .verify(&folder)?;
     let me = Identity::of(&enrolment);
     let life = Life {
         session: SessionId(uuid::Uuid::new_v4()),
-        boot: platform::boot_id(),
+        boot: platform::boot_id().await,
         version: VERSION.into(),
     };
 
@@ -63,7 +68,7 @@ pub async fn run(config: &AgentConfig, shutdown: Shutdown) -> Result<Exit, Agent
         &folder.file("journal.log"),
         Limits::default(),
         |record| {
-            remember_time(&clock, &record, &life.boot);
+            clock.remember(&record, &life.boot);
             engine.apply(record);
         },
         events,
@@ -126,6 +131,7 @@ pub async fn run(config: &AgentConfig, shutdown: Shutdown) -> Result<Exit, Agent
             policy: Arc::new(policy),
             reboot: config.reboot,
         },
+        program: program.map(Path::to_owned),
         session: life.session,
         boot: life.boot,
         folder,
@@ -147,23 +153,4 @@ pub async fn run(config: &AgentConfig, shutdown: Shutdown) -> Result<Exit, Agent
     shutdown.begin();
     shutdown.finish(config.shutdown).await;
     exit
-}
-
-/// Takes from a record what the clock must not fall below.
-fn remember_time(clock: &Clock, record: &Record, boot: &str) {
-    match record {
-        Record::Clock {
-            at,
-            boot: noted,
-            uptime_ms,
-        } => {
-            let same = noted == boot && !boot.is_empty();
-            clock.restore(
-                *at,
-                same.then(|| std::time::Duration::from_millis(*uptime_ms)),
-            );
-        }
-        Record::Accepted { issued, .. } => clock.not_before(*issued),
-        _ => {}
-    }
 }

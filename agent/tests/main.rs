@@ -13,8 +13,10 @@ mod main {
     pub mod buffer;
     pub mod clock;
     pub mod collect;
+    pub mod deaf;
     pub mod engine;
     pub mod enrolment;
+    pub mod first_word;
     pub mod journal;
     pub mod limits;
     pub mod memory;
@@ -22,6 +24,7 @@ mod main {
     pub mod model;
     pub mod orders;
     pub mod outbox;
+    pub mod platform;
     pub mod policy;
     pub mod program;
     pub mod sequence;

@@ -37,7 +37,7 @@ PROGRAMS = {
     "dashfleet-bootstrap database": Reads(names("DATABASE_ADMIN_URL"), SERVICE),
     "dashfleet-bootstrap migrate": Reads(names("DATABASE_OWNER_URL"), SERVICE),
     "dashfleet-bootstrap bus": Reads(BUS, SERVICE),
-    "dashfleet-agent enroll": Reads(frozenset(), AGENT),
+    "dashfleet-agent enroll": Reads(frozenset(), AGENT | names("ENROLLMENT_TOKEN")),
     "dashfleet-agent run": Reads(frozenset(), AGENT),
 }
 

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Enrols this machine's agent once: `enroll.sh URL TOKEN`. The mark lies beside the agent's folder, in its volume.
+# Enrols this machine's agent once: `enroll.sh URL`, with the token in DASHFLEET_ENROLLMENT_TOKEN. The mark lies beside
+# the agent's folder, in its volume.
 set -eu
 url=$1
-token=$2
 mark=/var/lib/dashfleet-agent/enrolled
 
 [ ! -e "$mark" ] || exit 0
 for _ in $(seq 30); do
-    if dashfleet-agent enroll --url "$url" --token "$token"; then
+    if dashfleet-agent enroll --url "$url"; then
         touch "$mark"
         exit 0
     fi

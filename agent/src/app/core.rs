@@ -1,16 +1,18 @@
 //! The loop: everything that happens is told to the engine, and what the engine wants is done. Only this task touches
 //! the engine, so there is nothing to lock and nothing to race.
+//!
+//! Rooms: `journal` the journal's answers, `orders` what the bus brings, `connection` the state of the bus, `report`
+//! what is said, `end` how it ends.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, BusState, Message, Subscription};
+use bus::{Bus, BusState, Subscription};
 use contract::Problem;
-use contract::agent::{ReportAnswer, Stopping};
+use contract::agent::ReportAnswer;
 use contract::identity::KeyStanding;
-use contract::order::{Signed, SyncItem, SyncRequest};
-use contract::subject::{Up, up};
+use contract::order::Signed;
 use domain::SessionId;
 use domain::action::ActionKind;
 use futures::StreamExt;
@@ -22,28 +24,27 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::app::execution_log::ExecutionLog;
-use crate::app::outbox::{Outbox, Outgoing, Report};
+use crate::app::outbox::{Outbox, Outgoing};
 use crate::app::sync::Sync;
-use crate::app::uplink::Uplink;
 use crate::clock::{Clock, Moment};
-use crate::engine::{Effect, Engine, StepWord, Work};
+use crate::engine::{Effect, Engine, Work};
 use crate::error::AgentError;
-use crate::inbound::order::Verified;
-use crate::inbound::{Identity, Refused, order, page};
+use crate::inbound::{Identity, Refused};
 use crate::journal::record::Key;
-use crate::journal::{Batch, Class, Head, Journal, JournalEvent, Record};
+use crate::journal::{Journal, JournalEvent};
 use crate::kinds::{self, Ending, Means};
 use crate::metrics::Metrics;
 use crate::state::StateFolder;
 use crate::state::keys::PinnedKeys;
 
+mod connection;
 mod end;
+mod journal;
+mod orders;
 mod report;
 
 use end::Farewell;
 
-/// How long an owner may take to answer a report or a question.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// What tasks have to tell waits here; each task tells one thing and ends.
 const EVENTS: usize = 64;
 /// While so much waits for the disk no further order is looked at: the server rings again.
@@ -54,12 +55,6 @@ const TICK_MAX: Duration = Duration::from_secs(5);
 const FORGET_EVERY: Duration = Duration::from_secs(600);
 /// The journal is written anew from this size on, and whenever it has doubled since.
 const COMPACT_FROM_BYTES: u64 = 4 * 1024 * 1024;
-/// The clock's floor is noted again when it has moved so far.
-const CLOCK_EVERY: chrono::Duration = chrono::Duration::minutes(5);
-/// Why a key is refused is asked again after this time.
-const STANDING_AGAIN: Duration = Duration::from_secs(30);
-/// A refused key is mentioned again after this time.
-const REFUSED_AGAIN: Duration = Duration::from_secs(600);
 
 /// What the loop is made of.
 #[derive(Debug)]
@@ -78,6 +73,9 @@ pub struct Parts {
     pub bus: Bus,
     /// Who this is.
     pub me: Identity,
+    /// The agent's program file as it was called at the start: an update renames another file to the same name, and
+    /// the system then says of this process that its file is deleted.
+    pub program: Option<PathBuf>,
     /// This life.
     pub session: SessionId,
     /// This boot.
@@ -188,7 +186,7 @@ impl Core {
     }
 
     async fn turn(&mut self, orders: &mut Subscription) -> Result<Exit, AgentError> {
-        self.follow_bus()?;
+        self.follow_bus();
         loop {
             self.pump();
             if let Some(exit) = self.has_ended() {
@@ -196,10 +194,10 @@ impl Core {
             }
             let wake = self.sleep();
             tokio::select! {
-                Some(event) = self.parts.journal_events.recv() => self.journal(event)?,
+                event = self.parts.journal_events.recv() => self.journal(event.unwrap_or_else(writer_is_gone))?,
                 Some(event) = self.events.1.recv() => self.event(event)?,
                 Some(message) = orders.next(), if self.parts.engine.backlog() < BACKLOG_MAX => self.order(&message),
-                Ok(()) = self.state.changed() => self.follow_bus()?,
+                Ok(()) = self.state.changed() => self.follow_bus(),
                 () = self.parts.shutdown.begun(), if self.ending.is_none() => self.end(Exit::Stopped, "signal"),
                 () = tokio::time::sleep(wake) => self.tick(),
             }
@@ -337,200 +335,17 @@ impl Core {
         }
         Ok(())
     }
-
-    fn journal(&mut self, event: JournalEvent) -> Result<(), AgentError> {
-        let moment = self.moment();
-        match event {
-            JournalEvent::Durable { batch, used } => {
-                self.parts.engine.durable(batch, moment);
-                if used >= self.compact_at && !self.compacting {
-                    self.compact(moment);
-                }
-            }
-            JournalEvent::Rejected { batch } => self.parts.engine.rejected(batch, moment),
-            JournalEvent::Head(head) => self.ask(head),
-            JournalEvent::Compacted { used } => {
-                self.compacting = false;
-                self.compact_at = COMPACT_FROM_BYTES.max(used.saturating_mul(2));
-            }
-            JournalEvent::CompactionFailed { reason } => {
-                tracing::warn!(
-                    reason,
-                    "the journal could not be written anew; it goes on as it is"
-                );
-                self.compacting = false;
-                self.compact_at = self.compact_at.saturating_add(COMPACT_FROM_BYTES / 4);
-            }
-            JournalEvent::Broken { reason } => {
-                let reason = format!(
-                    "the journal cannot be written ({reason}): nothing can be executed safely"
-                );
-                return Err(AgentError::state(self.parts.folder.path(), reason));
-            }
-        }
-        Ok(())
-    }
-
-    fn compact(&mut self, moment: Moment) {
-        self.compacting = true;
-        self.parts.engine.forget(moment);
-        // What the engine still hands out was decided before this snapshot: it must be in the file before it.
-        for batch in self.parts.engine.take_batches() {
-            self.parts.journal.append(batch);
-        }
-        let mut records = self.parts.engine.snapshot(moment);
-        records.extend(self.clock_record());
-        self.parts.journal.compact(records);
-    }
-
-    fn clock_record(&self) -> Option<Record> {
-        let (at, boot) = self.parts.clock.floor()?;
-        let uptime_ms = u64::try_from(boot.as_millis()).unwrap_or(u64::MAX);
-        Some(Record::Clock {
-            at,
-            boot: self.parts.boot.clone(),
-            uptime_ms,
-        })
-    }
-
-    /// Notes the floor of the clock when it has moved far enough; at the end in any case.
-    fn note_clock(&mut self, at_the_end: bool) {
-        let Some(record) = self.clock_record() else {
-            return;
-        };
-        let Record::Clock { at, .. } = &record else {
-            return;
-        };
-        let far = self
-            .clock_noted
-            .is_none_or(|noted| at.since(noted) >= CLOCK_EVERY);
-        if far || at_the_end {
-            self.clock_noted = Some(*at);
-            self.parts.journal.append(Batch {
-                id: 0,
-                class: Class::Lazy,
-                records: vec![record],
-            });
-        }
-    }
-
-    fn order(&mut self, message: &Message) {
-        let verified = order::verify(
-            &message.subject,
-            &message.payload,
-            &self.parts.keys.keys,
-            &self.parts.me,
-        );
-        let (verified, issued) = match verified {
-            Ok(verified) => verified,
-            Err(refusal) => return self.parts.refused.note(&message.subject, &refusal),
-        };
-        self.parts.clock.not_before(issued);
-        let moment = self.moment();
-        match verified {
-            Verified::New(task) => {
-                let (action, seq) = (task.action, task.seq);
-                let offered = self.parts.engine.offer(*task, issued, moment);
-                tracing::debug!(%action, seq, ?offered, "offered");
-            }
-            Verified::Cancel(task) => {
-                tracing::info!(action = %task.action, seq = task.seq, "asked to cancel");
-                self.parts.engine.cancel(*task, issued, moment);
-            }
-            Verified::Time => self.sync.want(true),
-            Verified::Keys(keys) => self.rotate(keys, issued),
-        }
-    }
-
-    fn rotate(&mut self, keys: Vec<String>, issued: domain::Timestamp) {
-        if keys == self.parts.keys.keys {
-            return;
-        }
-        match self.parts.keys.rotated(keys, issued) {
-            Ok(rotated) => match rotated.write(&self.parts.folder) {
-                Ok(()) => {
-                    tracing::info!(keys = ?rotated.keys, "the keys that sign orders are new");
-                    self.parts.keys = rotated;
-                }
-                // The old ones stay pinned; the server says it again.
-                Err(error) => tracing::error!(%error, "the new keys cannot be kept"),
-            },
-            Err(reason) => tracing::warn!(reason, "a rotation of keys is refused"),
-        }
-    }
-
-    fn follow_bus(&mut self) -> Result<(), AgentError> {
-        let state = self.state.borrow_and_update().clone();
-        match state {
-            BusState::Connected(n) if n != self.connection => {
-                self.connection = n;
-                self.refused_said = None;
-                self.connected();
-            }
-            BusState::Refused(words) => {
-                self.say_refused(&words);
-                self.ask_standing();
-            }
-            BusState::Connected(_) | BusState::Connecting | BusState::Closed => {}
-        }
-        Ok(())
-    }
-
-    fn say_refused(&mut self, words: &str) {
-        let now = self.moment().boot;
-        if self
-            .refused_said
-            .is_none_or(|said| now >= said + REFUSED_AGAIN)
-        {
-            self.refused_said = Some(now);
-            tracing::error!(
-                words,
-                "the server refuses this machine's key: it was revoked, or the server does not know it; nothing is \
-                 executed and nothing is reported meanwhile. The agent keeps trying, in case that changes. To use the \
-                 machine again after a revocation, enrol it anew with an empty state folder"
-            );
-        }
-    }
-
-    /// The bus says no more than that it refuses: the server knows why.
-    fn ask_standing(&mut self) {
-        let now = self.moment().boot;
-        if self
-            .standing_at
-            .is_some_and(|asked| now < asked + STANDING_AGAIN)
-        {
-            return;
-        }
-        self.standing_at = Some(now);
-        let (door, events) = (Arc::clone(&self.parts.door), self.events.0.clone());
-        tokio::spawn(async move {
-            let standing = crate::enroll::standing(&door.0, &door.1).await;
-            tell(&events, Event::Standing(standing)).await;
-        });
-    }
-
-    fn connected(&mut self) {
-        self.outbox.reconnected(self.moment().boot);
-        self.sync.reconnected();
-        if let Some(greeting) = self.greeting.take() {
-            greeting.abort();
-        }
-        let uplink = self.uplink();
-        let (inventory, file) = self.parts.inventory.clone();
-        self.greeting = Some(tokio::spawn(uplink.inventory(inventory, file)));
-    }
-
-    fn uplink(&self) -> Uplink {
-        Uplink {
-            bus: self.parts.bus.clone(),
-            org: self.parts.me.org,
-            machine: self.parts.me.machine,
-        }
-    }
 }
 
 async fn tell(events: &Sender<Event>, event: Event) {
     if events.send(event).await.is_err() {
         tracing::debug!("the loop has ended");
+    }
+}
+
+/// The journal's thread ended without a word: nothing is written any more, and nothing would ever be answered.
+fn writer_is_gone() -> JournalEvent {
+    JournalEvent::Broken {
+        reason: "its writer has ended".into(),
     }
 }

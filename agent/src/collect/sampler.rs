@@ -12,7 +12,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::backoff;
 use crate::buffer::{Bounds, Buffer};
-use crate::clock::{Clock, Increasing};
+use crate::clock::{AHEAD_MAX, Clock, Increasing};
 use crate::collect::Collector;
 use crate::error::AgentError;
 
@@ -156,7 +156,7 @@ impl Thread {
                     self.note();
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    let at = self.times.next(self.clock.now());
+                    let at = self.next_time();
                     let sample = self.collector.sample(at);
                     self.buffer.push(sample);
                     self.note();
@@ -167,6 +167,21 @@ impl Thread {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
+    }
+
+    /// The time of the next sample. The machine's clock was ahead when the agent began, and the server has put it
+    /// right: the server has taken none of the samples from then and never will, and until that time comes it would
+    /// take no other either. Only the server's word decides that, not a machine's clock that was turned back.
+    fn next_time(&mut self) -> Timestamp {
+        let now = self.clock.now();
+        if self.times.is_beyond(now) && self.clock.is_told() {
+            let kept = self.buffer.forget_after(now.plus(AHEAD_MAX));
+            if let Err(error) = kept {
+                tracing::warn!(%error, "samples with times of a wrong clock stay in the buffer");
+            }
+            self.times = Increasing::after(self.buffer.last());
+        }
+        self.times.next(now)
     }
 
     fn note(&self) {

@@ -97,7 +97,7 @@ impl Engine {
         if let Phase::Ended { durable, .. } = &mut entry.phase {
             *durable = true;
         }
-        let (seq, over) = (entry.seq, !entry.may_be_repeated());
+        let (seq, over) = (entry.seq, !entry.may_be_repeated() && entry.has_place());
         self.effects.extend(entry.answer(key, false));
         if over {
             self.sequence.settle(seq);
@@ -128,7 +128,9 @@ impl Engine {
     /// Not even the refusal could be written: as if the action had never come. The server offers it again.
     pub(super) fn forget_refused(&mut self, key: Key) {
         if let Some(entry) = self.entries.remove(&key) {
-            self.sequence.forget(entry.seq);
+            if entry.has_place() {
+                self.sequence.forget(entry.seq);
+            }
             self.turned_away = true;
         }
     }
@@ -154,13 +156,16 @@ impl Engine {
     }
 
     /// Forgets what is long over: a day after its `notAfter`, or when there is too much of it. Its place stays known,
-    /// so that it cannot come again.
+    /// so that it cannot come again. Before the server's word the time says nothing, and nothing is forgotten.
     pub fn forget(&mut self, moment: Moment) {
+        if self.awaits_word {
+            return;
+        }
         let mut settled = Vec::new();
         self.entries.retain(|_, entry| match &entry.phase {
             Phase::Ended { ended, .. } if ended.reported => {
                 let keep = ended.not_after.plus(MEMORY_AFTER_NOT_AFTER) > moment.now;
-                if !keep {
+                if !keep && entry.has_place() {
                     settled.push(entry.seq);
                 }
                 keep

@@ -10,6 +10,9 @@ use domain::{SessionId, Timestamp};
 use crate::engine::{Effect, StepWord};
 use crate::journal::record::{Ended, Key};
 
+/// The code of the error with which an action ends whose place in the order another action has.
+pub const PLACE_TAKEN: &str = "place-taken";
+
 /// Where an attempt stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -112,6 +115,18 @@ impl Entry {
         match &self.phase {
             Phase::Ended { ended, .. } => ended.idempotent && ended.outcome == Outcome::Interrupted,
             _ => false,
+        }
+    }
+
+    /// Whether its place is its own: not when it was refused because another action has that place.
+    #[must_use]
+    pub fn has_place(&self) -> bool {
+        match &self.phase {
+            Phase::Ended { ended, .. } => ended
+                .error
+                .as_ref()
+                .is_none_or(|error| error.code != PLACE_TAKEN),
+            _ => true,
         }
     }
 

@@ -4,10 +4,16 @@ use contract::agent::ActionError;
 use domain::action::{ActionKind, Outcome};
 
 use crate::clock::Moment;
+use crate::engine::Engine;
 use crate::engine::entry::{Entry, Phase};
-use crate::engine::{Engine, FIRST_WORD};
 use crate::journal::record::Key;
 use crate::journal::{Class, Record};
+use crate::platform::is_same_boot;
+
+/// Whether the machine was booted between these two; not when one of them is not known.
+fn is_another_boot(before: &str, now: &str) -> bool {
+    !before.is_empty() && !now.is_empty() && !is_same_boot(before, now)
+}
 
 impl Engine {
     /// One record of the journal, in order.
@@ -54,7 +60,7 @@ impl Engine {
     }
 
     /// Begins this life, after the last record: what was under way ends INTERRUPTED, or as the restart shows; what was
-    /// accepted waits for the server's word, and not long.
+    /// accepted waits for the server's word.
     pub fn begin(&mut self, moment: Moment) {
         let mut order: Vec<_> = self
             .entries
@@ -73,7 +79,7 @@ impl Engine {
                     }
                     if entry.may_be_repeated() {
                         self.sequence.open(seq, key);
-                    } else {
+                    } else if entry.has_place() {
                         self.sequence.settle(seq);
                     }
                 }
@@ -95,9 +101,6 @@ impl Engine {
             at: moment.now,
         };
         self.push_batch(Class::Owed, vec![life], Vec::new());
-        if !self.ready.is_empty() {
-            self.first_word = Some(moment.boot.saturating_add(FIRST_WORD));
-        }
     }
 
     fn reopen(&mut self, seq: i64, key: Key) {
@@ -126,7 +129,7 @@ impl Engine {
                     serde_json::json!({ "sessionId": self.life.session, "agentVersion": self.life.version }),
                 ),
             ),
-            Some(ActionKind::Reboot) if !boot.is_empty() && boot != self.life.boot => (
+            Some(ActionKind::Reboot) if is_another_boot(boot, &self.life.boot) => (
                 Outcome::Succeeded,
                 Some(serde_json::json!({ "bootId": self.life.boot })),
             ),

@@ -31,7 +31,7 @@ impl Engine {
     /// Begins what may begin, in the order of places; with `only`, nothing but that one, and only if nothing else
     /// comes first.
     pub(super) fn start_in_order(&mut self, moment: Moment, only: Option<Key>) {
-        if self.stopping || self.quarantined.is_some() || self.first_word.is_some() {
+        if self.stopping || self.quarantined.is_some() || self.awaits_word {
             return;
         }
         let mut exclusive_waits = false;
@@ -209,6 +209,10 @@ impl Engine {
     }
 
     pub(super) fn expire_ready(&mut self, moment: Moment) {
+        // Before the server's word the time is the machine's own, and anybody may have set that.
+        if self.awaits_word {
+            return;
+        }
         for (_, key) in self.ready.iter().copied().collect::<Vec<_>>() {
             let over = self
                 .entries

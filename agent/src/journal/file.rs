@@ -11,7 +11,7 @@ use crate::error::AgentError;
 use crate::journal::Head;
 use crate::journal::frame::{self, Chain, HEADER_BYTES, PAYLOAD_MAX_BYTES};
 use crate::journal::record::{Record, VERSION};
-use crate::state::files::sync_folder_of;
+use crate::state::files::{Named, put_in_place};
 
 /// How far the file grows.
 #[derive(Clone, Copy, Debug)]
@@ -92,12 +92,36 @@ impl JournalFile {
             entries: 0,
             head: frame::hex(&Chain::default()),
         };
-        Self::write_anew(path, limits, begin, &[]).map_err(failed)
+        Self::write_anew(path, limits, begin, &[]).map_err(|(_, error)| failed(error))
     }
 
     /// Writes a file with these records beside the old one and puts it in its place.
+    ///
+    /// # Errors
+    /// What the system says, and which of both files has the name then.
     fn write_anew(
         path: &Path,
+        limits: Limits,
+        begin: Record,
+        records: &[Record],
+    ) -> Result<Self, (Named, io::Error)> {
+        let new = path.with_extension("new");
+        let written = Self::write_beside(path, &new, limits, begin, records)
+            .map_err(|error| (Named::Old, error))
+            .and_then(|this| put_in_place(&new, path).map(|()| this));
+        if let Err((Named::Old, _)) = &written {
+            // The old file stays; what was half written must not take the space that is missing.
+            if let Err(error) = std::fs::remove_file(&new) {
+                tracing::debug!(%error, "the new journal was not there to be removed");
+            }
+        }
+        written
+    }
+
+    /// Writes a file with these records, synced, which will be called `path`.
+    fn write_beside(
+        path: &Path,
+        new: &Path,
         limits: Limits,
         begin: Record,
         records: &[Record],
@@ -113,7 +137,7 @@ impl JournalFile {
         };
         let mut this = Self {
             path: path.to_owned(),
-            file: private_file(&path.with_extension("new"))?,
+            file: private_file(new)?,
             limits,
             id: *journal,
             end: 0,
@@ -121,37 +145,24 @@ impl JournalFile {
             chain: frame::unhex(head).ok_or_else(|| io::Error::other("a malformed hash"))?,
             entries: *entries,
         };
-        let written = (|| {
-            let mut buffer = Vec::new();
-            for record in std::iter::once(&begin).chain(records) {
-                this.chain = frame::encode(&mut buffer, &this.chain, &encode(record)?);
-                this.entries += 1;
-            }
-            this.end = buffer.len() as u64;
-            this.capacity =
-                (this.end + limits.reserve + limits.step).div_ceil(limits.step) * limits.step;
-            if this.capacity > limits.ceiling {
-                return Err(io::Error::new(
-                    io::ErrorKind::StorageFull,
-                    "the journal would exceed its bound",
-                ));
-            }
-            this.file.write_all(&buffer)?;
-            write_zeros(&mut this.file, this.end, this.capacity)?;
-            this.file.sync_all()?;
-            std::fs::rename(path.with_extension("new"), path)?;
-            sync_folder_of(path)
-        })();
-        match written {
-            Ok(()) => Ok(this),
-            Err(error) => {
-                // The old file stays; what was half written must not take the space that is missing.
-                if let Err(error) = std::fs::remove_file(path.with_extension("new")) {
-                    tracing::debug!(%error, "the new journal was not there to be removed");
-                }
-                Err(error)
-            }
+        let mut buffer = Vec::new();
+        for record in std::iter::once(&begin).chain(records) {
+            this.chain = frame::encode(&mut buffer, &this.chain, &encode(record)?);
+            this.entries += 1;
         }
+        this.end = buffer.len() as u64;
+        this.capacity =
+            (this.end + limits.reserve + limits.step).div_ceil(limits.step) * limits.step;
+        if this.capacity > limits.ceiling {
+            return Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                "the journal would exceed its bound",
+            ));
+        }
+        this.file.write_all(&buffer)?;
+        write_zeros(&mut this.file, this.end, this.capacity)?;
+        this.file.sync_all()?;
+        Ok(this)
     }
 
     fn recover(
@@ -345,8 +356,9 @@ impl JournalFile {
     /// Writes the file anew with only these records. The chain goes on.
     ///
     /// # Errors
-    /// What the system says; the old file is still in place then.
-    pub fn compact(&mut self, records: &[Record]) -> io::Result<()> {
+    /// What the system says. With [`Named::Old`] the old file is still in place and goes on; with [`Named::New`] the
+    /// journal is broken: this one would go on in a file that has no name any more.
+    pub fn compact(&mut self, records: &[Record]) -> Result<(), (Named, io::Error)> {
         let Head {
             journal,
             entries,

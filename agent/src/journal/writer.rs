@@ -9,6 +9,7 @@ use tokio::sync::mpsc::Sender;
 use crate::journal::file::JournalFile;
 use crate::journal::frame::HEADER_BYTES;
 use crate::journal::{Batch, Class, Command, JournalEvent};
+use crate::state::files::Named;
 
 /// The most batches that share a sync.
 const GATHER_MAX: usize = 256;
@@ -89,9 +90,10 @@ impl Writer<'_> {
                     Ok(()) => self.send(JournalEvent::Compacted {
                         used: self.file.used(),
                     }),
-                    Err(error) => self.send(JournalEvent::CompactionFailed {
+                    Err((Named::Old, error)) => self.send(JournalEvent::CompactionFailed {
                         reason: error.to_string(),
                     }),
+                    Err((Named::New, error)) => return Err(error),
                 }
             }
         }

@@ -25,7 +25,19 @@ pub fn command(program: &str, path: &str) -> Command {
 ///
 /// # Errors
 /// Why it could not be run, what it said when it failed, or that it hung and was killed.
-pub async fn run(mut command: Command, input: Option<&str>) -> Result<String, String> {
+pub async fn run(command: Command, input: Option<&str>) -> Result<String, String> {
+    run_within(command, input, HELPER_TIMEOUT).await
+}
+
+/// The same, for a helper that may take so long.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_within(
+    mut command: Command,
+    input: Option<&str>,
+    limit: Duration,
+) -> Result<String, String> {
     let name = command
         .as_std()
         .get_program()
@@ -44,7 +56,7 @@ pub async fn run(mut command: Command, input: Option<&str>) -> Result<String, St
         .spawn()
         .map_err(|error| format!("{name}: {error}"))?;
     let stdin = child.stdin.take();
-    let ended = tokio::time::timeout(HELPER_TIMEOUT, async {
+    let ended = tokio::time::timeout(limit, async {
         if let (Some(mut stdin), Some(text)) = (stdin, input) {
             stdin.write_all(text.as_bytes()).await?;
             // Closing the pipe ends the helper's input.
@@ -57,7 +69,7 @@ pub async fn run(mut command: Command, input: Option<&str>) -> Result<String, St
         .map_err(|_| {
             format!(
                 "{name} did not end within {} s and was killed",
-                HELPER_TIMEOUT.as_secs()
+                limit.as_secs()
             )
         })?
         .map_err(|error| format!("{name}: {error}"))?;

@@ -6,9 +6,11 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use super::helper::{self, HELPER_PATH};
-use super::{Notice, Shown, ShownOn};
+use super::{Notice, Shown, ShownOn, arguments};
 use crate::policy::Policy;
 
+/// How long a program that asks for a reboot may take: an overloaded machine is what is rebooted most.
+const REBOOT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The most sessions that are looked at.
 const SESSIONS_MAX: usize = 64;
 
@@ -28,7 +30,8 @@ pub(super) fn boot_time() -> Duration {
     )
 }
 
-pub(super) fn boot_id() -> String {
+#[allow(clippy::unused_async)] // other systems ask a program
+pub(super) async fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .map(|id| id.trim().to_owned())
         .unwrap_or_default()
@@ -70,14 +73,22 @@ pub(super) async fn show(notice: &Notice, policy: &Policy) -> Shown {
 }
 
 pub(super) async fn reboot() -> Result<(), String> {
-    let mut systemctl = helper::command("systemctl", HELPER_PATH);
-    systemctl.args(["reboot", "--no-wall"]);
-    let Err(first) = helper::run(systemctl, None).await else {
+    reboot_by(HELPER_PATH).await
+}
+
+/// Asks for a reboot by the programs in this search path. What is asked for is not waited for.
+///
+/// # Errors
+/// What both programs said. The system may have taken the request all the same.
+pub async fn reboot_by(path: &str) -> Result<(), String> {
+    let mut systemctl = helper::command("systemctl", path);
+    systemctl.args(["reboot", "--no-wall", "--no-block"]);
+    let Err(first) = helper::run_within(systemctl, None, REBOOT_TIMEOUT).await else {
         return Ok(());
     };
-    let mut shutdown = helper::command("shutdown", HELPER_PATH);
+    let mut shutdown = helper::command("shutdown", path);
     shutdown.args(["-r", "now"]);
-    helper::run(shutdown, None)
+    helper::run_within(shutdown, None, REBOOT_TIMEOUT)
         .await
         .map(|_| ())
         .map_err(|second| format!("{first}; {second}"))
@@ -210,12 +221,7 @@ impl Screens {
         let Some(mut command) = command else {
             return false;
         };
-        command.args([
-            "--app-name=DashFleet",
-            "--",
-            &notice.title,
-            &escape_markup(&notice.text),
-        ]);
+        command.args(arguments::notify_send(notice));
         match helper::run(command, None).await {
             Ok(_) => true,
             Err(error) => {
@@ -275,11 +281,4 @@ impl Screens {
 /// The primary group of a user: their runtime folder belongs to it.
 fn group_of(runtime: &str) -> Option<u32> {
     std::fs::metadata(runtime).ok().map(|meta| meta.gid())
-}
-
-/// Desktops read a little markup in a notice's body: what looks like it is shown as it was written.
-fn escape_markup(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
 }

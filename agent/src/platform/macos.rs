@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::helper::{self, HELPER_PATH};
-use super::{Notice, Shown, ShownOn};
+use super::{Notice, Shown, ShownOn, arguments, boot_id_of};
 use crate::policy::Policy;
 
 #[allow(unsafe_code)]
@@ -23,10 +23,22 @@ pub(super) fn boot_time() -> Duration {
     )
 }
 
-pub(super) fn boot_id() -> String {
-    sysinfo::System::boot_time()
-        .map(|seconds| format!("boot-{seconds}"))
-        .unwrap_or_default()
+pub(super) async fn boot_id() -> String {
+    // The time of the boot moves when the clock is set; this does not.
+    let mut sysctl = helper::command("sysctl", HELPER_PATH);
+    sysctl.args(["-n", "kern.bootsessionuuid"]);
+    match helper::run(sysctl, None).await {
+        Ok(id) if !id.trim().is_empty() => id.trim().to_lowercase(),
+        other => {
+            tracing::warn!(
+                ?other,
+                "the system does not name its boot; its time is taken"
+            );
+            sysinfo::System::boot_time()
+                .map(boot_id_of)
+                .unwrap_or_default()
+        }
+    }
 }
 
 pub(super) async fn machine_id() -> Result<(String, String), String> {
@@ -51,21 +63,35 @@ pub(super) fn process_count() -> Option<u32> {
 }
 
 pub(super) async fn show(notice: &Notice, policy: &Policy) -> Shown {
-    if policy.restricts_users() {
+    let mut stat = helper::command("stat", HELPER_PATH);
+    stat.args(["-f", "%u %Su", "/dev/console"]);
+    let text = helper::run(stat, None).await.unwrap_or_default();
+    let Some((uid, name)) = arguments::console_user(&text) else {
+        return Shown::NOBODY;
+    };
+    if !policy.allows_user(&name) {
         return Shown::NOBODY;
     }
-    let mut script = helper::command("osascript", HELPER_PATH);
-    // The texts are arguments of the script, never part of it.
-    script.args([
-        "-e",
-        "on run argv",
-        "-e",
-        "display notification (item 2 of argv) with title (item 1 of argv)",
-        "-e",
-        "end run",
-        &notice.title,
-        &notice.text,
-    ]);
+    // What the agent's own user is shown, nobody sees: it must be the session of whoever sits there.
+    let script = match super::unix::effective_user() {
+        me if me == uid => {
+            let mut script = helper::command("osascript", HELPER_PATH);
+            script.args(arguments::osascript(notice));
+            script
+        }
+        0 => {
+            let texts = arguments::osascript(notice);
+            let mut script = helper::command("launchctl", HELPER_PATH);
+            script.args(arguments::as_console_user(
+                uid,
+                &name,
+                "/usr/bin/osascript",
+                &texts,
+            ));
+            script
+        }
+        _ => return Shown::NOBODY,
+    };
     match helper::run(script, None).await {
         Ok(_) => Shown {
             on: ShownOn::Desktop,

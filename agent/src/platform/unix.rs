@@ -1,6 +1,6 @@
 //! What Linux and macOS do alike.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -17,25 +17,38 @@ pub(super) fn effective_user() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// Whether a file says what the owner of the machine wants: for an agent that runs as root, only root can have
-/// written it.
+/// Whether an open file says what the owner of the machine wants: only root and the agent's own user can have written
+/// it, or put another into its folder; for an agent that runs as root that is root alone. `path` is where it was opened.
 ///
 /// # Errors
 /// Who else could have.
-pub fn check_trusted(file: &File) -> Result<(), String> {
-    if effective_user() != 0 {
+pub fn check_trusted(file: &File, path: &Path) -> Result<(), String> {
+    let meta = file.metadata().map_err(|error| error.to_string())?;
+    check_owner(&meta, "it", "0644")?;
+    // A link may lead elsewhere: the folder that counts is the one where the file is.
+    let real = path.canonicalize().map_err(|error| error.to_string())?;
+    let Some(folder) = real.parent() else {
+        return Ok(());
+    };
+    let meta = std::fs::metadata(folder)
+        .map_err(|error| format!("its folder {}: {error}", folder.display()))?;
+    // Where the sticky bit is set, nobody replaces another's file.
+    if meta.mode() & 0o1000 != 0 && meta.uid() == 0 {
         return Ok(());
     }
-    let meta = file.metadata().map_err(|error| error.to_string())?;
-    if meta.uid() != 0 {
+    check_owner(&meta, &format!("its folder {}", folder.display()), "0755")
+}
+
+fn check_owner(meta: &Metadata, what: &str, mode: &str) -> Result<(), String> {
+    if meta.uid() != 0 && meta.uid() != effective_user() {
         return Err(format!(
-            "belongs to user {}; it must belong to root",
+            "{what} belongs to user {}; it must belong to root or to the agent's user",
             meta.uid()
         ));
     }
     if meta.mode() & 0o022 != 0 {
         return Err(format!(
-            "can be written by its group or by everybody (mode {:o}); make it 0644",
+            "{what} can be written by its group or by everybody (mode {:o}); make it {mode}",
             meta.mode() & 0o7777
         ));
     }

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::helper;
-use super::{Notice, Shown, ShownOn, Space};
+use super::{Notice, Shown, ShownOn, Space, boot_id_of};
 use crate::policy::Policy;
 
 /// Where Windows keeps its own programs.
@@ -20,9 +20,10 @@ pub(super) fn boot_time() -> Duration {
     Duration::from_secs(*uptime) + start.elapsed()
 }
 
-pub(super) fn boot_id() -> String {
+#[allow(clippy::unused_async)] // other systems ask a program
+pub(super) async fn boot_id() -> String {
     sysinfo::System::boot_time()
-        .map(|seconds| format!("boot-{seconds}"))
+        .map(boot_id_of)
         .unwrap_or_default()
 }
 
@@ -77,7 +78,7 @@ pub(super) async fn reboot() -> Result<(), String> {
 ///
 /// # Errors
 /// Never.
-pub fn check_trusted(_file: &File) -> Result<(), String> {
+pub fn check_trusted(_file: &File, _path: &Path) -> Result<(), String> {
     Ok(())
 }
 

@@ -22,24 +22,43 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), AgentError> {
         let mut file = options.open(&new)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        std::fs::rename(&new, path)?;
-        sync_folder_of(path)
+        put_in_place(&new, path).map_err(|(_, error)| error)
     };
     written().map_err(|error| AgentError::state(path, error))
 }
 
-/// Makes a rename or a creation in the folder of `path` durable.
+/// Which file has the name after a replacement that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// Still the old one.
+    Old,
+    /// The new one already, and perhaps not durably.
+    New,
+}
+
+/// Renames a new file over another and makes that durable. Everything that can fail for want of means is done first.
 ///
 /// # Errors
-/// What the system says.
-pub fn sync_folder_of(path: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    if let Some(folder) = path.parent() {
-        File::open(folder)?.sync_all()?;
+/// What the system says, and which file has the name then.
+pub fn put_in_place(new: &Path, path: &Path) -> Result<(), (Named, io::Error)> {
+    // Opened before the rename: after it, a process that may open no more files could not say what it has done.
+    let folder = open_folder_of(path).map_err(|error| (Named::Old, error))?;
+    std::fs::rename(new, path).map_err(|error| (Named::Old, error))?;
+    if let Some(folder) = folder {
+        folder.sync_all().map_err(|error| (Named::New, error))?;
     }
-    #[cfg(not(unix))]
-    let _: (&Path, Option<File>) = (path, None);
     Ok(())
+}
+
+#[cfg(unix)]
+fn open_folder_of(path: &Path) -> io::Result<Option<File>> {
+    path.parent().map(File::open).transpose()
+}
+
+/// Folders are not opened here: the system writes their entries itself.
+#[cfg(not(unix))]
+fn open_folder_of(_path: &Path) -> io::Result<Option<File>> {
+    Ok(None)
 }
 
 /// Writes a value as [`write_atomic`] does.

@@ -74,7 +74,20 @@ impl Seal {
         }
     }
 
-    /// Seals a folder, or checks the seal that it has.
+    /// Checks the seal of a folder, which must have one: a copy is not made an original by removing a file.
+    ///
+    /// # Errors
+    /// [`AgentError::Sealed`] when it is another machine's or missing, [`AgentError::State`] when it cannot be read.
+    pub fn verify(&self, folder: &StateFolder) -> Result<(), AgentError> {
+        match read_json::<Self>(&folder.file(SEAL))? {
+            Some(sealed) => sealed.check(self),
+            None => Err(AgentError::Sealed(format!(
+                "its {SEAL} is missing, and only `enroll` makes one; enrol this machine with an empty state folder"
+            ))),
+        }
+    }
+
+    /// Seals a folder that is being enrolled, or checks the seal that it has.
     ///
     /// # Errors
     /// [`AgentError::Sealed`], [`AgentError::State`].

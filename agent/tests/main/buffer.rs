@@ -229,3 +229,50 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn samples_of_a_clock_that_was_ahead_are_forgotten_and_the_others_stay() {
+    let folder = Folder::new("buffer");
+    let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
+    for at in 1..=9 {
+        buffer.push(sample(at));
+    }
+    buffer.acknowledge(time(4)).unwrap();
+    for at in 1_001..=1_020 {
+        buffer.push(sample(at));
+    }
+    assert_eq!(buffer.last(), Some(time(1_020)));
+    buffer.forget_after(time(100)).unwrap();
+    let stay: Vec<_> = (5..=9).map(time).collect();
+    assert_eq!(buffer.last(), Some(time(9)));
+    assert_eq!(times(&buffer.batch().unwrap()), stay);
+    // The answer about what was forgotten comes late, and takes nothing away.
+    buffer.push(sample(10));
+    buffer.acknowledge(time(1_020)).unwrap();
+    assert_eq!(buffer.batch().unwrap().len(), 6);
+    // Nor does the next life remember the wrong time.
+    drop(buffer);
+    let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
+    assert_eq!(buffer.last(), Some(time(10)));
+    assert_eq!(buffer.batch().unwrap().len(), 6);
+    buffer.acknowledge(time(10)).unwrap();
+    assert!(buffer.batch().unwrap().is_empty());
+}
+
+#[test]
+fn an_acknowledged_time_of_a_clock_that_was_ahead_does_not_outlive_it() {
+    let folder = Folder::new("buffer");
+    let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
+    buffer.push(sample(1_000_000));
+    // The server refuses it, and says that it has dealt with it.
+    buffer.acknowledge(time(1_000_000)).unwrap();
+    drop(buffer);
+    let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
+    assert_eq!(buffer.last(), Some(time(1_000_000)));
+    buffer.forget_after(time(100)).unwrap();
+    assert_eq!(buffer.last(), None);
+    buffer.push(sample(50));
+    drop(buffer);
+    let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
+    assert_eq!(times(&buffer.batch().unwrap()), [time(50)]);
+}

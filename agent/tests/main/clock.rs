@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use dashfleet_agent::clock::{Clock, Increasing, TimeSource};
+use dashfleet_agent::journal::Record;
+use dashfleet_agent::journal::record::Ended;
 use domain::Timestamp;
+use domain::action::{ActionKind, Outcome};
 use proptest::prelude::*;
 
 use super::task::time;
@@ -80,6 +83,68 @@ fn the_floor_outlives_the_process_and_the_boot() {
         clock.floor(),
         Some((time(50_000), Duration::from_millis(70_000)))
     );
+}
+
+#[test]
+fn a_power_failure_costs_the_floor_nothing_that_was_synced_with_an_action() {
+    let task = super::task::task(1, ActionKind::Ping);
+    let (action, attempt) = (task.action, task.attempt);
+    let accepted = Record::Accepted {
+        task,
+        at: time(9_000),
+        issued: time(5_000),
+    };
+    let started = Record::Started {
+        action,
+        attempt,
+        at: time(9_500),
+        session: super::task::life("").session,
+        boot: "boot-a".into(),
+    };
+    let ended = |accepted_at, started_at| {
+        Record::Ended(Ended {
+            action,
+            attempt,
+            seq: 1,
+            kind: ActionKind::Ping,
+            not_after: time(1),
+            idempotent: false,
+            outcome: Outcome::Expired,
+            result: None,
+            error: None,
+            accepted_at,
+            started_at,
+            // Perhaps of the machine's own clock: an interruption is noted before the server's first word.
+            finished_at: time(99_000_000),
+            traceparent: None,
+            reported: false,
+        })
+    };
+    for (record, floor) in [
+        (accepted, Some(time(9_000))),
+        (started, Some(time(9_500))),
+        (
+            ended(Some(time(7_000)), Some(time(7_500))),
+            Some(time(7_500)),
+        ),
+        (ended(None, None), None),
+    ] {
+        let clock = Clock::new(Hands::default());
+        clock.remember(&record, "boot-b");
+        assert_eq!(clock.floor().map(|(at, _)| at), floor, "{record:?}");
+    }
+}
+
+#[test]
+fn times_that_are_beyond_what_the_server_takes_are_not_gone_on_from() {
+    let hour = 3_600_000;
+    let times = Increasing::after(Some(time(hour)));
+    assert!(times.is_beyond(time(0)));
+    assert!(
+        !times.is_beyond(time(hour - 600_000)),
+        "the server takes ten minutes"
+    );
+    assert!(!Increasing::after(None).is_beyond(time(0)));
 }
 
 #[test]

@@ -8,7 +8,9 @@ use dashfleet_agent::journal::{Class, Record};
 use dashfleet_agent::policy::Policy;
 use domain::action::{ActionKind, Outcome};
 
-use super::task::{engine, executed, life, moment, results, seqs, succeed, task, time, write_all};
+use super::task::{
+    engine, executed, life, moment, results, seqs, succeed, task, time, told, write_all,
+};
 
 #[test]
 fn a_ping_costs_two_syncs_and_is_executed_only_after_the_first() {
@@ -248,6 +250,7 @@ fn the_policy_of_the_owner_is_obeyed_and_named() {
     let policy = Policy::parse(r#"{"kinds": ["ping"]}"#, "/etc/dashfleet/policy.json").unwrap();
     let mut engine = Engine::new(life("boot-a"), policy);
     engine.begin(moment(0));
+    let mut engine = told(engine, 0);
     let message = task(1, ActionKind::Message);
     engine.offer(message.clone(), time(0), moment(1));
     write_all(&mut engine, 1);
@@ -381,14 +384,68 @@ fn more_than_the_reserve_is_counted_for_is_not_taken() {
 }
 
 #[test]
-fn another_action_cannot_take_a_place_that_is_taken() {
+fn another_action_cannot_take_a_place_that_is_taken_and_that_is_said() {
     let mut engine = engine();
-    engine.offer(task(1, ActionKind::Ping), time(0), moment(1));
-    write_all(&mut engine, 1);
-    assert_eq!(
-        engine.offer(task(1, ActionKind::Ping), time(0), moment(2)),
-        Offered::Stale
+    // A restart that waits for place 1: its place is open.
+    let first = task(2, ActionKind::Restart);
+    engine.offer(first.clone(), time(0), moment(1));
+    let mut records: Vec<_> = write_all(&mut engine, 1)
+        .into_iter()
+        .flat_map(|batch| batch.records)
+        .collect();
+    engine.take_effects();
+    let second = task(2, ActionKind::Ping);
+    let refused = (
+        Key::of(&second),
+        Outcome::Failed,
+        Some("place-taken".to_owned()),
     );
+    assert_eq!(
+        engine.offer(second.clone(), time(0), moment(2)),
+        Offered::Taken
+    );
+    let batches = write_all(&mut engine, 2);
+    assert_eq!(batches[0].class, Class::Refusal);
+    records.extend(batches.into_iter().flat_map(|batch| batch.records));
+    let effects = engine.take_effects();
+    assert!(executed(&effects).is_empty());
+    assert_eq!(results(&effects), std::slice::from_ref(&refused));
+    // Again it is answered from the journal, and a third one is refused too.
+    assert_eq!(
+        engine.offer(second.clone(), time(0), moment(3)),
+        Offered::Known
+    );
+    assert_eq!(
+        results(&engine.take_effects()),
+        std::slice::from_ref(&refused)
+    );
+    // The first keeps its place in this life and in the next: it is open, and begins when place 1 is known.
+    assert_eq!(engine.sync_after(true), 0);
+    for mut engine in [
+        engine,
+        told(super::task::next_life(&records, "boot-b", 4), 4),
+    ] {
+        write_all(&mut engine, 4);
+        engine.take_effects();
+        assert_eq!(
+            engine.offer(second.clone(), time(0), moment(4)),
+            Offered::Known
+        );
+        engine.page(
+            vec![SyncItem::Ended { seq: 1, through: 1 }],
+            None,
+            time(5),
+            moment(5),
+        );
+        assert_eq!(
+            engine.sync_after(true),
+            1,
+            "the refusal did not settle the place"
+        );
+        write_all(&mut engine, 5);
+        assert_eq!(seqs(&engine.take_effects()), [2]);
+    }
+    let mut engine = super::task::engine();
     assert_eq!(
         engine.offer(task(0, ActionKind::Ping), time(0), moment(2)),
         Offered::Stale

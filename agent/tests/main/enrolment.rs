@@ -24,6 +24,7 @@ pub type Instead = (u16, Value, u32);
 pub struct Server {
     instead: Option<Instead>,
     enrolled: HashMap<String, Enrolled>,
+    tokens: Vec<String>,
     asked: u32,
 }
 
@@ -94,6 +95,7 @@ impl Server {
                         && request.inventory.memory_total > 0
                 );
                 assert_eq!(request.labels.get("env").map(String::as_str), Some("prod"));
+                self.tokens.push(request.token.clone());
                 let enrolled =
                     self.enrolled
                         .entry(request.public_key)
@@ -137,7 +139,8 @@ fn config(folder: &Folder) -> (AgentConfig, PathBuf) {
 fn options(url: &str) -> EnrollOptions {
     EnrollOptions {
         url: url.into(),
-        token: "dfe_token".into(),
+        token: Some("dfe_token".to_owned().into()),
+        token_file: None,
         state: None,
         labels: vec!["env=prod".into()],
     }
@@ -269,4 +272,71 @@ async fn a_copied_folder_does_not_enrol_and_wrong_options_are_named() {
         enroll(&config, &options(&url)).await.unwrap_err().code(),
         67
     );
+}
+
+#[test]
+fn a_token_need_not_stand_on_the_command_line() {
+    let folder = Folder::new("token");
+    let file = folder.path().join("token");
+    std::fs::write(&file, "dfe_file\n").unwrap();
+    let with = |token: Option<&str>| {
+        let pairs = token.map(|token| ("DASHFLEET_ENROLLMENT_TOKEN", token.to_owned()));
+        AgentConfig::read(&mut Reader::from_pairs(pairs)).unwrap()
+    };
+    let given = |token: Option<&str>, token_file: Option<&std::path::Path>| EnrollOptions {
+        token: token.map(|token| token.to_owned().into()),
+        token_file: token_file.map(Into::into),
+        ..options("")
+    };
+    let variable = with(Some("dfe_variable"));
+    for (options, token) in [
+        (given(None, None), "dfe_variable"),
+        (given(None, Some(&file)), "dfe_file"),
+        (given(Some("dfe_line"), None), "dfe_line"),
+    ] {
+        assert_eq!(options.token(&variable).unwrap().text(), token);
+    }
+    let shown = format!("{variable:?} {:?}", given(Some("dfe_line"), None));
+    assert!(!shown.contains("dfe_"), "{shown}");
+    let error = given(None, None).token(&with(None)).unwrap_err();
+    assert_eq!(error.code(), 64);
+    assert!(
+        error.to_string().contains("DASHFLEET_ENROLLMENT_TOKEN"),
+        "{error}"
+    );
+    let absent = folder.path().join("absent");
+    let error = given(None, Some(&absent)).token(&variable).unwrap_err();
+    assert!(error.to_string().contains("--token-file"), "{error}");
+}
+
+#[tokio::test]
+async fn the_program_takes_the_token_from_its_standard_input() {
+    let folder = Folder::new("enrol");
+    let (config, state) = config(&folder);
+    let (url, server) = serve(None);
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_dashfleet-agent"))
+        .args([
+            "enroll",
+            "--url",
+            &url,
+            "--token-file",
+            "-",
+            "--label",
+            "env=prod",
+        ])
+        .env_clear()
+        .env("DASHFLEET_AGENT_STATE", &state)
+        .env("DASHFLEET_AGENT_MACHINE_ID", config.machine_id.unwrap())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"dfe_piped\n")
+        .unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(server.lock().unwrap().tokens, ["dfe_piped"]);
 }

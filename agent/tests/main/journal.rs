@@ -10,6 +10,7 @@ use dashfleet_agent::journal::record::Ended;
 use dashfleet_agent::journal::{
     ANSWERS, Batch, Class, Head, Journal, JournalEvent, Limits, Record,
 };
+use dashfleet_agent::state::files::Named;
 use domain::ActionId;
 use domain::action::{ActionKind, Outcome};
 use testkit::Folder;
@@ -207,6 +208,62 @@ fn written_anew_the_chain_goes_on() {
     assert_eq!(file.head(), last);
     assert_eq!(found[..2], kept);
     assert_eq!(found.len(), 3);
+}
+
+#[test]
+fn a_folder_that_cannot_be_opened_leaves_the_old_file_in_its_place() {
+    // In a thread of its own, which gives up root's rights for itself alone.
+    std::thread::spawn(|| {
+        let folder = Folder::new("journal");
+        let below = folder.path().join("below");
+        std::fs::create_dir(&below).unwrap();
+        if super::policy::is_root() {
+            let nobody = 65_534;
+            std::os::unix::fs::chown(&below, Some(nobody), Some(nobody)).unwrap();
+            std::fs::set_permissions(
+                folder.path(),
+                std::os::unix::fs::PermissionsExt::from_mode(0o755),
+            )
+            .unwrap();
+            become_for_files(nobody);
+        }
+        let path = below.join("journal.log");
+        let (mut file, _) = read(&path);
+        append(&mut file, &[accepted(1)]);
+        let mode = |mode| {
+            std::fs::set_permissions(&below, std::os::unix::fs::PermissionsExt::from_mode(mode))
+                .unwrap();
+        };
+        // Files can be made and renamed in it; the folder itself cannot be opened.
+        mode(0o300);
+        let (named, error) = file.compact(&[ended(1)]).unwrap_err();
+        assert_eq!(named, Named::Old, "{error}");
+        assert!(!path.with_extension("new").exists(), "no rest is left");
+        append(&mut file, &[accepted(2)]);
+        file.sync().unwrap();
+        let head = file.head();
+        drop(file);
+        mode(0o700);
+        let (file, found) = read(&path);
+        assert_eq!(
+            file.head(),
+            head,
+            "what was written is in the file that has the name"
+        );
+        assert_eq!(found.len(), 2);
+        if super::policy::is_root() {
+            become_for_files(0);
+        }
+    })
+    .join()
+    .unwrap();
+}
+
+/// Sets the user by which the calling thread reaches files.
+#[allow(unsafe_code)]
+fn become_for_files(user: u32) {
+    // SAFETY: the call takes a number and changes this thread only.
+    unsafe { libc::syscall(libc::SYS_setfsuid, user) };
 }
 
 struct Open {

@@ -33,8 +33,13 @@ enum Step {
     Finish(usize),
     /// A result reaches the server, and its answer the agent or not.
     Report { which: usize, answered: bool },
-    /// The agent dies; so many records of what was under way reach the disk.
-    Crash { records: usize, reboot: bool },
+    /// The agent dies; so many records of what was under way reach the disk. The server speaks to the next life at
+    /// once, or when it is asked.
+    Crash {
+        records: usize,
+        reboot: bool,
+        told: bool,
+    },
     /// Time passes.
     Pass(u64),
     /// The journal is written anew.
@@ -51,7 +56,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Reject),
         5 => (0..8usize).prop_map(Step::Finish),
         4 => (0..8usize, any::<bool>()).prop_map(|(which, answered)| Step::Report { which, answered }),
-        2 => (0..6usize, any::<bool>()).prop_map(|(records, reboot)| Step::Crash { records, reboot }),
+        2 => (0..6usize, any::<bool>(), any::<bool>())
+            .prop_map(|(records, reboot, told)| Step::Crash { records, reboot, told }),
         2 => (0..4_000u64).prop_map(Step::Pass),
         1 => Just(Step::Compact),
     ]
@@ -94,6 +100,8 @@ struct World {
     exclusive: Vec<Key>,
     /// What the agent ever said, to anybody.
     said: HashMap<Key, Outcome>,
+    /// Whether the server has spoken to this life.
+    told: bool,
     dies: Option<bool>,
 }
 
@@ -133,6 +141,7 @@ impl World {
             executed: HashMap::new(),
             exclusive: Vec::new(),
             said: HashMap::new(),
+            told: false,
             dies: None,
         };
         world.live();
@@ -149,6 +158,7 @@ impl World {
         for record in &self.disk {
             self.engine.apply(record.clone());
         }
+        self.told = false;
         self.engine.begin(moment(self.now));
         self.pump();
     }
@@ -184,6 +194,10 @@ impl World {
     }
 
     fn execute(&mut self, work: Work) {
+        assert!(
+            self.told,
+            "executed before the server's first word: {work:?}"
+        );
         let Key { action, attempt } = work.key;
         let begun = |record: &Record| matches!(record, Record::Started { action: a, attempt: n, .. } if (*a, *n) == (action, attempt));
         assert!(
@@ -303,6 +317,7 @@ impl World {
     }
 
     fn sync(&mut self, items: usize, whole: bool) {
+        self.told = true;
         let after = self.engine.sync_after(whole);
         let page = self
             .actions
@@ -380,7 +395,16 @@ impl World {
             Step::Reject => self.reject(),
             Step::Finish(which) => self.finish(which),
             Step::Report { which, answered } => self.report(which, answered),
-            Step::Crash { records, reboot } => self.crash(records, reboot),
+            Step::Crash {
+                records,
+                reboot,
+                told,
+            } => {
+                self.crash(records, reboot);
+                if told {
+                    self.sync(0, true);
+                }
+            }
             Step::Pass(millis) => {
                 self.now += millis;
                 self.engine.tick(moment(self.now));

@@ -1,15 +1,28 @@
 //! The policy file: the owner of the machine has the last word.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
+use dashfleet_agent::config::{AgentConfig, PolicyPath};
+use dashfleet_agent::error::AgentError;
 use dashfleet_agent::policy::Policy;
 use domain::action::ActionKind;
+use runtime::Reader;
 use testkit::Folder;
 
+fn read(path: &Path) -> Result<Policy, AgentError> {
+    Policy::read(&PolicyPath::Named(path.to_owned()))
+}
+
 #[test]
-fn without_a_file_the_four_kinds_are_allowed() {
-    let folder = Folder::new("policy");
-    let policy = Policy::read(&folder.path().join("policy.json")).unwrap();
+fn without_a_file_that_anybody_named_the_four_kinds_are_allowed() {
+    let config = AgentConfig::read(&mut Reader::from_pairs([])).unwrap();
+    assert_eq!(config.policy, PolicyPath::Usual);
+    if config.policy.path().exists() {
+        eprintln!("this machine has a policy of its own");
+        return;
+    }
+    let policy = Policy::read(&config.policy).unwrap();
     for kind in ActionKind::ALL {
         assert_eq!(policy.denies(kind), None, "{kind}");
     }
@@ -49,31 +62,74 @@ fn a_file_that_is_not_understood_allows_nothing_silently() {
         (r#"{"kind": ["ping"]}"#, "unknown field `kind`"),
         (r#"{"kinds": "ping"}"#, "policy.json"),
         (r#"{"paths": ["srv"]}"#, "not absolute"),
+        (r#"{"kinds": null}"#, "kinds: is null"),
+        (r#"{"users": null}"#, "users: is null"),
     ] {
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        let error = Policy::read(&path).unwrap_err();
+        let error = read(&path).unwrap_err();
         assert_eq!(error.code(), 64);
         assert!(error.to_string().contains(said), "{text}: {error}");
     }
 }
 
 #[test]
-fn for_root_a_file_that_others_can_write_is_none() {
-    if !is_root() {
-        eprintln!("this is about an agent that runs as root");
-        return;
-    }
+fn a_policy_that_was_named_and_is_not_there_ends_the_agent() {
     let folder = Folder::new("policy");
+    let path = folder.path().join("policy.json");
+    let named = [("DASHFLEET_AGENT_POLICY", path.display().to_string())];
+    let config = AgentConfig::read(&mut Reader::from_pairs(named)).unwrap();
+    let error = Policy::read(&config.policy).unwrap_err();
+    assert_eq!(error.code(), 64);
+    assert!(error.to_string().contains("policy.json"), "{error}");
+}
+
+#[test]
+fn a_policy_in_a_folder_that_others_can_write_is_none() {
+    let folder = Folder::new("policy");
+    let below = folder.path().join("etc");
+    std::fs::create_dir(&below).unwrap();
+    let path = below.join("policy.json");
+    std::fs::write(&path, "{}").unwrap();
+    let modes = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    modes(&path, 0o644);
+    for (mode, taken) in [(0o755, true), (0o700, true), (0o775, false), (0o757, false)] {
+        modes(&below, mode);
+        assert_eq!(read(&path).is_ok(), taken, "{mode:o}");
+    }
+    // A link does not hide where the file is.
+    modes(&below, 0o777);
+    let link = folder.path().join("link.json");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let error = read(&link).unwrap_err();
+    assert!(error.to_string().contains("its folder"), "{error}");
+    if is_root() {
+        modes(&below, 0o755);
+        std::os::unix::fs::chown(&below, Some(1), None).unwrap();
+        let error = read(&path).unwrap_err();
+        assert!(error.to_string().contains("belongs to user 1"), "{error}");
+    }
+}
+
+#[test]
+fn a_file_that_others_can_write_is_none() {
+    let folder = Folder::new("policy");
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let path = folder.path().join("policy.json");
     std::fs::write(&path, r#"{"kinds": ["ping"]}"#).unwrap();
     for (mode, taken) in [(0o600, true), (0o644, true), (0o664, false), (0o646, false)] {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-        assert_eq!(Policy::read(&path).is_ok(), taken, "{mode:o}");
+        assert_eq!(read(&path).is_ok(), taken, "{mode:o}");
+    }
+    if !is_root() {
+        eprintln!("only root can give a file away");
+        return;
     }
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     std::os::unix::fs::chown(&path, Some(1), None).unwrap();
-    let error = Policy::read(&path).unwrap_err();
+    let error = read(&path).unwrap_err();
     assert_eq!(error.code(), 64);
     assert!(error.to_string().contains("must belong to root"), "{error}");
 }

@@ -11,7 +11,7 @@ use nkeys::KeyPair;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
 
-use super::world::World;
+use super::world::{Running, World};
 
 /// A task that may begin within an hour.
 pub fn task(seq: i64, kind: ActionKind) -> Task {
@@ -467,5 +467,59 @@ async fn an_execution_is_in_the_trace_of_the_request_that_made_it() {
         ],
         "{}",
         running.said()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_after_an_update_in_place_runs_the_new_program() {
+    let world = World::new().await;
+    let agent = world.enrol();
+    let program = agent.path.join("dashfleet-agent");
+    let built = std::path::Path::new(env!("CARGO_BIN_EXE_dashfleet-agent"));
+    std::fs::copy(built, &program).unwrap();
+    let (state, machine_id) = (agent.state(), agent.path.join("machine-id"));
+    let mut running = Running::start_program(&program, &["run"], &state, &machine_id, &[]);
+    world.until_synced(0).await;
+    // As a package does it: a new file is renamed over the one that runs.
+    let update = agent.path.join("dashfleet-agent.new");
+    std::fs::copy(built, &update).unwrap();
+    std::fs::rename(&update, &program).unwrap();
+    let restart = task(1, ActionKind::Restart);
+    world.queue(&restart);
+    world.ring(&agent, Verb::New, &restart).await;
+    let result = world.result(restart.action).await;
+    assert_eq!(result.outcome, Outcome::Succeeded, "{result:?}");
+    assert!(running.child.try_wait().unwrap().is_none());
+    let exe = std::fs::read_link(format!("/proc/{}/exe", running.child.id())).unwrap();
+    assert_eq!(
+        exe,
+        program.canonicalize().unwrap(),
+        "and not a deleted file"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_the_first_page_of_a_process_nothing_begins() {
+    let world = World::new().await;
+    let agent = world.enrol();
+    world.owners().mute = true;
+    let running = agent.start();
+    world.until_synced(0).await;
+    let ping = task(1, ActionKind::Ping);
+    world.ring(&agent, Verb::New, &ping).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(agent.executed().is_empty(), "{}", running.said());
+    world.queue(&ping);
+    world.owners().mute = false;
+    assert_eq!(world.result(ping.action).await.outcome, Outcome::Succeeded);
+    // From now on a push is executed at once, and nobody is asked for it.
+    let syncs = world.owners().syncs.len();
+    let next = task(2, ActionKind::Ping);
+    world.ring(&agent, Verb::New, &next).await;
+    assert_eq!(world.result(next.action).await.outcome, Outcome::Succeeded);
+    let asked = world.owners().syncs.len() - syncs;
+    assert!(
+        asked <= 1,
+        "{asked} questions: at most the one that was due"
     );
 }

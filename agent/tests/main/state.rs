@@ -75,6 +75,29 @@ fn a_folder_works_on_the_machine_that_made_it() {
 }
 
 #[test]
+fn a_folder_without_a_seal_is_sealed_by_nobody_but_an_enrolment() {
+    let folder = Folder::new("state");
+    let state = StateFolder::take(folder.path(), true).unwrap();
+    let here = Seal::of("machine-a", None);
+    let error = here.verify(&state).unwrap_err();
+    assert_eq!(error.code(), 67);
+    assert!(
+        error.to_string().contains("seal.json is missing"),
+        "{error}"
+    );
+    assert!(!state.file("seal.json").exists());
+    here.apply(&state).unwrap();
+    here.verify(&state).unwrap();
+    assert_eq!(
+        Seal::of("machine-b", None)
+            .verify(&state)
+            .unwrap_err()
+            .code(),
+        67
+    );
+}
+
+#[test]
 fn the_execution_log_has_a_line_for_each_execution_and_is_bounded() {
     let folder = Folder::new("log");
     let path = folder.path().join("execution.log");

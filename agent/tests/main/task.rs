@@ -53,13 +53,24 @@ pub fn life(boot: &str) -> Life {
     }
 }
 
-/// An engine without a past.
+/// An engine without a past, to which the server has spoken.
 pub fn engine() -> Engine {
+    told(engine_before_the_word(), 0)
+}
+
+/// An engine without a past, which waits for the server's first word.
+pub fn engine_before_the_word() -> Engine {
     let mut engine = Engine::new(life("boot-a"), Policy::default());
     engine.begin(moment(0));
     for batch in engine.take_batches() {
         engine.durable(batch.id, moment(0));
     }
+    engine
+}
+
+/// The same engine after an empty page, the server's first word.
+pub fn told(mut engine: Engine, at: u64) -> Engine {
+    engine.page(Vec::new(), None, time(0), moment(at));
     engine
 }
 
@@ -129,6 +140,7 @@ pub fn succeed(engine: &mut Engine, key: Key, at: u64) {
 pub fn died_in(kind: ActionKind, boot: &str) -> (Vec<Record>, contract::order::Task) {
     let mut engine = Engine::new(life(boot), Policy::default());
     engine.begin(moment(0));
+    let mut engine = told(engine, 0);
     let task = task(1, kind);
     engine.offer(task.clone(), time(0), moment(1));
     let records = write_all(&mut engine, 1)
@@ -138,7 +150,7 @@ pub fn died_in(kind: ActionKind, boot: &str) -> (Vec<Record>, contract::order::T
     (records, task)
 }
 
-/// The life after these records.
+/// The life after these records, which waits for the server's first word.
 pub fn next_life(records: &[Record], boot: &str, at: u64) -> Engine {
     let mut engine = Engine::new(life(boot), Policy::default());
     for record in records {

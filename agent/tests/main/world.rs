@@ -42,6 +42,8 @@ pub struct Owners {
     pub stoppings: Vec<Stopping>,
     pub syncs: Vec<SyncRequest>,
     pub quarantined: Option<String>,
+    /// Questions what was missed are heard and not answered.
+    pub mute: bool,
     /// Reports are answered RETRY.
     pub busy: bool,
     /// The page's echo, until somebody echoes it.
@@ -264,9 +266,15 @@ async fn action_service(
     service.answer_agent(Up::Result, result).await.unwrap();
     let (known, key) = (Arc::clone(owners), Arc::clone(key));
     let sync = move |from: AgentSender, request: SyncRequest| {
-        let page = known.lock().unwrap().page(from, request, deployment);
-        let signed = Signed::sign(PAGE_PREFIX, serde_json::to_vec(&page).unwrap(), &key).unwrap();
-        std::future::ready(Ok::<_, Problem>(signed))
+        let mut owners = known.lock().unwrap();
+        let page = owners.page(from, request, deployment);
+        let answer = if owners.mute {
+            Err(Problem::unavailable("not now"))
+        } else {
+            let page = serde_json::to_vec(&page).unwrap();
+            Ok(Signed::sign(PAGE_PREFIX, page, &key).unwrap())
+        };
+        std::future::ready(answer)
     };
     service.answer_agent(Up::Sync, sync).await.unwrap();
     service
@@ -410,13 +418,32 @@ impl Running {
         machine_id: &Path,
         more: &[(&str, &str)],
     ) -> Self {
+        let program = Path::new(env!("CARGO_BIN_EXE_dashfleet-agent"));
+        Self::start_program(program, arguments, state, machine_id, more)
+    }
+
+    /// The same, of this program file.
+    pub fn start_program(
+        program: &Path,
+        arguments: &[&str],
+        state: &Path,
+        machine_id: &Path,
+        more: &[(&str, &str)],
+    ) -> Self {
         let log = state.with_extension(format!("{}.log", uuid::Uuid::new_v4().simple()));
-        let child = Command::new(env!("CARGO_BIN_EXE_dashfleet-agent"))
+        let policy = state.with_extension("policy.json");
+        std::fs::write(&policy, "{}").unwrap();
+        // Whatever the umask: what a group can write is not trusted.
+        for path in [policy.as_path(), policy.parent().unwrap()] {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+            std::fs::set_permissions(path, mode).unwrap();
+        }
+        let child = Command::new(program)
             .args(arguments)
             .env_clear()
             .env("DASHFLEET_AGENT_STATE", state)
             .env("DASHFLEET_AGENT_MACHINE_ID", machine_id)
-            .env("DASHFLEET_AGENT_POLICY", state.join("no-policy.json"))
+            .env("DASHFLEET_AGENT_POLICY", policy)
             .env("DASHFLEET_AGENT_REBOOT", "dry-run")
             .env("DASHFLEET_AGENT_SAMPLE_MS", "200")
             .envs(more.iter().copied())

@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::args::REPLICAS_LIMIT;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::folder::Folder;
@@ -18,6 +19,7 @@ use crate::secrets::Secrets;
 use crate::supervisor::child;
 use crate::supervisor::spec::{Group, Spec, User};
 use crate::system::{self, Signal};
+use crate::table;
 
 /// Where clusters lie that PostgreSQL's user could not reach inside `<data>`.
 const OUTSIDE: &str = "/var/lib/dashfleet";
@@ -28,7 +30,6 @@ const SETTINGS: &[&str] = &[
     "listen_addresses=127.0.0.1",
     "unix_socket_directories=",
     "password_encryption=scram-sha-256",
-    "max_connections=200",
     "shared_buffers=256MB",
     "max_wal_size=2GB",
     "checkpoint_timeout=10min",
@@ -39,6 +40,9 @@ const SETTINGS: &[&str] = &[
     "log_line_prefix=%m [%p] %q%u ",
     "logging_collector=off",
 ];
+
+/// What besides the services connects: people, the jobs that prepare, what PostgreSQL keeps for its superuser.
+const OTHER_CONNECTIONS: usize = 50;
 
 /// One private cluster.
 #[derive(Debug, Clone)]
@@ -167,6 +171,9 @@ impl Cluster {
         for setting in SETTINGS {
             args.extend(["-c".into(), (*setting).into()]);
         }
+        // For as many replicas as a later `up` may ask for: a server takes this once, when it starts.
+        let connections = OTHER_CONNECTIONS + REPLICAS_LIMIT * table::connections_of_replicas();
+        args.extend(["-c".into(), format!("max_connections={connections}").into()]);
         args.extend(["-c".into(), format!("port={port}").into()]);
         Spec {
             name: "postgres".to_owned(),

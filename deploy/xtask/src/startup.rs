@@ -263,9 +263,12 @@ impl Running {
     fn enroll(&mut self, url: &str) -> Result<String> {
         let printed = self.step("agent", "enroll", |table| {
             let env = table.agent_environment()?;
-            let token = &table.secrets.enrollment_token;
-            let arguments = ["enroll", "--url", url, "--token", token];
-            let mut command = table.step("agent", &arguments, &[]);
+            // Not on the command line, which everybody on this machine can read.
+            let token = [(
+                "DASHFLEET_ENROLLMENT_TOKEN",
+                table.secrets.enrollment_token.clone().into(),
+            )];
+            let mut command = table.step("agent", &["enroll", "--url", url], &token);
             command.envs(env);
             Ok(command)
         })?;

@@ -64,6 +64,18 @@ pub const SERVICES: &[Service] = &[
     },
 ];
 
+/// How many connections each of a service's two pools holds at most.
+const POOL_CONNECTIONS: usize = 8;
+/// The relay keeps one of its own.
+const RELAY_CONNECTIONS: usize = 1;
+
+/// How many connections to PostgreSQL one replica of each service holds at most, all together.
+#[must_use]
+pub fn connections_of_replicas() -> usize {
+    let owners = SERVICES.iter().filter(|service| service.owns_data).count();
+    owners * (2 * POOL_CONNECTIONS + RELAY_CONNECTIONS)
+}
+
 const HTTP: u16 = 8080;
 const NATS: u16 = 4222;
 const NATS_WEBSOCKET: u16 = 4280;
@@ -227,6 +239,7 @@ impl Table<'_> {
         tell("ADMIN_ADDR", format!("127.0.0.1:{admin}").into());
         if service.owns_data {
             let role = format!("df_{}", service.name);
+            tell("DATABASE_CONNECTIONS", POOL_CONNECTIONS.to_string().into());
             tell("DATABASE_URL", self.database_url(&role)?.into());
             tell(
                 "DATABASE_SYSTEM_URL",

@@ -1,6 +1,6 @@
-//! Decisions: [`create`], [`cancel`], [`read`] for users; [`report`], [`sync`] for agents; [`ring`] the doorbell,
-//! [`signer`] what agents obey, [`mirror`] machines as others know them, [`deadline`] what time does,
-//! [`quarantine`] telling identity.
+//! Decisions: [`create`], [`fan_out`], [`cancel`], [`read`] for users ([`draft`] what they want done, [`selection`] by
+//! which machines, [`idempotency`] their keys); [`report`], [`sync`] for agents; [`ring`] the doorbell, [`signer`] what
+//! agents obey, [`mirror`] machines as others know them, [`deadline`] what time does, [`quarantine`] telling identity.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,11 +17,15 @@ use crate::store::row::ActionRow;
 pub mod cancel;
 pub mod create;
 pub mod deadline;
+pub mod draft;
+pub mod fan_out;
+pub mod idempotency;
 pub mod mirror;
 pub mod quarantine;
 pub mod read;
 pub mod report;
 pub mod ring;
+pub mod selection;
 pub mod signer;
 pub mod sync;
 
@@ -41,6 +45,8 @@ pub struct App {
     pub metrics: Metrics,
     /// Wakes those who follow identity's and metrics' feeds.
     pub mirror: mirror::Doorbell,
+    /// Who may ring for many actions now.
+    pub ringing: fan_out::Turns,
     /// Whether the server has taken the subscriptions: who asks is heard.
     pub answering: AtomicBool,
 }

@@ -72,6 +72,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ActionError> 
         relay: Relay::new(),
         metrics: metrics.clone(),
         mirror: app::mirror::Doorbell::default(),
+        ringing: app::fan_out::Turns::default(),
         answering: AtomicBool::new(false),
     });
 

@@ -12,7 +12,10 @@
 mod main {
     pub mod cancel;
     pub mod create;
+    pub mod fan_out;
+    pub mod recovery;
     pub mod report;
+    pub mod stand_ins;
     pub mod sync;
     pub mod world;
 }

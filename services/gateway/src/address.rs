@@ -80,15 +80,6 @@ pub fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr 
     client
 }
 
-/// What counts as one neighbour: an IPv4 address, or the /64 that an IPv6 host chooses its addresses from.
-#[must_use]
-pub fn neighbour(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & (u128::MAX << 64)).into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,13 +156,5 @@ mod tests {
         let all: Network = "0.0.0.0/0".parse().expect("a network");
         assert!(all.contains("203.0.113.9".parse().expect("an address")));
         assert!(!all.contains("::1".parse().expect("an address")));
-    }
-
-    #[test]
-    fn hosts_of_one_ipv6_network_are_one_neighbour() {
-        let one = |text: &str| neighbour(text.parse().expect("an address"));
-        assert_eq!(one("2001:db8::1"), one("2001:db8::ffff:1"));
-        assert_ne!(one("2001:db8::1"), one("2001:db8:0:1::1"));
-        assert_ne!(one("192.0.2.1"), one("192.0.2.2"));
     }
 }

@@ -14,17 +14,22 @@ use crate::visit::Visit;
 
 /// The longest body that is taken.
 pub const BODY_MAX_BYTES: u64 = 1024 * 1024;
+/// The longest one where no credential is asked for: enrolment's is the longest of these, and far below.
+pub const OPEN_MAX_BYTES: u64 = 64 * 1024;
 /// A longer one is read and thrown away up to here, so that the client hears the refusal instead of a reset.
 pub const DRAIN_MAX_BYTES: u64 = 8 * 1024 * 1024;
 /// A body up to here costs no room of its own.
 const SMALL_BYTES: u64 = 16 * 1024;
 /// All larger bodies together take at most this many KiB.
 const ROOM_KIB: usize = 64 * 1024;
+/// Those of strangers have a room of their own, so that they cannot fill the others'.
+const OPEN_ROOM_KIB: usize = 16 * 1024;
 
 /// The rules for bodies, shared by all requests.
 #[derive(Debug)]
 pub struct Bodies {
     room: Arc<Semaphore>,
+    open_room: Arc<Semaphore>,
     patience: Duration,
 }
 
@@ -34,40 +39,45 @@ impl Bodies {
     pub fn new(patience: Duration) -> Self {
         Self {
             room: Arc::new(Semaphore::new(ROOM_KIB)),
+            open_room: Arc::new(Semaphore::new(OPEN_ROOM_KIB)),
             patience,
         }
     }
 }
 
-fn too_large() -> Refused {
+fn too_large(max: u64) -> Refused {
     Refused::new(
         Kind::TooLarge,
-        format!("the body is larger than {BODY_MAX_BYTES} bytes"),
+        format!("the body is larger than {max} bytes"),
     )
 }
 
 /// The whole body; empty when there is none.
 ///
 /// # Errors
-/// [`Kind::TooLarge`] above [`BODY_MAX_BYTES`], [`Kind::Timeout`] when it comes too slowly, [`Kind::Unavailable`]
-/// when too many large ones are held already.
+/// [`Kind::TooLarge`] above [`BODY_MAX_BYTES`], or [`OPEN_MAX_BYTES`] when no caller is known; [`Kind::Timeout`] when it
+/// comes too slowly; [`Kind::Unavailable`] when too many large ones are held already.
 pub async fn read(visit: &Visit) -> Result<Bytes, Refused> {
     let Some(body) = visit.take_body() else {
         return Ok(Bytes::new());
     };
     let mut chunks = Box::pin(body.into_bytes_stream());
-    let deadline = Instant::now() + visit.bodies.patience;
+    let bodies = &visit.bodies;
+    let deadline = Instant::now() + bodies.patience;
     let declared = visit.declared;
-    if declared.is_some_and(|length| length > BODY_MAX_BYTES) {
+    let (max, room) = match visit.caller.get() {
+        Some(_) => (BODY_MAX_BYTES, &bodies.room),
+        None => (OPEN_MAX_BYTES, &bodies.open_room),
+    };
+    if declared.is_some_and(|length| length > max) {
         if !visit.expects {
             throw_away(&mut chunks, 0, deadline).await;
         }
-        return Err(too_large());
+        return Err(too_large(max));
     }
     if declared.is_none_or(|length| length > SMALL_BYTES) {
-        let kib =
-            u32::try_from(declared.unwrap_or(BODY_MAX_BYTES).div_ceil(1024)).unwrap_or(u32::MAX);
-        let room = visit.bodies.room.clone().acquire_many_owned(kib);
+        let kib = u32::try_from(declared.unwrap_or(max).div_ceil(1024)).unwrap_or(u32::MAX);
+        let room = room.clone().acquire_many_owned(kib);
         match timeout_at(deadline, room).await {
             Ok(Ok(room)) => visit.keep_room(room),
             _ => {
@@ -99,9 +109,9 @@ pub async fn read(visit: &Visit) -> Result<Bytes, Refused> {
             }
         };
         length += chunk.len() as u64;
-        if length > BODY_MAX_BYTES {
+        if length > max {
             throw_away(&mut chunks, length, deadline).await;
-            return Err(too_large());
+            return Err(too_large(max));
         }
         // Nearly every body is one chunk, and then it is not copied.
         match first.take() {

@@ -40,6 +40,8 @@ pub struct Patience {
     pub read: Duration,
     /// For an owner's answer to a change.
     pub write: Duration,
+    /// For an owner's answer to a change of very many things at once.
+    pub write_many: Duration,
     /// For each part's answer to `/api/status`.
     pub status: Duration,
     /// For the first request of a new connection.
@@ -64,6 +66,7 @@ impl Default for Patience {
         Self {
             read: Duration::from_secs(3),
             write: Duration::from_secs(5),
+            write_many: Duration::from_secs(20),
             status: Duration::from_millis(500),
             first_request: Duration::from_secs(10),
             next_request: Duration::from_secs(75),

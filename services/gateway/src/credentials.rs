@@ -5,6 +5,7 @@ pub mod failures;
 pub mod pace;
 pub mod recent;
 pub mod revocations;
+pub mod strangers;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,6 +25,7 @@ use tracing::Instrument;
 use self::failures::Failures;
 use self::pace::Pace;
 use self::recent::Recent;
+use self::strangers::Strangers;
 use crate::config::Config;
 use crate::error::Refused;
 use crate::error::catalogue::Kind;
@@ -96,6 +98,7 @@ pub struct Credentials {
     bus: Bus,
     metrics: Metrics,
     failures: Failures,
+    strangers: Strangers,
     timeout: Duration,
     fresh: Duration,
     renew: Duration,
@@ -143,6 +146,7 @@ impl Credentials {
             bus: bus.clone(),
             metrics: metrics.clone(),
             failures: Failures::new(config.failed_authentications_per_minute),
+            strangers: Strangers::default(),
             timeout: config.patience.read,
             fresh: config.patience.grant_fresh,
             renew: config.patience.grant_renew,
@@ -216,15 +220,36 @@ impl Credentials {
         }
     }
 
+    /// Refuses an address from which too much comes at once without a credential.
+    ///
+    /// # Errors
+    /// 429 with the time to wait.
+    pub fn may_ask(&self, address: IpAddr) -> Result<(), Refused> {
+        let taken = self.strangers.take(address);
+        if !taken.exceeded {
+            return Ok(());
+        }
+        let detail = format!(
+            "more than {} requests in this second from this address",
+            taken.limit
+        );
+        let wait = Duration::from_secs(u64::from(taken.reset_seconds));
+        Err(Refused::rate_limited(detail, wait))
+    }
+
     /// Counts a failed authentication, here or at an owner.
     pub fn failed(&self, address: IpAddr) {
         self.metrics.failed_authentications.inc();
         self.failures.count(address);
     }
 
-    /// An owner's refusal of something secret from this address (a password, a token), counted.
+    /// An owner's refusal of something secret from this address (a password, a token, a signature), counted. Where no
+    /// credential is asked for, being forbidden is being wrong about a secret.
     pub fn counted(&self, address: IpAddr, problem: Problem) -> Problem {
-        if problem.kind == ProblemKind::Unauthenticated {
+        if matches!(
+            problem.kind,
+            ProblemKind::Unauthenticated | ProblemKind::Forbidden
+        ) {
             self.failed(address);
         }
         problem

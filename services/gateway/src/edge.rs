@@ -96,7 +96,6 @@ impl<E> Edge<E> {
         visit: &Visit,
         known: Option<&Known>,
         mut response: Response,
-        trace_id: &str,
     ) -> Response {
         let status = response.status();
         let took = facts.began.elapsed();
@@ -116,7 +115,6 @@ impl<E> Edge<E> {
             duration_ms = took.as_secs_f64() * 1_000.0,
             client = %facts.address,
             org,
-            trace_id,
             "request"
         );
         decorate(response.headers_mut(), visit);
@@ -174,12 +172,12 @@ impl<E: Endpoint<Output = Response>> Endpoint for Edge<E> {
                     (known, refused.response(&facts.path, &trace_id))
                 }
                 Err(panic) => {
-                    tracing::error!(trace_id, panic = said(&*panic), "a handler panicked");
+                    tracing::error!(panic = said(&*panic), "a handler panicked");
                     (None, Refused::internal().response(&facts.path, &trace_id))
                 }
             };
             body::discard(&visit).await;
-            Ok(self.finish(&facts, &visit, known, response, &trace_id))
+            Ok(self.finish(&facts, &visit, known, response))
         }
         .instrument(span)
         .await

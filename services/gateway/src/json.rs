@@ -1,6 +1,8 @@
 //! JSON in and out. What travels is a message of the contract, encoded once; what the document shows of it is its
 //! [`Documented::Schema`], and a test holds both together.
 
+use std::sync::Arc;
+
 use contract::FieldError;
 use poem::http::{HeaderMap, header};
 use poem::{IntoResponse, Request, RequestBody, Response};
@@ -14,6 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::credentials::Credentials;
 use crate::error::Refused;
 use crate::error::catalogue::Kind;
 use crate::visit::Visit;
@@ -29,6 +32,11 @@ pub trait Documented: Send {
     /// Whether a field that the document does not have is refused: a misspelt `notAfter` must not be overlooked. Not
     /// where newer agents speak to an older gateway.
     const STRICT: bool = true;
+
+    /// What is wrong with a body that its schema cannot say: which fields go together.
+    fn rules(_body: &Value) -> Vec<FieldError> {
+        Vec::new()
+    }
 }
 
 /// A body that a client gave.
@@ -62,7 +70,15 @@ impl<'a, T: Documented + DeserializeOwned> ApiExtractor<'a> for Given<T> {
         _body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let bytes = body::read(Visit::of(request)?).await?;
+        let visit = Visit::of(request)?;
+        if visit.caller.get().is_none() {
+            // Open to everybody, but whoever failed too often is not even listened to.
+            request
+                .data::<Arc<Credentials>>()
+                .ok_or_else(Refused::internal)?
+                .may_try(visit.address)?;
+        }
+        let bytes = body::read(visit).await?;
         if !bytes.is_empty() {
             check_media_type(request.headers())?;
         }
@@ -87,12 +103,13 @@ pub fn decode<T: Documented + DeserializeOwned>(bytes: &[u8]) -> Result<T, Refus
         serde_json::from_slice(bytes)
             .map_err(|error| at_root(format!("malformed JSON: {error}")))?
     };
-    let errors = shape::check(
+    let mut errors = T::rules(&value);
+    errors.extend(shape::check(
         &T::Schema::schema_ref(),
         document::registry(),
         T::STRICT,
         &mut value,
-    );
+    ));
     if !errors.is_empty() {
         return Err(Refused::invalid(errors));
     }

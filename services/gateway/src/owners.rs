@@ -17,6 +17,7 @@ pub struct Owners {
     credentials: Arc<Credentials>,
     read: Duration,
     write: Duration,
+    write_many: Duration,
 }
 
 impl Owners {
@@ -28,6 +29,7 @@ impl Owners {
             credentials: credentials.clone(),
             read: patience.read,
             write: patience.write,
+            write_many: patience.write_many,
         }
     }
 
@@ -45,6 +47,18 @@ impl Owners {
     /// The owner's refusal, that it is away, or that the outcome is unknown.
     pub async fn write<C: Call>(&self, caller: &Caller, change: &C) -> Result<C::Reply, Problem> {
         self.ask(caller, change, self.write).await
+    }
+
+    /// A change of very many things at once on the caller's behalf.
+    ///
+    /// # Errors
+    /// As [`Owners::write`].
+    pub async fn write_many<C: Call>(
+        &self,
+        caller: &Caller,
+        change: &C,
+    ) -> Result<C::Reply, Problem> {
+        self.ask(caller, change, self.write_many).await
     }
 
     async fn ask<C: Call>(

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -50,6 +50,45 @@ struct Shared<E> {
     stop: CancellationToken,
     /// No more patience with those under way.
     abort: CancellationToken,
+}
+
+/// The requests of one connection, counted. HTTP/1 has a limit on how long it may be idle; HTTP/2 has none of its own, and
+/// a connection that answers pings could stay for ever.
+#[derive(Debug, Default)]
+struct Requests {
+    begun: AtomicU64,
+    ended: AtomicU64,
+}
+
+impl Requests {
+    /// Returns when nothing was asked for so long, at most twice that.
+    async fn idle(&self, patience: Duration) {
+        let mut seen = 0;
+        loop {
+            tokio::time::sleep(patience).await;
+            let begun = self.begun.load(Ordering::Relaxed);
+            if begun == seen && begun == self.ended.load(Ordering::Relaxed) {
+                return;
+            }
+            seen = begun;
+        }
+    }
+}
+
+/// A request until it is answered, or dropped.
+struct UnderWay(Arc<Requests>);
+
+impl UnderWay {
+    fn begin(requests: &Arc<Requests>) -> Self {
+        requests.begun.fetch_add(1, Ordering::Relaxed);
+        Self(requests.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.ended.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// Serves until the shutdown begins, then finishes what is under way, for at most `limit`.
@@ -146,13 +185,14 @@ where
         tracing::debug!(%error, "TCP_NODELAY");
     }
     shared.open.inc();
-    let asked = Arc::new(AtomicBool::new(false));
+    let requests = Arc::new(Requests::default());
     let service = service_fn({
-        let (shared, asked) = (shared.clone(), asked.clone());
+        let (shared, requests) = (shared.clone(), requests.clone());
         move |request: hyper::Request<Incoming>| {
-            asked.store(true, Ordering::Relaxed);
+            let under_way = UnderWay::begin(&requests);
             let shared = shared.clone();
             async move {
+                let _under_way = under_way;
                 let (local, remote) = (LocalAddr(shared.local.into()), RemoteAddr(peer.into()));
                 let version = request.version();
                 let request = (request, local, remote, Scheme::HTTP).into();
@@ -171,14 +211,20 @@ where
     tokio::pin!(served);
     let silent = async {
         tokio::time::sleep(shared.patience.first_request).await;
-        if asked.load(Ordering::Relaxed) {
+        if requests.begun.load(Ordering::Relaxed) > 0 {
             pending::<()>().await;
+        }
+    };
+    let asked_to_end = async {
+        tokio::select! {
+            () = shared.stop.cancelled() => {}
+            () = requests.idle(shared.patience.next_request) => {}
         }
     };
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
         () = silent => Ok(()),
-        () = shared.stop.cancelled() => {
+        () = asked_to_end => {
             served.as_mut().graceful_shutdown();
             tokio::select! {
                 ended = served.as_mut() => ended,

@@ -15,6 +15,8 @@ mod connections;
 mod credentials;
 #[path = "main/document.rs"]
 mod document;
+#[path = "main/fan_out.rs"]
+mod fan_out;
 #[path = "main/messages.rs"]
 mod messages;
 #[path = "main/operations.rs"]

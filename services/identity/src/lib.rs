@@ -19,6 +19,7 @@ use bus::{Bus, BusConfig};
 use contract::event::Event;
 use database::outbox::OutboxRow;
 use database::{Pools, Relay};
+use futures::future::join_all;
 use prometheus::Registry;
 use runtime::{Shutdown, admin, telemetry};
 
@@ -110,15 +111,13 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), IdentityError
     });
 
     shutdown.begun().await;
-    let limit = config.service.shutdown;
-    if tokio::time::timeout(limit, service.stop()).await.is_err() {
-        tracing::warn!("what was being answered did not end in time");
-    }
-    shutdown.finish(limit).await;
-    for bus in buses {
-        bus.drain().await;
-    }
-    pools.close().await;
+    let close = async {
+        join_all(buses.iter().map(Bus::drain)).await;
+        pools.close().await;
+    };
+    shutdown
+        .end(config.service.shutdown, service.stop(), close)
+        .await;
     Ok(())
 }
 

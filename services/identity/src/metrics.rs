@@ -69,10 +69,8 @@ pub enum CalloutOutcome {
     Revoked,
     /// Nobody knows its key.
     Unknown,
-    /// Too many attempts from its address.
+    /// Too many attempts from its address, or of its machine.
     Limited,
-    /// The key set is not loaded yet.
-    NotReady,
 }
 
 impl CalloutOutcome {
@@ -82,7 +80,6 @@ impl CalloutOutcome {
             Self::Revoked => "revoked",
             Self::Unknown => "unknown",
             Self::Limited => "limited",
-            Self::NotReady => "not_ready",
         }
     }
 }

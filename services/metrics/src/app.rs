@@ -1,6 +1,6 @@
 //! What the service decides. One room per noun; all of them are methods of [`App`].
 //!
-//! Rooms: [`machine`] lists, [`sample`] taking and giving samples ([`bounds`] what is a sample), [`inventory`],
+//! Rooms: [`machine`] lists, [`selection`] what a selector chooses, [`sample`] taking and giving samples ([`bounds`] what is a sample), [`inventory`],
 //! [`presence`] who is there (with [`reconciliation`], what advisories missed, and [`watch`], what time decides),
 //! [`mirror`] identity's machines, [`maintenance`] partitions, [`page`] cursors, [`readiness`].
 
@@ -14,6 +14,7 @@ pub mod presence;
 pub mod readiness;
 pub mod reconciliation;
 pub mod sample;
+pub mod selection;
 pub mod watch;
 
 use std::sync::Arc;
@@ -101,6 +102,32 @@ impl App {
             tokio::join!(sample_committer, session_committer);
         };
         (Arc::new(app), committers)
+    }
+
+    /// Writes what a machine says. One that the mirror does not know may have enrolled a moment ago: then it looks, and
+    /// writes once more.
+    ///
+    /// # Errors
+    /// FORBIDDEN when the machine was revoked; UNAVAILABLE when it is not known yet; what `write` says.
+    async fn machine_write<T, F>(
+        &self,
+        from: AgentSender,
+        write: impl Fn() -> F,
+    ) -> Result<T, MetricsError>
+    where
+        T: Copy + Into<Standing>,
+        F: Future<Output = Result<T, MetricsError>>,
+    {
+        let mut written = write().await?;
+        if written.into() == Standing::Unknown {
+            self.mirror.refresh().await?;
+            written = write().await?;
+        }
+        match written.into() {
+            Standing::Known => Ok(written),
+            Standing::Unknown => Err(unknown(from)),
+            Standing::Revoked => Err(revoked()),
+        }
     }
 }
 

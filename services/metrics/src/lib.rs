@@ -124,11 +124,15 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), MetricsError>
     tracing::info!(admin = config.service.admin_addr, "metrics runs");
 
     shutdown.begun().await;
-    service.stop().await;
-    drop(app);
-    shutdown.finish(config.service.shutdown).await;
-    system.bus().drain().await;
-    bus.drain().await;
-    pools.close().await;
+    let stop = async move {
+        service.stop().await;
+        // The last who hands anything to the committers; then they end.
+        drop(app);
+    };
+    let close = async {
+        tokio::join!(system.bus().drain(), bus.drain());
+        pools.close().await;
+    };
+    shutdown.end(config.service.shutdown, stop, close).await;
     Ok(())
 }

@@ -5,5 +5,6 @@ pub mod mirror;
 pub mod partition;
 pub mod presence;
 pub mod sample;
+pub mod selection;
 pub mod server;
 pub mod session;

@@ -13,14 +13,17 @@
 
 mod main {
     pub mod catalogue;
+    pub mod end;
     pub mod inventory;
     pub mod list;
+    pub mod locks;
     pub mod mirror;
     pub mod partition;
     pub mod plan;
     pub mod presence;
     pub mod readiness;
     pub mod sample;
+    pub mod selection;
     pub mod session;
     pub mod tenancy;
     pub mod world;

@@ -35,6 +35,15 @@ impl TestAgent {
     /// When it is refused.
     #[must_use]
     pub fn enroll(product: &Product, name: &str) -> Self {
+        Self::enroll_with(product, name, &[])
+    }
+
+    /// Like [`TestAgent::enroll`], with labels such as `env=prod`.
+    ///
+    /// # Panics
+    /// When it is refused.
+    #[must_use]
+    pub fn enroll_with(product: &Product, name: &str, labels: &[&str]) -> Self {
         let folder = product.folder().join(format!("agent-{name}"));
         std::fs::create_dir_all(&folder).expect("a folder");
         std::fs::write(
@@ -42,6 +51,7 @@ impl TestAgent {
             format!("{}\n", uuid::Uuid::new_v4().simple()),
         )
         .expect("a file");
+        allow_all(&folder);
         let dev = product.dev();
         let mut agent = Self {
             folder,
@@ -50,13 +60,12 @@ impl TestAgent {
         };
         let output = agent
             .command()
-            .args([
-                "enroll",
-                "--url",
-                dev["url"].as_str().expect("url"),
-                "--token",
+            .args(["enroll", "--url", dev["url"].as_str().expect("url")])
+            .env(
+                "DASHFLEET_ENROLLMENT_TOKEN",
                 dev["enrollmentToken"].as_str().expect("token"),
-            ])
+            )
+            .args(labels.iter().flat_map(|label| ["--label", *label]))
             .output()
             .expect("the agent");
         assert!(
@@ -142,6 +151,17 @@ impl Drop for TestAgent {
     }
 }
 
+/// A policy file that was named must be there, and this one allows every kind.
+fn allow_all(folder: &std::path::Path) {
+    let file = folder.join("policy.json");
+    std::fs::write(&file, "{}\n").expect("a policy file");
+    // Whatever the umask: what a group can write is not trusted.
+    for (path, mode) in [(file.as_path(), 0o600), (folder, 0o700)] {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(path, mode).expect("permissions");
+    }
+}
+
 /// What an execution log says, in order.
 #[must_use]
 pub fn executions(path: &std::path::Path) -> Vec<Execution> {
@@ -160,8 +180,12 @@ pub fn executions(path: &std::path::Path) -> Vec<Execution> {
 
 impl TestAgent {
     /// An agent whose folder is there already: a copy.
+    ///
+    /// # Panics
+    /// When its policy file cannot be written.
     #[must_use]
     pub fn at(folder: PathBuf, machine: String) -> Self {
+        allow_all(&folder);
         Self {
             folder,
             machine,

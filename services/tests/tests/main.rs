@@ -14,6 +14,7 @@ mod main {
     mod agent_attacks;
     mod catalogue;
     mod chaos;
+    mod fan_out;
     mod flow;
     mod hostile;
     mod permissions;

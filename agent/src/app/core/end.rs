@@ -1,9 +1,14 @@
 //! The loop's end: what runs is waited for, what is owed is written, and the server is told.
 
-use contract::agent::ActionError;
-use domain::action::Outcome;
+use std::time::Duration;
 
-use super::*;
+use contract::agent::{ActionError, Stopping};
+use contract::subject::{Up, up};
+use domain::action::Outcome;
+use tokio::task::JoinHandle;
+
+use crate::app::core::{Core, Exit};
+use crate::journal::record::Key;
 
 /// How long the server may take to note that the agent stops.
 const STOPPING_TIMEOUT: Duration = Duration::from_secs(1);
@@ -84,9 +89,8 @@ impl Core {
 
     /// An action restarts the agent, if it can be started again.
     pub(super) fn restart(&mut self, key: Key) {
-        let program = std::env::current_exe().and_then(std::fs::metadata);
-        match program {
-            Ok(meta) if meta.is_file() => {
+        match &self.parts.program {
+            Some(program) if program.is_file() => {
                 tracing::info!("restarting the agent");
                 if self.ending.is_none() {
                     self.end(Exit::Restart, "restart");

@@ -1,6 +1,22 @@
 //! The loop's words to the server: reports, and the question what was missed.
 
-use super::*;
+use std::time::Duration;
+
+use contract::Problem;
+use contract::agent::ReportAnswer;
+use contract::order::{Signed, SyncItem, SyncRequest};
+use contract::subject::{Up, up};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::app::core::{Core, Event, tell};
+use crate::app::outbox::{Outgoing, Report};
+use crate::engine::StepWord;
+use crate::inbound::page;
+use crate::journal::Head;
+
+/// How long an owner may take to answer a report or a question.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Core {
     /// Sends a report; the answer comes back as an event.
@@ -61,6 +77,7 @@ impl Core {
             boot_id: self.parts.boot.clone(),
             nonce: question.nonce,
             echo: question.echo,
+            keys: self.parts.keys.keys.clone(),
         };
         let (org, machine) = (self.parts.me.org, self.parts.me.machine);
         let (bus, events) = (self.parts.bus.clone(), self.events.0.clone());
@@ -97,7 +114,7 @@ impl Core {
             tracing::warn!(
                 "the server suspects that this is a copy of the machine, and wants to hear from it again"
             );
-            self.parts.engine.suspected(moment);
+            self.parts.engine.suspected();
             return self.sync.suspected(question, echo, moment.boot);
         }
         match (self.parts.engine.quarantined(), &page.quarantined) {

@@ -31,7 +31,7 @@ impl Group {
     /// What is left then is killed.
     pub fn requests(self) -> &'static [(Signal, Duration)] {
         const AGENT: &[(Signal, Duration)] = &[(Signal::Terminate, Duration::from_secs(6))];
-        // Longer than the ten seconds that a service takes at most to drain.
+        // Longer than the eleven seconds that a service takes at most: ten to drain, one to close its connections.
         const SERVICE: &[(Signal, Duration)] = &[(Signal::Terminate, Duration::from_secs(12))];
         const NATS: &[(Signal, Duration)] = &[(Signal::Terminate, Duration::from_secs(8))];
         const POSTGRES: &[(Signal, Duration)] = &[

@@ -89,7 +89,11 @@ fn a_private_server_is_durable_local_and_asks_for_its_password() {
     let settings = "select string_agg(current_setting(name), ' ' order by place) from \
         unnest('{fsync,synchronous_commit,listen_addresses,max_connections,data_checksums}'::text[]) \
         with ordinality as wanted(name, place)";
-    assert_eq!(server.ask_own(settings), "on on 127.0.0.1 200 on");
+    // Enough for the most replicas that can be asked for, whenever they are.
+    let connections = 50 + 16 * launcher::table::connections_of_replicas();
+    assert!(connections > 16 * 3 * 2 * 8, "{connections}");
+    let expected = format!("on on 127.0.0.1 {connections} on");
+    assert_eq!(server.ask_own(settings), expected);
     assert!(
         server
             .ask("wrong", "select 1")

@@ -12,7 +12,8 @@ use domain::{ActionId, Timestamp};
 
 use crate::app::App;
 use crate::error::ActionError;
-use crate::store::{action, deadline};
+use crate::store::action;
+use crate::store::ended::Ended;
 
 impl App {
     /// Cancels an action, or asks for it.
@@ -42,7 +43,8 @@ impl App {
             .into());
         }
         if let Some(ended) = action::action_cancel_now_in_tx(&mut tx, grant.org, id, now).await? {
-            deadline::event_of(&ended)
+            Ended::from(&ended)
+                .event()
                 .insert_in_tx("action", &mut tx)
                 .await?;
             tx.commit().await?;

@@ -69,15 +69,18 @@ impl App {
         let _turn = self.mirror.one_at_a_time.lock().await;
         loop {
             let after = machine::cursor_get(self.pools.system(), MACHINES).await?;
-            let page = self
+            let mut page = self
                 .bus
                 .service_call(&MachineChanges { after, limit: PAGE }, None, CALL_TIMEOUT)
                 .await?;
             let Some(last) = page.items.last().map(|record| record.change) else {
                 return Ok(());
             };
+            // Whoever locks many machines does it in the order of their ids. Changes of one machine keep theirs.
+            page.items
+                .sort_by_key(|record| (record.org, record.machine_id));
             let now = Timestamp::now().utc();
-            let mut ended = Vec::new();
+            let (mut ended, mut released) = (Vec::new(), Vec::new());
             let mut tx = self.pools.system_tx().await?;
             for record in &page.items {
                 let mirrored = Mirrored {
@@ -90,10 +93,18 @@ impl App {
                     quarantined_at: record.quarantined_at.map(Timestamp::utc),
                     quarantine_reason: record.quarantine_reason.clone(),
                 };
-                ended.extend(machine::machine_mirror_in_tx(&mut tx, &mirrored, now).await?);
+                let mirroring = machine::machine_mirror_in_tx(&mut tx, &mirrored, now).await?;
+                ended.extend(mirroring.ended);
+                if mirroring.released {
+                    released.push(mirrored);
+                }
             }
             machine::cursor_set_in_tx(&mut tx, MACHINES, last).await?;
             self.end_in_tx(tx, &ended).await?;
+            for machine in released {
+                self.ring_for_sync(machine.org, machine.machine, &machine.fingerprint)
+                    .await;
+            }
             if !page.more {
                 return Ok(());
             }
@@ -103,13 +114,15 @@ impl App {
     async fn presence_now(&self) -> Result<(), ActionError> {
         loop {
             let after = machine::cursor_get(self.pools.system(), PRESENCE).await?;
-            let page = self
+            let mut page = self
                 .bus
                 .service_call(&PresenceGet { after, limit: PAGE }, None, CALL_TIMEOUT)
                 .await?;
             let Some(last) = page.items.last().map(|presence| presence.version) else {
                 return Ok(());
             };
+            page.items
+                .sort_by_key(|presence| (presence.org, presence.machine_id));
             let now = Timestamp::now().utc();
             let mut tx = self.pools.system_tx().await?;
             for presence in &page.items {

@@ -28,7 +28,8 @@ async fn report_once(app: &App) -> Result<(), ActionError> {
     for (org, machine, reason) in machine::quarantines_unreported(app.pools.system()).await? {
         let (org, machine_id) = (org.into(), machine.into());
         let reason = reason.unwrap_or_else(|| "quarantined".into());
-        app.bus
+        let told = app
+            .bus
             .service_call(
                 &MachineQuarantine {
                     org,
@@ -38,8 +39,14 @@ async fn report_once(app: &App) -> Result<(), ActionError> {
                 None,
                 CALL_TIMEOUT,
             )
-            .await?;
-        machine::quarantine_reported(app.pools.system(), org, machine_id).await?;
+            .await;
+        match told {
+            Ok(_) => machine::quarantine_reported(app.pools.system(), org, machine_id).await?,
+            // One that is refused must not keep the others waiting.
+            Err(problem) => {
+                tracing::warn!(%problem, machine = %machine_id, "identity does not take a quarantine");
+            }
+        }
     }
     Ok(())
 }

@@ -67,11 +67,10 @@ impl App {
         let mut items = Vec::with_capacity(found);
         let mut bytes = 0;
         for row in rows.into_iter().take(request.limit as usize) {
-            bytes += row.payload.to_string().len()
-                + row
-                    .result
-                    .as_ref()
-                    .map_or(0, |result| result.to_string().len());
+            let length = |value: &Option<serde_json::Value>| {
+                value.as_ref().map_or(0, |value| value.to_string().len())
+            };
+            bytes += row.payload.to_string().len() + length(&row.result) + length(&row.error);
             if bytes > PAGE_MAX_BYTES && !items.is_empty() {
                 break;
             }

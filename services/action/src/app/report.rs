@@ -3,7 +3,6 @@
 use bus::AgentSender;
 use chrono::{DateTime, Utc};
 use contract::agent::{ReportAnswer, ResultReport, Step, Verdict};
-use contract::order::Verb;
 use database::DatabaseError;
 use domain::Timestamp;
 use domain::action::Outcome;
@@ -12,11 +11,14 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::error::ActionError;
-use crate::store::action;
 use crate::store::report::Report;
 
 /// The longest result that is kept, in bytes of its JSON text.
 const RESULT_MAX_BYTES: usize = 64 * 1024;
+/// The longest code of an error.
+const ERROR_CODE_MAX_CHARS: usize = 64;
+/// The longest sentence of an error.
+const ERROR_MESSAGE_MAX_CHARS: usize = 4_000;
 
 impl App {
     /// An action is in the machine's journal.
@@ -64,7 +66,7 @@ impl App {
     ) -> Result<ReportAnswer, ActionError> {
         let error = report
             .error
-            .map(serde_json::to_value)
+            .map(|error| serde_json::to_value(short(&error)))
             .transpose()
             .map_err(|error| ActionError::Bug(error.to_string()))?;
         self.report(Report {
@@ -72,18 +74,19 @@ impl App {
             started_at: report.started_at.map(bounded),
             finished_at: Some(bounded(report.finished_at)),
             result: report.result.map(storable),
-            error: error.map(storable),
+            error: error.map(without_nul),
             ..empty(from, report.action, report.attempt, outcome(report.outcome))
         })
         .await
     }
 
     async fn report(&self, report: Report) -> Result<ReportAnswer, ActionError> {
+        let (org, machine, action) = (report.org, report.machine, report.action);
         let reported = match self.reports.submit(report).await {
             Ok(reported) => reported,
             // A value that no column takes will not be taken the next time either.
             Err(DatabaseError::Data(reason)) => {
-                tracing::warn!(reason, "a report that cannot be stored is fenced");
+                tracing::warn!(%org, %machine, %action, reason, "a report that cannot be stored is fenced");
                 return Ok(ReportAnswer {
                     verdict: Verdict::Fenced,
                 });
@@ -105,23 +108,10 @@ impl App {
                 tracing::debug!(action = %row.id, status = row.status, %finished, "an action ended");
             }
             self.show(row).await;
-            if reported.again {
-                self.ring_again(row).await;
-            }
         }
         Ok(ReportAnswer {
             verdict: reported.verdict,
         })
-    }
-
-    async fn ring_again(&self, row: &crate::store::row::ActionRow) {
-        let fingerprint = async {
-            let mut tx = self.pools.tenant_tx(row.org()).await?;
-            action::fingerprint_in_tx(&mut tx, row.org(), row.machine()).await
-        };
-        if let Ok(Some(fingerprint)) = fingerprint.await {
-            self.ring(row, &fingerprint, Verb::New).await;
-        }
     }
 }
 
@@ -155,6 +145,15 @@ fn bounded(time: Timestamp) -> DateTime<Utc> {
     let earliest = Timestamp::from_millis(0).unwrap_or(time);
     time.clamp(earliest, Timestamp::now().plus(chrono::Duration::days(1)))
         .utc()
+}
+
+/// A machine's error in a size that lists can show many of.
+fn short(error: &contract::agent::ActionError) -> contract::agent::ActionError {
+    let cut = |text: &str, max: usize| text.chars().take(max).collect();
+    contract::agent::ActionError {
+        code: cut(&error.code, ERROR_CODE_MAX_CHARS),
+        message: cut(&error.message, ERROR_MESSAGE_MAX_CHARS),
+    }
 }
 
 /// What a `jsonb` column takes: no U+0000, and not more than it should.

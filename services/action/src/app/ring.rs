@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::order::Verb;
+use contract::order::{Task, Verb};
 use contract::subject;
-use domain::{MachineId, OrgId, Timestamp};
+use domain::{ActionId, MachineId, OrgId, Timestamp};
 
 use crate::app::App;
 use crate::error::ActionError;
@@ -20,15 +20,30 @@ const LIMIT: i64 = 500;
 impl App {
     /// Rings for an action. A failure is logged: it rings again.
     pub async fn ring(&self, row: &ActionRow, fingerprint: &str, verb: Verb) {
-        let rung = match row.task() {
+        match row.task() {
             Ok(task) => {
-                self.order(row.org(), row.machine(), fingerprint, verb, Some(task))
-                    .await
+                self.ring_task(row.org(), row.machine(), fingerprint, verb, task)
+                    .await;
             }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = rung {
-            tracing::warn!(%error, action = %row.id, "the doorbell did not ring");
+            Err(error) => silent(&error, ActionId(row.id)),
+        }
+    }
+
+    /// Rings with a task that needs no row. A failure is logged: it rings again.
+    pub async fn ring_task(
+        &self,
+        org: OrgId,
+        machine: MachineId,
+        fingerprint: &str,
+        verb: Verb,
+        task: Task,
+    ) {
+        let action = task.action;
+        if let Err(error) = self
+            .order(org, machine, fingerprint, verb, Some(task))
+            .await
+        {
+            silent(&error, action);
         }
     }
 
@@ -42,13 +57,24 @@ impl App {
         }
     }
 
+    /// Tells a machine which keys sign orders from now on. Lost, it is told again at its next sync.
+    pub async fn ring_for_keys(&self, org: OrgId, machine: MachineId, fingerprint: &str) {
+        match self
+            .order(org, machine, fingerprint, Verb::Keys, None)
+            .await
+        {
+            Ok(()) => tracing::info!(%machine, "the machine is told of the new signing keys"),
+            Err(error) => tracing::debug!(%error, %machine, "the machine was not told of the keys"),
+        }
+    }
+
     async fn order(
         &self,
         org: OrgId,
         machine: MachineId,
         fingerprint: &str,
         verb: Verb,
-        task: Option<contract::order::Task>,
+        task: Option<Task>,
     ) -> Result<(), ActionError> {
         let order = self.signer.order(org, machine, fingerprint, verb, task)?;
         self.bus
@@ -57,6 +83,10 @@ impl App {
         self.metrics.rings.with_label_values(&[verb.as_str()]).inc();
         Ok(())
     }
+}
+
+fn silent(error: &ActionError, action: ActionId) {
+    tracing::warn!(%error, %action, "the doorbell did not ring");
 }
 
 /// Rings again what was not accepted, for ever.

@@ -50,6 +50,12 @@ impl Signer {
         })
     }
 
+    /// Whether these are the keys that agents should obey.
+    #[must_use]
+    pub fn is_pinned(&self, keys: &[String]) -> bool {
+        keys.len() == self.public.len() && self.public.iter().all(|key| keys.contains(key))
+    }
+
     /// Whether the installation is known, so that orders can be signed.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -78,6 +84,7 @@ impl Signer {
         verb: Verb,
         task: Option<Task>,
     ) -> Result<Vec<u8>, ActionError> {
+        let keys = (verb == Verb::Keys).then(|| self.public.clone());
         let order = Order {
             deployment: self.deployment()?,
             org,
@@ -86,7 +93,7 @@ impl Signer {
             verb,
             issued_at: Timestamp::now(),
             task,
-            keys: None,
+            keys,
         };
         encode(&self.sign(ORDER_PREFIX, &order)?)
     }

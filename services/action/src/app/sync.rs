@@ -15,12 +15,14 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::error::ActionError;
-use crate::store::row::ActionRow;
+use crate::store::ended::Ended;
+use crate::store::machine;
 use crate::store::sync::{self, Known};
-use crate::store::{deadline, machine};
 
 /// The most open actions of a page.
 const ITEMS_MAX: i64 = 200;
+/// How far ahead of the database a machine may be: more than it can have been told in what a failover loses.
+const SEQ_AHEAD_MAX: i64 = 100_000;
 
 /// What a question turned out to be.
 enum Judgement {
@@ -38,7 +40,7 @@ enum Judgement {
 /// What is done after the commit.
 #[derive(Default)]
 struct After {
-    ended: Vec<ActionRow>,
+    ended: Vec<Ended>,
     ring: bool,
 }
 
@@ -86,14 +88,10 @@ impl App {
             Judgement::Suspected(echo) => page.echo = Some(echo),
             Judgement::Quarantined(reason) => page.quarantined = Some(reason),
         }
-        for row in &after.ended {
-            deadline::event_of(row)
-                .insert_in_tx("action", &mut tx)
-                .await?;
-        }
-        tx.commit().await?;
-        for row in &after.ended {
-            self.show(row).await;
+        self.end_in_tx(tx, &after.ended).await?;
+        if !request.keys.is_empty() && !self.signer.is_pinned(&request.keys) {
+            self.ring_for_keys(from.org, from.machine, &known.fingerprint)
+                .await;
         }
         if after.ring {
             self.ring_for_sync(from.org, from.machine, &known.fingerprint)
@@ -191,8 +189,18 @@ async fn offer_in_tx(
     after
         .ended
         .extend(sync::actions_expire_in_tx(tx, from.org, from.machine, now.utc()).await?);
-    // An agent that says it knows more than there is would never hear of what comes.
-    let known_through = request.after_seq.clamp(0, known.last_seq);
+    // A machine that knows a place we do not: our database lost commits (a failover, a backup). A place that is
+    // given twice would not be executed, so the count goes on where the machine's does, unless that is absurd.
+    let known_through = request.after_seq.max(0);
+    let (known_through, last_seq) = if known_through <= known.last_seq {
+        (known_through, known.last_seq)
+    } else if known_through <= known.last_seq.saturating_add(SEQ_AHEAD_MAX) {
+        tracing::warn!(machine = %from.machine, ours = known.last_seq, theirs = known_through, "the machine knows more actions than the database");
+        sync::seq_raise_in_tx(tx, from.org, from.machine, known_through).await?;
+        (known_through, known_through)
+    } else {
+        (known.last_seq, known.last_seq)
+    };
     let open =
         sync::actions_open_in_tx(tx, from.org, from.machine, known_through, ITEMS_MAX + 1).await?;
     let mut offered = Vec::new();
@@ -218,10 +226,10 @@ async fn offer_in_tx(
         page.items.push(SyncItem::Open { task, cancel });
     }
     page.more = offered.len() < total;
-    if !page.more && through < known.last_seq {
+    if !page.more && through < last_seq {
         page.items.push(SyncItem::Ended {
             seq: through + 1,
-            through: known.last_seq,
+            through: last_seq,
         });
     }
     if !offered.is_empty() {

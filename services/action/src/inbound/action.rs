@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use bus::{BusError, Context, Service};
 use contract::Problem;
-use contract::action::{Action, ActionCancel, ActionCreate, ActionGet, ActionList, ActionPage};
+use contract::action::{
+    Action, ActionBatch, ActionCancel, ActionCreate, ActionFanOut, ActionGet, ActionList,
+    ActionPage,
+};
 
 use crate::app::App;
 
-/// Answers `action.create`, `.get`, `.list` and `.cancel`.
+/// Answers `action.create`, `.fan-out`, `.get`, `.list` and `.cancel`.
 ///
 /// # Errors
 /// [`BusError`] when the client is closed.
@@ -16,6 +19,10 @@ pub async fn serve(service: &Service, app: &Arc<App>) -> Result<(), BusError> {
     let this = app.clone();
     service
         .answer(move |context, request| create(this.clone(), context, request))
+        .await?;
+    let this = app.clone();
+    service
+        .answer(move |context, request| fan_out(this.clone(), context, request))
         .await?;
     let this = app.clone();
     service
@@ -33,6 +40,16 @@ pub async fn serve(service: &Service, app: &Arc<App>) -> Result<(), BusError> {
 
 async fn create(app: Arc<App>, context: Context, request: ActionCreate) -> Result<Action, Problem> {
     Ok(app.action_create(context.grant()?, request).await?)
+}
+
+async fn fan_out(
+    app: Arc<App>,
+    context: Context,
+    request: ActionFanOut,
+) -> Result<ActionBatch, Problem> {
+    Ok(app
+        .action_fan_out(context.grant()?, context.grant_token(), request)
+        .await?)
 }
 
 async fn get(app: Arc<App>, context: Context, request: ActionGet) -> Result<Action, Problem> {

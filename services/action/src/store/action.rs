@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use database::{DatabaseError, Tx};
+use domain::action::OPEN_MAX;
 use domain::{ActionId, MachineId, OrgId};
 use serde_json::Value;
 use uuid::Uuid;
@@ -13,7 +14,9 @@ use crate::store::row::ActionRow;
 const CREATE: &str = "
     WITH machine AS (
         UPDATE action.machines SET last_seq = last_seq + 1
-        WHERE org_id = $1 AND id = $2 AND revoked_at IS NULL
+        WHERE org_id = $1 AND id = $2 AND revoked_at IS NULL AND NOT EXISTS (
+            SELECT 1 FROM action.actions AS open
+            WHERE open.org_id = $1 AND open.machine_id = $2 AND open.status IN ('QUEUED', 'DELIVERED', 'RUNNING') OFFSET $12::bigint - 1)
         RETURNING last_seq, online AND quarantined_at IS NULL AS offer, fingerprint
     ), created AS (
         INSERT INTO action.actions (org_id, id, machine_id, seq, kind, payload, idempotent, status, principal,
@@ -28,14 +31,6 @@ const CREATE: &str = "
 
 const MACHINE_REVOKED: &str =
     "SELECT revoked_at IS NOT NULL FROM action.machines WHERE org_id = $1 AND id = $2";
-
-const KEY_INSERT: &str = "
-    INSERT INTO action.idempotency_keys (org_id, route, key, body_hash, action_id, created_at)
-    VALUES ($1, $2, $3, $4, $5, $6)
-    ON CONFLICT ON CONSTRAINT idempotency_keys_pkey DO NOTHING";
-
-const KEY_GET: &str = "
-    SELECT body_hash, action_id FROM action.idempotency_keys WHERE org_id = $1 AND route = $2 AND key = $3";
 
 const GET: &str = "SELECT * FROM action.actions WHERE org_id = $1 AND id = $2";
 
@@ -68,12 +63,10 @@ const CANCEL_REQUEST: &str = "
 
 const FINGERPRINT: &str = "SELECT fingerprint FROM action.machines WHERE org_id = $1 AND id = $2";
 
-/// What is to be created.
+/// What is to be created, for one machine or for many.
 #[derive(Debug)]
 #[allow(missing_docs)] // the columns are explained in the migration
 pub struct NewAction<'a> {
-    pub id: ActionId,
-    pub machine: MachineId,
     pub kind: &'a str,
     pub payload: &'a Value,
     pub idempotent: bool,
@@ -94,19 +87,22 @@ pub struct Created {
     pub fingerprint: String,
 }
 
-/// Creates an action; `None` when the organisation has no such machine, or it is revoked.
+/// Creates an action; `None` when the organisation has no such machine, it is revoked, or it has [`OPEN_MAX`] actions that
+/// have not ended.
 ///
 /// # Errors
 /// [`DatabaseError`].
 pub async fn action_create_in_tx(
     tx: &mut Tx,
     org: OrgId,
+    machine: MachineId,
+    id: ActionId,
     new: &NewAction<'_>,
 ) -> Result<Option<Created>, DatabaseError> {
     Ok(sqlx::query_as(CREATE)
         .bind(org.0)
-        .bind(new.machine.0)
-        .bind(new.id.0)
+        .bind(machine.0)
+        .bind(id.0)
         .bind(new.kind)
         .bind(new.payload)
         .bind(new.idempotent)
@@ -115,6 +111,7 @@ pub async fn action_create_in_tx(
         .bind(new.not_after)
         .bind(new.give_up_at)
         .bind(new.created_at)
+        .bind(OPEN_MAX)
         .fetch_optional(&mut **tx)
         .await?)
 }
@@ -131,50 +128,6 @@ pub async fn machine_revoked_in_tx(
     Ok(sqlx::query_scalar(MACHINE_REVOKED)
         .bind(org.0)
         .bind(machine.0)
-        .fetch_optional(&mut **tx)
-        .await?)
-}
-
-/// Takes an idempotency key for an action. A concurrent request with the same key is waited for; `false` when the
-/// key is taken.
-///
-/// # Errors
-/// [`DatabaseError`].
-pub async fn key_take_in_tx(
-    tx: &mut Tx,
-    org: OrgId,
-    route: &str,
-    key: &str,
-    body_hash: &[u8],
-    action: ActionId,
-    now: DateTime<Utc>,
-) -> Result<bool, DatabaseError> {
-    let taken = sqlx::query(KEY_INSERT)
-        .bind(org.0)
-        .bind(route)
-        .bind(key)
-        .bind(body_hash)
-        .bind(action.0)
-        .bind(now)
-        .execute(&mut **tx)
-        .await?;
-    Ok(taken.rows_affected() == 1)
-}
-
-/// The body's hash and the action of a key.
-///
-/// # Errors
-/// [`DatabaseError`].
-pub async fn key_get_in_tx(
-    tx: &mut Tx,
-    org: OrgId,
-    route: &str,
-    key: &str,
-) -> Result<Option<(Vec<u8>, Uuid)>, DatabaseError> {
-    Ok(sqlx::query_as(KEY_GET)
-        .bind(org.0)
-        .bind(route)
-        .bind(key)
         .fetch_optional(&mut **tx)
         .await?)
 }

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use database::{DatabaseError, Tx};
 
+use crate::store::ended::Ended;
 use crate::store::row::ActionRow;
 
 /// The server itself says EXPIRED only where nothing was offered.
@@ -12,7 +13,7 @@ const EXPIRE: &str = "
         SELECT org_id, id FROM action.actions
         WHERE status = 'QUEUED' AND offered_at IS NULL AND not_after <= $1
         ORDER BY not_after LIMIT $2 FOR UPDATE SKIP LOCKED)
-    RETURNING *";
+    RETURNING org_id, id, machine_id, kind, status, version, late";
 
 /// Past notAfter + run time + grace without a word.
 const GIVE_UP: &str = "
@@ -22,7 +23,7 @@ const GIVE_UP: &str = "
         SELECT org_id, id FROM action.actions
         WHERE status IN ('QUEUED', 'DELIVERED', 'RUNNING') AND offered_at IS NOT NULL AND give_up_at <= $1
         ORDER BY give_up_at LIMIT $2 FOR UPDATE SKIP LOCKED)
-    RETURNING *";
+    RETURNING org_id, id, machine_id, kind, status, version, late";
 
 /// 1, 5 and 25 seconds after the offer; then the machine's own regular sync has to find it.
 const RING: &str = "
@@ -64,7 +65,7 @@ pub async fn actions_expire_in_tx(
     tx: &mut Tx,
     now: DateTime<Utc>,
     limit: i64,
-) -> Result<Vec<ActionRow>, DatabaseError> {
+) -> Result<Vec<Ended>, DatabaseError> {
     Ok(sqlx::query_as(EXPIRE)
         .bind(now)
         .bind(limit)
@@ -80,7 +81,7 @@ pub async fn actions_give_up_in_tx(
     tx: &mut Tx,
     now: DateTime<Utc>,
     limit: i64,
-) -> Result<Vec<ActionRow>, DatabaseError> {
+) -> Result<Vec<Ended>, DatabaseError> {
     Ok(sqlx::query_as(GIVE_UP)
         .bind(now)
         .bind(limit)
@@ -122,18 +123,4 @@ pub async fn forget_in_tx(
         .execute(&mut **tx)
         .await?;
     Ok(keys.rows_affected() + sessions.rows_affected())
-}
-
-/// The event of an action that the server ended.
-#[must_use]
-pub fn event_of(row: &ActionRow) -> database::OutboxRow {
-    let data = serde_json::json!({ "machineId": row.machine_id, "kind": row.kind, "status": row.status, "late": row.late });
-    database::OutboxRow::new(
-        row.org(),
-        "action",
-        &row.status.to_lowercase(),
-        row.id,
-        row.version,
-        data,
-    )
 }

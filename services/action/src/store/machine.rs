@@ -6,7 +6,8 @@ use domain::{MachineId, OrgId};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::store::row::ActionRow;
+use crate::store::ended::Ended;
+use crate::store::sync;
 
 const CURSOR_GET: &str = "SELECT position FROM action.cursors WHERE feed = $1";
 
@@ -46,17 +47,21 @@ const END_REVOKED: &str = "
         finished_at = $3, ring_at = NULL, version = version + 1,
         error = jsonb_build_object('code', 'machine-revoked', 'message', 'the machine was revoked')
     WHERE org_id = $1 AND machine_id = $2 AND status IN ('QUEUED', 'DELIVERED', 'RUNNING')
-    RETURNING *";
+    RETURNING org_id, id, machine_id, kind, status, version, late";
 
 const PRESENCE: &str = "
     UPDATE action.machines SET online = $3, presence_version = $4
     WHERE org_id = $1 AND id = $2 AND presence_version < $4
     RETURNING revoked_at IS NULL AND quarantined_at IS NULL AS trusted";
 
-/// What waits for a machine that is connected now is offered, in the order of `seq`.
+/// What waits for a machine that is connected now is offered, in the order of `seq`. Of much the first: the agent
+/// that sees them asks for the rest.
 const OFFER: &str = "
     UPDATE action.actions SET offered_at = $3, ring_at = $3
-    WHERE org_id = $1 AND machine_id = $2 AND status = 'QUEUED' AND offered_at IS NULL AND not_after > $3";
+    WHERE org_id = $1 AND id IN (
+        SELECT id FROM action.actions
+        WHERE org_id = $1 AND machine_id = $2 AND status = 'QUEUED' AND offered_at IS NULL AND not_after > $3
+        ORDER BY seq LIMIT 100 FOR NO KEY UPDATE)";
 
 const SILENCE: &str = "
     UPDATE action.actions SET ring_at = NULL
@@ -110,8 +115,17 @@ pub struct Mirrored {
     pub quarantine_reason: Option<String>,
 }
 
+/// What writing a machine brought about.
+#[derive(Debug, Default)]
+pub struct Mirroring {
+    /// Actions that ended with it.
+    pub ended: Vec<Ended>,
+    /// The machine was released from quarantine: it should ask what waits for it.
+    pub released: bool,
+}
+
 /// Writes a machine as it is now; an older change than the one known changes nothing. Whoever is revoked loses its
-/// open actions, which are returned.
+/// open actions; whoever is released, those that it had been offered.
 ///
 /// # Errors
 /// [`DatabaseError`].
@@ -119,7 +133,7 @@ pub async fn machine_mirror_in_tx(
     tx: &mut Tx,
     machine: &Mirrored,
     now: DateTime<Utc>,
-) -> Result<Vec<ActionRow>, DatabaseError> {
+) -> Result<Mirroring, DatabaseError> {
     let (org, id) = (machine.org.0, machine.machine.0);
     let releases: Option<i32> = sqlx::query_scalar(RELEASES)
         .bind(org)
@@ -137,22 +151,27 @@ pub async fn machine_mirror_in_tx(
         .bind(&machine.quarantine_reason)
         .execute(&mut **tx)
         .await?;
-    if releases.is_some_and(|known| known < machine.releases) {
+    let released = releases.is_some_and(|known| known < machine.releases);
+    let mut ended = Vec::new();
+    if released {
         sqlx::query(FORGET_SESSIONS)
             .bind(org)
             .bind(id)
             .execute(&mut **tx)
             .await?;
+        // The journal that comes now may be older than what it was offered: nothing of that is offered again.
+        ended = sync::actions_forgotten_in_tx(tx, machine.org, machine.machine, now).await?;
     }
-    if machine.revoked_at.is_none() {
-        return Ok(Vec::new());
+    if machine.revoked_at.is_some() {
+        let of_revoked: Vec<Ended> = sqlx::query_as(END_REVOKED)
+            .bind(org)
+            .bind(id)
+            .bind(now)
+            .fetch_all(&mut **tx)
+            .await?;
+        ended.extend(of_revoked);
     }
-    Ok(sqlx::query_as(END_REVOKED)
-        .bind(org)
-        .bind(id)
-        .bind(now)
-        .fetch_all(&mut **tx)
-        .await?)
+    Ok(Mirroring { ended, released })
 }
 
 /// Notes that a machine came or went. Says whether something was offered that is to be rung now.

@@ -60,7 +60,7 @@ const REPORT: &str = "
             result = CASE WHEN judged.again THEN NULL ELSE coalesce(judged.result, action.result) END,
             error = CASE WHEN judged.again THEN NULL WHEN judged.finished_at IS NULL THEN action.error ELSE judged.error END,
             late = action.late OR judged.before = 'UNKNOWN',
-            ring_at = CASE WHEN judged.again THEN $13 + interval '1 second'
+            ring_at = CASE WHEN judged.again THEN $13
                 WHEN judged.finished_at IS NULL AND action.cancel_requested_at IS NOT NULL THEN action.ring_at END,
             rings = CASE WHEN judged.again THEN 0 ELSE action.rings END,
             version = action.version + 1
@@ -80,7 +80,7 @@ const REPORT: &str = "
         FROM updated JOIN judged ON judged.org_id = updated.org_id AND judged.id = updated.id
         WHERE judged.finished_at IS NOT NULL AND NOT judged.again
     )
-    SELECT judged.verdict, judged.again, updated.*
+    SELECT judged.verdict, updated.*
     FROM judged LEFT JOIN updated ON updated.org_id = judged.org_id AND updated.id = judged.id
     ORDER BY judged.place";
 
@@ -111,8 +111,6 @@ pub struct Reported {
     pub verdict: Verdict,
     /// The action as it is now, when the report changed it.
     pub action: Option<ActionRow>,
-    /// It goes to the machine once more.
-    pub again: bool,
 }
 
 /// The group commit of reports.
@@ -165,7 +163,8 @@ fn reported(row: &sqlx::postgres::PgRow) -> Result<Reported, sqlx::Error> {
     let verdict = match row.try_get::<&str, _>("verdict")? {
         "APPLIED" => Verdict::Applied,
         "DUPLICATE" => Verdict::Duplicate,
-        _ => Verdict::Fenced,
+        "FENCED" => Verdict::Fenced,
+        other => return Err(sqlx::Error::Decode(format!("a verdict `{other}`").into())),
     };
     let changed = row.try_get::<Option<Uuid>, _>("id")?.is_some();
     let action = if changed {
@@ -173,9 +172,5 @@ fn reported(row: &sqlx::postgres::PgRow) -> Result<Reported, sqlx::Error> {
     } else {
         None
     };
-    Ok(Reported {
-        verdict,
-        action,
-        again: changed && row.try_get("again")?,
-    })
+    Ok(Reported { verdict, action })
 }

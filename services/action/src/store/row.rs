@@ -36,7 +36,8 @@ pub struct ActionRow {
     pub version: i64,
 }
 
-fn unreadable(column: &str, error: &dyn std::fmt::Display) -> ActionError {
+/// A column that holds what no service wrote.
+pub(crate) fn unreadable(column: &str, error: &dyn std::fmt::Display) -> ActionError {
     ActionError::Bug(format!("action.actions.{column}: {error}"))
 }
 

@@ -5,7 +5,11 @@ use database::{DatabaseError, Tx};
 use domain::{JournalId, MachineId, OrgId, SessionId};
 use uuid::Uuid;
 
+use crate::store::ended::Ended;
 use crate::store::row::ActionRow;
+
+/// How many replaced lives of a machine are remembered.
+const SUPERSEDED_KEPT: i64 = 256;
 
 const LOCK: &str = "
     SELECT fingerprint, revoked_at IS NOT NULL AS revoked, quarantine_reason, quarantined_at IS NOT NULL AS quarantined,
@@ -24,6 +28,15 @@ const BELIEVE: &str = "
         synced_at = $7, online = true
     WHERE org_id = $1 AND id = $2";
 
+const RAISE_SEQ: &str = "
+    UPDATE action.machines SET last_seq = $3 WHERE org_id = $1 AND id = $2 AND last_seq < $3";
+
+/// The most replaced lives that are remembered of a machine: the latest.
+const FORGET_SUPERSEDED: &str = "
+    DELETE FROM action.superseded_sessions WHERE org_id = $1 AND machine_id = $2 AND session_id IN (
+        SELECT session_id FROM action.superseded_sessions WHERE org_id = $1 AND machine_id = $2
+        ORDER BY superseded_at DESC OFFSET $3)";
+
 const SUSPECT: &str = "
     UPDATE action.machines SET suspect_session = $3, suspect_echo = $4 WHERE org_id = $1 AND id = $2";
 
@@ -32,25 +45,26 @@ const QUARANTINE: &str = "
         suspect_session = NULL, suspect_echo = NULL
     WHERE org_id = $1 AND id = $2 AND quarantined_at IS NULL";
 
-/// The journal is new: of what the old one was offered nobody will know.
+/// The journal is new, or cannot be trusted to be whole: of what it was offered nobody will know.
 const FORGOTTEN: &str = "
     UPDATE action.actions SET status = 'UNKNOWN', finished_at = $3, ring_at = NULL, version = version + 1,
-        error = jsonb_build_object('code', 'journal-lost', 'message', 'the machine lost the journal that knew of this action')
+        error = jsonb_build_object('code', 'journal-lost', 'message', 'the machine no longer has the journal that knew of this action')
     WHERE org_id = $1 AND machine_id = $2 AND status IN ('QUEUED', 'DELIVERED', 'RUNNING') AND offered_at IS NOT NULL
-    RETURNING *";
+    RETURNING org_id, id, machine_id, kind, status, version, late";
 
 /// What was never offered and is too late now.
 const EXPIRE: &str = "
     UPDATE action.actions SET status = 'EXPIRED', finished_at = $3, ring_at = NULL, version = version + 1
     WHERE org_id = $1 AND machine_id = $2 AND status = 'QUEUED' AND offered_at IS NULL AND not_after <= $3
-    RETURNING *";
+    RETURNING org_id, id, machine_id, kind, status, version, late";
 
-/// Open actions: those after the place that the machine knows, and before it those it is to hear of again.
+/// Open actions: those after the place that the machine knows, and before it those it is to hear of again. Locked, so
+/// that nobody ends one between here and the offer: who is asked to execute it must not read CANCELLED.
 const OPEN: &str = "
     SELECT * FROM action.actions
     WHERE org_id = $1 AND machine_id = $2 AND status IN ('QUEUED', 'DELIVERED', 'RUNNING')
         AND (seq > $3 OR status = 'QUEUED' AND attempt > 1 OR cancel_requested_at IS NOT NULL)
-    ORDER BY seq LIMIT $4";
+    ORDER BY seq LIMIT $4 FOR NO KEY UPDATE";
 
 const OFFERED: &str = "
     UPDATE action.actions SET offered_at = $3, ring_at = $3::timestamptz + interval '5 seconds', rings = 1
@@ -108,7 +122,7 @@ pub async fn session_superseded_in_tx(
     Ok(known.is_some())
 }
 
-/// Notes that another life has replaced this one.
+/// Notes that another life has replaced this one; of very many the oldest are forgotten.
 ///
 /// # Errors
 /// [`DatabaseError`].
@@ -124,6 +138,31 @@ pub async fn session_supersede_in_tx(
         .bind(machine.0)
         .bind(session)
         .bind(now)
+        .execute(&mut **tx)
+        .await?;
+    sqlx::query(FORGET_SUPERSEDED)
+        .bind(org.0)
+        .bind(machine.0)
+        .bind(SUPERSEDED_KEPT)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// Goes on counting places where the machine does: it knows one that we do not.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn seq_raise_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    machine: MachineId,
+    seq: i64,
+) -> Result<(), DatabaseError> {
+    sqlx::query(RAISE_SEQ)
+        .bind(org.0)
+        .bind(machine.0)
+        .bind(seq)
         .execute(&mut **tx)
         .await?;
     Ok(())
@@ -208,7 +247,7 @@ pub async fn actions_forgotten_in_tx(
     org: OrgId,
     machine: MachineId,
     now: DateTime<Utc>,
-) -> Result<Vec<ActionRow>, DatabaseError> {
+) -> Result<Vec<Ended>, DatabaseError> {
     Ok(sqlx::query_as(FORGOTTEN)
         .bind(org.0)
         .bind(machine.0)
@@ -226,7 +265,7 @@ pub async fn actions_expire_in_tx(
     org: OrgId,
     machine: MachineId,
     now: DateTime<Utc>,
-) -> Result<Vec<ActionRow>, DatabaseError> {
+) -> Result<Vec<Ended>, DatabaseError> {
     Ok(sqlx::query_as(EXPIRE)
         .bind(org.0)
         .bind(machine.0)

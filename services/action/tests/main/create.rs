@@ -253,3 +253,58 @@ async fn a_connected_machine_is_rung_until_it_accepts_and_no_longer() {
         "{rings:?}"
     );
 }
+
+#[tokio::test]
+async fn a_machine_has_a_thousand_open_actions_and_no_more() {
+    let world = World::new().await;
+    let agent = world.machine().await;
+    let first = world.create(agent.machine, "ping").await;
+    world
+        .execute(
+            "INSERT INTO action.actions (org_id, id, machine_id, seq, kind, payload, idempotent, status, principal,
+                not_after, give_up_at, created_at)
+             SELECT org_id, gen_random_uuid(), machine_id, seq + n, kind, payload, idempotent, status, principal,
+                not_after, give_up_at, created_at
+             FROM action.actions, generate_series(1, 998) n WHERE machine_id = $1",
+            agent.machine,
+        )
+        .await;
+    world
+        .execute(
+            "UPDATE action.machines SET last_seq = 999 WHERE id = $1",
+            agent.machine,
+        )
+        .await;
+    world.create(agent.machine, "ping").await;
+    let refused = world
+        .ask(&new_action(agent.machine, "ping", json!({})))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.kind, ProblemKind::Conflict);
+    assert!(
+        refused.detail.contains("1000 actions"),
+        "{}",
+        refused.detail
+    );
+    world
+        .ask(&contract::action::ActionCancel {
+            action_id: first.id,
+        })
+        .await
+        .unwrap();
+    world.create(agent.machine, "ping").await;
+}
+
+#[tokio::test]
+async fn a_key_is_answered_after_the_deadline_of_what_it_made() {
+    let world = World::new().await;
+    let agent = world.machine().await;
+    let request = ActionCreate {
+        not_after: Some(Timestamp::now().plus(chrono::Duration::milliseconds(700))),
+        idempotency_key: Some("once".into()),
+        ..new_action(agent.machine, "ping", json!({}))
+    };
+    let made = world.ask(&request).await.unwrap();
+    world.becomes(made.id, "EXPIRED").await;
+    assert_eq!(world.ask(&request).await.unwrap().id, made.id);
+}

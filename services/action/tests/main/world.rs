@@ -3,21 +3,17 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bus::callout::{Admitted, CalloutKeys};
 use bus::{Bus, BusConfig, Service, Subscription};
 use contract::action::{Action, ActionCreate, ActionGet};
 use contract::agent::{ReportAnswer, ResultReport, Verdict};
-use contract::grant::{Grant, ISSUER, Jwk, Jwks, PrincipalKind};
-use contract::identity::{
-    ActionKeysPut, Deployment, Done, JwksGet, MachineChanges, MachineChangesPage,
-    MachineQuarantine, MachineRecord,
-};
-use contract::metrics::{Presence, PresenceGet, PresencePage};
+use contract::grant::{Grant, ISSUER, PrincipalKind};
+use contract::identity::MachineRecord;
+use contract::metrics::{MachineSelect, Presence};
 use contract::order::{ORDER_PREFIX, Order, PAGE_PREFIX, Signed, SyncPage, SyncRequest};
 use contract::subject::{self, Up};
 use contract::{Call, Problem};
 use dashfleet_action::Config;
-use domain::access::Role;
+use domain::access::{Role, Scopes};
 use domain::action::Outcome;
 use domain::{
     ActionId, CredentialId, DeploymentId, JournalId, MachineId, OrgId, SessionId, Timestamp,
@@ -29,17 +25,10 @@ use serde_json::{Value, json};
 use testkit::{Nats, Postgres, TestDatabase};
 use uuid::Uuid;
 
+use super::stand_ins::{Feeds, callout, stand_ins};
+
 pub const SECOND: Duration = Duration::from_secs(1);
 pub const PATIENCE: Duration = Duration::from_secs(10);
-
-#[derive(Default)]
-struct Feeds {
-    machines: Vec<MachineRecord>,
-    presence: Vec<Presence>,
-    action_keys: Vec<String>,
-    quarantined: Vec<MachineQuarantine>,
-    change: i64,
-}
 
 pub struct World {
     pub nats: Nats,
@@ -132,15 +121,19 @@ impl World {
     }
 
     pub fn grant(&self, org: OrgId, role: Role) -> String {
+        self.grant_with(org, role.scopes())
+    }
+
+    pub fn grant_with(&self, org: OrgId, scopes: Scopes) -> String {
         let now = Timestamp::now().millis() / 1_000;
         let grant = Grant {
             iss: ISSUER.into(),
             org,
             sub: Uuid::now_v7(),
             kind: PrincipalKind::User,
-            role,
-            scopes: role.scopes(),
-            aud: vec!["action".into()],
+            role: Role::Owner,
+            scopes,
+            aud: vec!["action".into(), "metrics".into()],
             credential: CredentialId::new(),
             iat: now,
             exp: now + 300,
@@ -161,8 +154,18 @@ impl World {
     }
 
     pub async fn ask_as<C: Call>(&self, grant: &str, request: &C) -> Result<C::Reply, Problem> {
+        self.ask_patiently(grant, request, Duration::from_secs(5))
+            .await
+    }
+
+    pub async fn ask_patiently<C: Call>(
+        &self,
+        grant: &str,
+        request: &C,
+        patience: Duration,
+    ) -> Result<C::Reply, Problem> {
         self.gateway
-            .gateway_call(request, Some(grant), Duration::from_secs(5))
+            .gateway_call(request, Some(grant), patience)
             .await
     }
 
@@ -198,6 +201,17 @@ impl World {
     /// A machine that the mirror knows, and its agent's connection.
     pub async fn machine(&self) -> FakeAgent {
         let key = KeyPair::new_user();
+        let machine = self.enroll(&key);
+        let agent = FakeAgent::connect(self, &key, machine, JournalId::new()).await;
+        testkit::eventually("the machine is mirrored", PATIENCE, || async {
+            self.mirrored(machine).await.then_some(())
+        })
+        .await;
+        agent
+    }
+
+    /// A machine that identity knows; the mirror learns of it in its own time.
+    pub fn enroll(&self, key: &KeyPair) -> MachineId {
         let machine = MachineId::new();
         self.change(|feeds, change| {
             feeds.machines.push(MachineRecord {
@@ -215,12 +229,29 @@ impl World {
                 releases: 0,
             });
         });
-        let agent = FakeAgent::connect(self, &key, machine, JournalId::new()).await;
-        testkit::eventually("the machine is mirrored", PATIENCE, || async {
-            self.mirrored(machine).await.then_some(())
-        })
-        .await;
-        agent
+        machine
+    }
+
+    /// From now on every selector chooses these.
+    pub fn choose(&self, machines: &[MachineId]) {
+        self.feeds.lock().unwrap().chosen = machines.to_vec();
+    }
+
+    /// From now on metrics refuses to choose; or does no longer.
+    pub fn refuse_to_choose(&self, problem: Option<Problem>) {
+        self.feeds.lock().unwrap().select_refusal = problem;
+    }
+
+    /// What metrics was asked to choose since the last look.
+    pub fn selects(&self) -> Vec<MachineSelect> {
+        std::mem::take(&mut self.feeds.lock().unwrap().selects)
+    }
+
+    pub async fn count(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql)
+            .fetch_one(self.database.pools("action").system())
+            .await
+            .unwrap()
     }
 
     async fn mirrored(&self, machine: MachineId) -> bool {
@@ -305,121 +336,6 @@ pub fn new_action(machine: MachineId, kind: &str, payload: Value) -> ActionCreat
     }
 }
 
-async fn stand_ins(
-    nats: &Nats,
-    feeds: &Arc<Mutex<Feeds>>,
-    jwt: &KeyPair,
-    deployment: DeploymentId,
-) -> Vec<Service> {
-    let identity = Service::start(&nats.bus("identity").await, "identity", None)
-        .await
-        .unwrap();
-    let (_, raw) = nkeys::from_public_key(&jwt.public_key()).unwrap();
-    use base64::Engine;
-    let x = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(raw);
-    identity
-        .answer(move |_, _: JwksGet| {
-            let key = Jwk {
-                kty: "OKP".into(),
-                crv: "Ed25519".into(),
-                x: x.clone(),
-                kid: "test".into(),
-                alg: "EdDSA".into(),
-                usage: "sig".into(),
-            };
-            async move { Ok(Jwks { keys: vec![key] }) }
-        })
-        .await
-        .unwrap();
-    let state = feeds.clone();
-    identity
-        .answer(move |_, put: ActionKeysPut| {
-            state.lock().unwrap().action_keys = put.keys;
-            async move {
-                Ok(Deployment {
-                    deployment_id: deployment,
-                })
-            }
-        })
-        .await
-        .unwrap();
-    let state = feeds.clone();
-    identity
-        .answer(move |_, asked: MachineChanges| {
-            let items = state
-                .lock()
-                .unwrap()
-                .machines
-                .iter()
-                .filter(|record| record.change > asked.after)
-                .cloned()
-                .collect();
-            async move { Ok(MachineChangesPage { items, more: false }) }
-        })
-        .await
-        .unwrap();
-    let state = feeds.clone();
-    identity
-        .answer(move |_, seen: MachineQuarantine| {
-            state.lock().unwrap().quarantined.push(seen);
-            async move { Ok(Done {}) }
-        })
-        .await
-        .unwrap();
-    let metrics = Service::start(&nats.bus("metrics").await, "metrics", None)
-        .await
-        .unwrap();
-    let state = feeds.clone();
-    metrics
-        .answer(move |_, asked: PresenceGet| {
-            let items = state
-                .lock()
-                .unwrap()
-                .presence
-                .iter()
-                .filter(|presence| presence.version > asked.after)
-                .cloned()
-                .collect();
-            async move { Ok(PresencePage { items, more: false }) }
-        })
-        .await
-        .unwrap();
-    vec![identity, metrics]
-}
-
-async fn callout(nats: &Nats, feeds: &Arc<Mutex<Feeds>>) {
-    let bus = nats.bus("identity-auth").await;
-    let seed = |name: &str| runtime::keys::read_seed(&nats.keys("identity"), name).unwrap();
-    let keys = CalloutKeys {
-        issuer: KeyPair::from_seed(&seed("callout-issuer.nk")).unwrap(),
-        xkey: nkeys::XKey::from_seed(&seed("callout-xkey.nk")).unwrap(),
-    };
-    let feeds = feeds.clone();
-    tokio::spawn(async move {
-        let decide = move |attempt: bus::callout::Attempt| {
-            let known = feeds
-                .lock()
-                .unwrap()
-                .machines
-                .iter()
-                .rev()
-                .find(|record| record.public_key == attempt.public_key)
-                .cloned();
-            async move {
-                known
-                    .map(|record| Admitted {
-                        org: record.org,
-                        machine: record.machine_id,
-                        lifetime: Duration::from_secs(3_600),
-                    })
-                    .ok_or_else(|| "unknown key".to_owned())
-            }
-        };
-        drop(bus::callout::serve(&bus, keys, decide).await);
-    });
-    tokio::time::sleep(Duration::from_millis(50)).await;
-}
-
 /// An agent's side of the protocol, without a journal: the test says what the journal says.
 pub struct FakeAgent {
     pub bus: Bus,
@@ -430,7 +346,9 @@ pub struct FakeAgent {
     pub session: SessionId,
     pub entries: i64,
     pub head: String,
-    pinned: Vec<String>,
+    pub pinned: Vec<String>,
+    /// What it says it obeys; nothing when empty.
+    pub keys: Vec<String>,
     deployment: DeploymentId,
 }
 
@@ -467,6 +385,7 @@ impl FakeAgent {
             entries: 1,
             head: "h1".into(),
             pinned,
+            keys: Vec::new(),
             deployment: world.deployment,
         }
     }
@@ -481,6 +400,7 @@ impl FakeAgent {
             boot_id: "boot".into(),
             nonce: Uuid::new_v4(),
             echo,
+            keys: self.keys.clone(),
         };
         let signed: Signed = self
             .bus

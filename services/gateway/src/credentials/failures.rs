@@ -4,8 +4,9 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use domain::network::neighbour;
+
 use super::recent::Recent;
-use crate::address::neighbour;
 
 /// Over which time failures are counted.
 const WINDOW: Duration = Duration::from_secs(60);

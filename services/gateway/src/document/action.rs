@@ -49,12 +49,17 @@ pub enum ActionStatus {
     Unknown,
 }
 
-/// An action to be queued for one machine.
+/// An action to be queued: for the machine `machineId`, or for every machine that `selector` chooses. Exactly one of the
+/// two is given.
 #[derive(Object)]
 #[oai(rename_all = "camelCase")]
 pub struct ActionCreate {
     /// The machine.
-    machine_id: Uuid,
+    machine_id: Option<Uuid>,
+    /// The labels of the machines, as in the list of machines: `env=prod,role!=db,gpu,!legacy`. It may choose 10,000
+    /// machines; revoked ones are left out.
+    #[oai(validator(min_length = 1))]
+    selector: Option<String>,
     kind: ActionKind,
     /// What the kind takes: `ping {}`; `message {title?, message}`; `restart {}`; `reboot {delaySeconds?}`. At most
     /// 64 KiB.
@@ -113,6 +118,32 @@ pub struct Action {
     finished_at: Option<DateTime<Utc>>,
 }
 
+/// An action in short: without its payload and what became of it, which `GET /api/v1/actions/{id}` has.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+pub struct ActionSummary {
+    /// Its id.
+    id: Uuid,
+    /// The machine.
+    machine_id: Uuid,
+    kind: ActionKind,
+    status: ActionStatus,
+    /// Its place among the machine's actions.
+    seq: i64,
+    /// After this it must not begin.
+    not_after: DateTime<Utc>,
+    /// When it was committed.
+    created_at: DateTime<Utc>,
+}
+
+/// The actions that one request queued, whatever their number in one answer.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+pub struct ActionBatch {
+    /// One for each machine that was chosen; none when none was.
+    items: Vec<ActionSummary>,
+}
+
 /// A page of actions, the newest first.
 #[derive(Object)]
 #[oai(rename_all = "camelCase")]
@@ -123,12 +154,12 @@ pub struct ActionPage {
     next_cursor: Option<String>,
 }
 
-impl Documented for message::ActionCreate {
-    type Schema = ActionCreate;
-}
-
 impl Documented for message::Action {
     type Schema = Action;
+}
+
+impl Documented for message::ActionBatch {
+    type Schema = ActionBatch;
 }
 
 impl Documented for message::ActionPage {

@@ -1,34 +1,32 @@
-//! What machines are told to do.
+//! What machines are told to do. [`create`] is the body that tells them.
 
-use std::io;
-
-use contract::action::{Action, ActionCancel, ActionCreate, ActionGet, ActionList, ActionPage};
-use contract::{Problem, ProblemKind};
-use domain::action::{ActionStatus, PAYLOAD_MAX_BYTES};
+use contract::action::{Action, ActionBatch, ActionCancel, ActionGet, ActionList, ActionPage};
+use domain::action::ActionStatus;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::{ApiResponse, OpenApi};
-use serde_json::Value;
 use uuid::Uuid;
 
+use self::create::{Asked, Create, explain};
 use super::idempotency::IdempotencyKey;
 use super::parameter::{Id, Limit, Maybe, Word};
 use crate::caller::Caller;
 use crate::document::Tag;
-use crate::error::Refused;
-use crate::error::catalogue::Kind;
 use crate::json::{Given, Shown};
 use crate::owners::Owners;
 use crate::refusal::{Change, ChangeWithBody, Listing, Question, Refusal};
+
+pub mod create;
 
 /// The operations.
 pub struct Actions {
     owners: Owners,
 }
 
-/// An action that was queued.
+/// What was queued.
 #[derive(ApiResponse)]
+#[allow(clippy::large_enum_variant)] // one is made for each request, and shown at once
 pub enum Created {
-    /// The action is committed.
+    /// With `machineId`: the action is committed.
     #[oai(status = 201)]
     Action(
         Shown<Action>,
@@ -36,6 +34,9 @@ pub enum Created {
         #[oai(header = "Location")]
         String,
     ),
+    /// With `selector`: the actions are committed, one for each machine that was chosen.
+    #[oai(status = 202)]
+    Batch(Shown<ActionBatch>),
 }
 
 /// What became of the wish to cancel.
@@ -59,9 +60,13 @@ impl Actions {
 
 #[OpenApi(prefix_path = "/api/v1/actions", tag = "Tag::Actions")]
 impl Actions {
-    /// Queue an action for a machine
+    /// Queue an action for a machine, or for many
     ///
     /// A connected machine has it within milliseconds; another gets it when it returns, unless `notAfter` passes first.
+    ///
+    /// With `selector` every machine that it chooses gets an action of its own, or, when this is refused, none does: there
+    /// is one commit. The credential needs `machines:read` besides. The same `Idempotency-Key` gives the same actions, as
+    /// they are then, even if the selector would choose others meanwhile.
     #[oai(path = "/", method = "post", operation_id = "action_create")]
     async fn create(
         &self,
@@ -69,21 +74,22 @@ impl Actions {
         /// 1 to 128 visible ASCII characters of the caller's choice: the same key and body give the same action.
         #[oai(name = "Idempotency-Key")]
         key: IdempotencyKey,
-        body: Given<ActionCreate>,
+        body: Given<Create>,
     ) -> Result<Created, Refusal<ChangeWithBody>> {
-        let Given(create) = body;
-        check_payload(&create.payload)?;
-        let create = ActionCreate {
-            idempotency_key: key.0,
-            ..create
-        };
-        let action = self
-            .owners
-            .write(&caller, &create)
-            .await
-            .map_err(|problem| explain(problem, &create))?;
-        let location = format!("/api/v1/actions/{}", action.id);
-        Ok(Created::Action(Shown(action), location))
+        let has_key = key.0.is_some();
+        match body.0.asked(key.0)? {
+            Asked::One(create) => {
+                let action = self.owners.write(&caller, &create).await;
+                let action = action.map_err(|problem| explain(problem, has_key))?;
+                let location = format!("/api/v1/actions/{}", action.id);
+                Ok(Created::Action(Shown(action), location))
+            }
+            Asked::Many(fan_out) => {
+                let batch = self.owners.write_many(&caller, &fan_out).await;
+                let batch = batch.map_err(|problem| explain(problem, has_key))?;
+                Ok(Created::Batch(Shown(batch)))
+            }
+        }
     }
 
     /// List actions
@@ -158,49 +164,4 @@ impl Actions {
             Ok(Cancelled::Requested(Shown(action)))
         }
     }
-}
-
-/// Counts the bytes of a payload's JSON text.
-struct Count(usize);
-
-impl io::Write for Count {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn check_payload(payload: &Value) -> Result<(), Refused> {
-    let mut count = Count(0);
-    match serde_json::to_writer(&mut count, payload) {
-        Ok(()) if count.0 <= PAYLOAD_MAX_BYTES => Ok(()),
-        Ok(()) => {
-            let message = format!("is {} bytes of JSON; at most {PAYLOAD_MAX_BYTES}", count.0);
-            let errors = vec![contract::FieldError {
-                path: "payload".to_owned(),
-                message: message.clone(),
-            }];
-            Err(Refused {
-                errors,
-                ..Refused::new(Kind::TooLarge, format!("payload: {message}"))
-            })
-        }
-        Err(_) => Err(Refused::internal()),
-    }
-}
-
-/// Without a key, "repeat with the same key" helps nobody.
-fn explain(problem: Problem, create: &ActionCreate) -> Problem {
-    if problem.kind != ProblemKind::OutcomeUnknown || create.idempotency_key.is_some() {
-        return problem;
-    }
-    let detail = format!(
-        "{}; this request had none, so look whether the action exists before repeating it",
-        problem.detail
-    );
-    Problem { detail, ..problem }
 }

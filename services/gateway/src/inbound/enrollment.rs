@@ -46,7 +46,10 @@ impl Enrollments {
         method = "post",
         operation_id = "agent_enroll_challenge"
     )]
-    async fn challenge(&self) -> Result<Shown<Challenged>, Refusal<Open>> {
+    async fn challenge(&self, request: &Request) -> Result<Shown<Challenged>, Refusal<Open>> {
+        let visit = Visit::of(request)?;
+        self.credentials.may_try(visit.address)?;
+        self.credentials.may_ask(visit.address)?;
         Ok(Shown(self.owners.write_open(&Challenge {}).await?))
     }
 
@@ -61,7 +64,6 @@ impl Enrollments {
         body: Given<Enroll>,
     ) -> Result<Joined, Refusal<OpenWithBody>> {
         let visit = Visit::of(request)?;
-        self.credentials.may_try(visit.address)?;
         let enrolled = self
             .owners
             .write_open(&body.0)
@@ -80,7 +82,7 @@ impl Enrollments {
         body: Given<StandingGet>,
     ) -> Result<Shown<Standing>, Refusal<OpenWithBody>> {
         let visit = Visit::of(request)?;
-        self.credentials.may_try(visit.address)?;
+        self.credentials.may_ask(visit.address)?;
         let standing = self
             .owners
             .write_open(&body.0)

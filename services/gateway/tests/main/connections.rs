@@ -336,3 +336,78 @@ async fn http_2_is_spoken_to_those_who_begin_with_it() {
         .unwrap();
     assert_eq!(frame[3], SETTINGS);
 }
+
+#[tokio::test]
+async fn an_http_2_connection_that_asks_for_nothing_more_is_ended() {
+    const PING: u8 = 6;
+    const GOAWAY: u8 = 7;
+    let short = Patience {
+        next_request: Duration::from_millis(500),
+        ..patience()
+    };
+    let world = World::with(short, &[]).await;
+    let mut stream = connect(&world).await;
+    // The preface, empty settings, and `GET /` in indexed header fields (RFC 7541, appendix A).
+    let request = [0, 0, 3, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84];
+    for bytes in [
+        &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
+        &[0, 0, 0, 4, 0, 0, 0, 0, 0],
+        &request,
+    ] {
+        stream.write_all(bytes).await.unwrap();
+    }
+    let (began, mut kinds) = (Instant::now(), Vec::new());
+    let frames = async {
+        let mut head = [0; 9];
+        while stream.read_exact(&mut head).await.is_ok() {
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut body = vec![0; length as usize];
+            stream.read_exact(&mut body).await.unwrap();
+            kinds.push(head[3]);
+            if head[3] == PING {
+                // Answered, as a client that lives does.
+                let answer = [&[0, 0, 8, PING, 1, 0, 0, 0, 0], &body[..]].concat();
+                stream.write_all(&answer).await.unwrap();
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), frames)
+        .await
+        .expect("an end");
+    assert!(kinds.contains(&1) && kinds.contains(&GOAWAY), "{kinds:?}");
+    assert!(
+        began.elapsed() > Duration::from_millis(500),
+        "it was used until a moment ago"
+    );
+}
+
+#[tokio::test]
+async fn bodies_of_strangers_take_no_room_from_those_who_have_a_credential() {
+    let world = World::new().await;
+    let begin = |path: &str, length: usize| {
+        let head = post(path, length, "").replace("Authorization: ", "X-Was: ");
+        let world = &world;
+        async move {
+            let mut stream = connect(world).await;
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream
+        }
+    };
+    // More than all the room there is, if each could take what it likes.
+    let mut slow = Vec::new();
+    for _ in 0..300 {
+        slow.push(begin("/api/v1/auth/login", 60 * 1024).await);
+    }
+    let mut greedy = begin("/api/v1/auth/login", 65 * 1024).await;
+    greedy.write_all(&vec![b' '; 65 * 1024]).await.unwrap();
+    let answer = response(&mut greedy).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    let body = json!({ "machineId": HERE, "kind": "ping", "payload": {} }).to_string();
+    let mut known = connect(&world).await;
+    let padded = format!("{body}{}", " ".repeat(900 * 1024));
+    let head = post("/api/v1/actions", padded.len(), "");
+    known.write_all(head.as_bytes()).await.unwrap();
+    known.write_all(padded.as_bytes()).await.unwrap();
+    let answer = response(&mut known).await;
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+}

@@ -395,3 +395,60 @@ async fn after_logging_out_the_token_is_refused_here_at_once() {
     );
     assert_eq!(world.get_as("dfa_good", ME).await.status, 401);
 }
+
+#[tokio::test]
+async fn wrong_enrolment_tokens_and_proofs_are_failures_too() {
+    let extra = [
+        ("DASHFLEET_FAILED_AUTHENTICATIONS_PER_MINUTE", "20"),
+        ("DASHFLEET_TRUSTED_PROXIES", "127.0.0.1"),
+    ];
+    let world = World::with(patience(), &extra).await;
+    let ask = |path: &'static str, body: String, from: &'static str| {
+        let world = &world;
+        async move {
+            let headers: [(&str, &[u8]); 2] =
+                [("authorization", b""), ("x-forwarded-for", from.as_bytes())];
+            let path = format!("/api/v1/agents/{path}");
+            world.send("POST", &path, &headers, body).await.status
+        }
+    };
+    let enroll = json!({
+        "token": "dfe_guess", "challenge": "c", "publicKey": "U", "signature": "s", "hostname": "h",
+        "inventory": {}, "labels": {}
+    })
+    .to_string();
+    let standing = json!({ "challenge": "c", "publicKey": "U", "signature": "bad" }).to_string();
+    for _ in 0..10 {
+        assert_eq!(ask("enroll", enroll.clone(), "2001:db8::1").await, 403);
+        assert_eq!(ask("standing", standing.clone(), "2001:db8::2").await, 403);
+    }
+    for (path, body) in [
+        ("enroll", enroll.clone()),
+        ("standing", standing),
+        ("enroll/challenge", String::new()),
+    ] {
+        let status = ask(path, body, "2001:db8::3").await;
+        assert_eq!(status, 429, "{path}: one network is one neighbour");
+    }
+    assert_eq!(ask("enroll", enroll, "2001:db8:0:1::1").await, 403);
+}
+
+#[tokio::test]
+async fn a_neighbour_without_a_credential_asks_only_so_often() {
+    let world = World::with(patience(), &[("DASHFLEET_TRUSTED_PROXIES", "127.0.0.1")]).await;
+    let challenge = |from: &'static str| {
+        let world = &world;
+        async move {
+            let headers: [(&str, &[u8]); 2] =
+                [("authorization", b""), ("x-forwarded-for", from.as_bytes())];
+            let path = "/api/v1/agents/enroll/challenge";
+            world.send("POST", path, &headers, String::new()).await
+        }
+    };
+    // More than a second takes, at once; some may fall into the next second.
+    let replies = futures::future::join_all((0..800).map(|_| challenge("198.51.100.7"))).await;
+    let held: Vec<_> = replies.iter().filter(|reply| reply.status == 429).collect();
+    assert!(!held.is_empty() && held.len() <= 600, "{}", held.len());
+    assert!(held.iter().all(|reply| reply.header("retry-after") == "1"));
+    assert_eq!(challenge("198.51.100.8").await.status, 200);
+}

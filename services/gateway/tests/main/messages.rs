@@ -1,7 +1,7 @@
 //! Messages as owners send them, with every field set or with as few as there can be; and the promise that the
 //! document tells the truth about both.
 
-use contract::action::{Action, ActionCreate, ActionPage};
+use contract::action::{Action, ActionBatch, ActionPage, ActionSummary};
 use contract::agent::{
     ActionError, CpuSample, DiskSample, Inventory, LoadSample, MemorySample, NetworkSample, Sample,
     SwapSample,
@@ -12,6 +12,7 @@ use contract::identity::{
     Tokens,
 };
 use contract::metrics::{Machine, MachinePage, SamplePage, Transport};
+use dashfleet_gateway::inbound::action::create::Create;
 use dashfleet_gateway::json::Documented;
 use dashfleet_gateway::{document, shape};
 use domain::access::{Role, Scopes};
@@ -51,6 +52,18 @@ pub fn action_queued() -> Action {
         delivered_at: None,
         started_at: None,
         finished_at: None,
+    }
+}
+
+pub fn action_summary(machine_id: MachineId, kind: ActionKind) -> ActionSummary {
+    ActionSummary {
+        id: ActionId::new(),
+        machine_id,
+        kind,
+        status: ActionStatus::Queued,
+        seq: 7,
+        not_after: time(),
+        created_at: time(),
     }
 }
 
@@ -208,6 +221,10 @@ fn what_owners_send_is_what_the_document_says() {
         items: vec![],
         next_cursor: None,
     });
+    documented(&ActionBatch {
+        items: vec![action_summary(MachineId::new(), ActionKind::Reboot)],
+    });
+    documented(&ActionBatch { items: vec![] });
     documented(&machine());
     documented(&machine_new());
     documented(&MachinePage {
@@ -306,12 +323,15 @@ fn what_the_document_takes_is_what_the_messages_take() {
             panic!("{}: {refused}", T::Schema::name());
         }
     }
-    taken::<ActionCreate>(json!({
+    taken::<Create>(json!({
         "machineId": "018F2F3E00007000800000000000000A", "kind": "ping", "payload": {}, "notAfter": null, "idempotent": null,
     }));
-    taken::<ActionCreate>(json!({
+    taken::<Create>(json!({
         "machineId": Uuid::now_v7(), "kind": "reboot", "payload": { "any": [1, {}] },
         "notAfter": "2026-01-09T23:52:38+01:00", "idempotent": true,
+    }));
+    taken::<Create>(json!({
+        "machineId": null, "selector": "env=prod,!legacy", "kind": "restart", "payload": {},
     }));
     taken::<Login>(json!({ "email": "a@b", "password": "c" }));
     taken::<StandingGet>(

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bus::{Bus, GrantVerifier, Service};
-use contract::action::{Action, ActionCancel, ActionCreate, ActionGet, ActionList, ActionPage};
+use contract::action::{
+    Action, ActionBatch, ActionCancel, ActionCreate, ActionFanOut, ActionGet, ActionList,
+    ActionPage,
+};
 use contract::grant::{Grant, ISSUER, Jwk, Jwks, PrincipalKind};
 use contract::identity::{
     Challenge, Challenged, Done, Enroll, Enrolled, Exchange, Exchanged, JwksGet, KeyStanding,
@@ -18,6 +21,7 @@ use contract::metrics::{Machine, MachineGet, MachineList, MachinePage, SampleLis
 use contract::{Problem, ProblemKind};
 use domain::access::Role;
 use domain::action::{ActionKind, ActionStatus, Payload};
+use domain::labels::{LabelError, Selector};
 use domain::{ActionId, CredentialId, MachineId, OrgId, Timestamp};
 use nkeys::KeyPair;
 use uuid::Uuid;
@@ -32,6 +36,9 @@ pub const HERE: &str = "00000000-0000-7000-8000-000000000200";
 /// Actions likewise.
 pub const DELIVERED: &str = "00000000-0000-7000-8000-000000000202";
 pub const ENDED: &str = "00000000-0000-7000-8000-000000000409";
+/// Selectors likewise.
+pub const SLOW_ONES: &str = "speed=slow";
+pub const NO_ONES: &str = "env=none";
 
 fn id(text: &str) -> Uuid {
     text.parse().unwrap()
@@ -206,7 +213,7 @@ impl Identity {
                     standing: KeyStanding::Revoked,
                 }),
                 _ => Err(Problem::new(
-                    ProblemKind::Unauthenticated,
+                    ProblemKind::Forbidden,
                     "the signature does not fit",
                 )),
             }
@@ -216,7 +223,7 @@ impl Identity {
             match enroll.token.as_str() {
                 "dfe_good" => Ok::<Enrolled, _>(messages::enrolled()),
                 _ => Err(Problem::new(
-                    ProblemKind::Unauthenticated,
+                    ProblemKind::Forbidden,
                     "the enrolment token is used up",
                 )),
             }
@@ -248,6 +255,7 @@ impl Identity {
 #[derive(Default)]
 pub struct Actions {
     pub created: Mutex<Vec<ActionCreate>>,
+    pub fanned_out: Mutex<Vec<ActionFanOut>>,
     pub listed: Mutex<Vec<ActionList>>,
     pub organizations: Mutex<HashSet<OrgId>>,
     by_key: Mutex<HashMap<String, (ActionCreate, Action)>>,
@@ -299,6 +307,28 @@ impl Actions {
         }
     }
 
+    fn fan_out(fan_out: &ActionFanOut) -> Result<ActionBatch, Problem> {
+        let kind: ActionKind = fan_out
+            .kind
+            .parse()
+            .map_err(|error| Problem::invalid("kind", error))?;
+        let selector: Selector = fan_out
+            .selector
+            .parse()
+            .map_err(|error: LabelError| Problem::invalid(error.path, error.message))?;
+        let machines: &[&str] = match selector.to_string().as_str() {
+            "" => return Err(Problem::invalid("selector", "must not be empty")),
+            NO_ONES => &[],
+            _ => &[HERE, DELIVERED],
+        };
+        let items = machines
+            .iter()
+            .map(|machine| messages::action_summary(id(machine).into(), kind));
+        Ok(ActionBatch {
+            items: items.collect(),
+        })
+    }
+
     pub async fn answer(self: &Arc<Self>, bus: &Bus, jwks: &Jwks) -> Service {
         let verifier = GrantVerifier::fixed(jwks, "action");
         let service = Service::start(bus, "action", Some(verifier)).await.unwrap();
@@ -317,6 +347,19 @@ impl Actions {
             }
         };
         service.answer(create).await.unwrap();
+        let this = self.clone();
+        let fan_out = move |ctx: bus::Context, fan_out: ActionFanOut| {
+            let this = this.clone();
+            async move {
+                ctx.grant()?.require(domain::access::ACTIONS_WRITE)?;
+                this.fanned_out.lock().unwrap().push(fan_out.clone());
+                if fan_out.selector == SLOW_ONES {
+                    tokio::time::sleep(Duration::from_secs(2)).await;
+                }
+                Self::fan_out(&fan_out)
+            }
+        };
+        service.answer(fan_out).await.unwrap();
         let this = self.clone();
         let list = move |ctx: bus::Context, list: ActionList| {
             let this = this.clone();

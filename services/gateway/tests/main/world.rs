@@ -55,6 +55,7 @@ pub fn patience() -> Patience {
     Patience {
         read: Duration::from_millis(800),
         write: Duration::from_millis(800),
+        write_many: Duration::from_millis(1_200),
         linger: Duration::from_millis(100),
         ..Patience::default()
     }

@@ -1,8 +1,11 @@
-//! Who may connect. The proof of possession has been verified; what is left is whose key it is.
+//! Who may connect. The proof of possession has been verified; what is left is whose key it is, and how often it comes.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bus::callout::{Admitted, Attempt};
+use domain::MachineId;
+use domain::network::neighbour;
 use rand::Rng;
 use tokio::sync::Semaphore;
 
@@ -21,25 +24,34 @@ const ATTEMPTS_PER_SECOND: f64 = 2_000.0;
 /// Attempts per address with keys that the set does not have: each costs a look into the database.
 const STRANGERS_AT_ONCE: u32 = 200;
 const STRANGERS_PER_SECOND: f64 = 20.0;
-/// How many addresses are remembered.
-const ADDRESSES_MAX: usize = 65_536;
-/// How many looks for unknown keys run at once, and how long one may take, waiting included.
+/// Attempts per machine. An agent comes back once in a while; each time costs metrics a row and a decision.
+const RETURNS_AT_ONCE: u32 = 20;
+const RETURNS_PER_SECOND: f64 = 1.0;
+/// How many addresses, and machines, are remembered.
+const REMEMBERED: usize = 65_536;
+/// How many looks for unknown keys run at once, how many wait for their turn, and how long one may take, waiting
+/// included. Those who wait hold places of the callout, which the known keys need too.
 const LOOKS_AT_ONCE: usize = 4;
+const LOOKERS_MAX: usize = 64;
 const LOOK_MAX: Duration = Duration::from_secs(2);
 
 /// Limits of the callout.
 pub struct Gate {
     attempts: Buckets<String>,
     strangers: Buckets<String>,
+    returns: Buckets<MachineId>,
     looks: Semaphore,
+    lookers: Semaphore,
 }
 
 impl Default for Gate {
     fn default() -> Self {
         Self {
-            attempts: Buckets::new(ATTEMPTS_AT_ONCE, ATTEMPTS_PER_SECOND, ADDRESSES_MAX),
-            strangers: Buckets::new(STRANGERS_AT_ONCE, STRANGERS_PER_SECOND, ADDRESSES_MAX),
+            attempts: Buckets::new(ATTEMPTS_AT_ONCE, ATTEMPTS_PER_SECOND, REMEMBERED),
+            strangers: Buckets::new(STRANGERS_AT_ONCE, STRANGERS_PER_SECOND, REMEMBERED),
+            returns: Buckets::new(RETURNS_AT_ONCE, RETURNS_PER_SECOND, REMEMBERED),
             looks: Semaphore::new(LOOKS_AT_ONCE),
+            lookers: Semaphore::new(LOOKERS_MAX),
         }
     }
 }
@@ -75,19 +87,16 @@ impl App {
         &self,
         attempt: &Attempt,
     ) -> Result<Member, (CalloutOutcome, &'static str)> {
-        let now = Instant::now();
-        if self.gate.attempts.take(&attempt.host, now).is_err() {
+        let (now, from) = (Instant::now(), origin(&attempt.host));
+        if self.gate.attempts.take(&from, now).is_err() {
             return Err((
                 CalloutOutcome::Limited,
                 "too many attempts from this address",
             ));
         }
-        if !self.keys.is_loaded() {
-            return Err((CalloutOutcome::NotReady, "not ready"));
-        }
         let member = match self.keys.get(&attempt.public_key) {
             Some(member) => member,
-            None if self.gate.strangers.take(&attempt.host, now).is_err() => {
+            None if self.gate.strangers.take(&from, now).is_err() => {
                 return Err((
                     CalloutOutcome::Limited,
                     "too many unknown keys from this address",
@@ -100,6 +109,8 @@ impl App {
         };
         if member.revoked {
             Err((CalloutOutcome::Revoked, "revoked"))
+        } else if self.gate.returns.take(&member.machine, now).is_err() {
+            Err((CalloutOutcome::Limited, "this machine comes back too often"))
         } else {
             Ok(member)
         }
@@ -107,6 +118,10 @@ impl App {
 
     /// A key that is not in the set may have enrolled at another replica a moment ago.
     async fn look(&self, public_key: &str) -> Option<Member> {
+        if !self.feed.database_answers() {
+            return None;
+        }
+        let _place = self.gate.lookers.try_acquire().ok()?;
         let look = async {
             let _permit = self.gate.looks.acquire().await.ok()?;
             match store::machine::key(self.pools.system(), public_key).await {
@@ -123,6 +138,14 @@ impl App {
     }
 }
 
+/// Whom a limit counts: the neighbour that an address belongs to, or what the server says instead of an address.
+fn origin(host: &str) -> String {
+    host.parse::<IpAddr>().map_or_else(
+        |_| host.to_owned(),
+        |address| neighbour(address).to_string(),
+    )
+}
+
 fn lifetime() -> Duration {
     let spread = rand::rng().random_range(1.0 - LIFETIME_SPREAD..=1.0 + LIFETIME_SPREAD);
     LIFETIME.mul_f64(spread)
@@ -131,6 +154,14 @@ fn lifetime() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ipv6_network_is_counted_as_one() {
+        assert_eq!(origin("2001:db8::1"), origin("2001:db8::2:3"));
+        assert_ne!(origin("2001:db8::1"), origin("2001:db8:0:1::1"));
+        assert_eq!(origin("192.0.2.1"), "192.0.2.1");
+        assert_eq!(origin("in-process"), "in-process");
+    }
 
     #[test]
     fn lifetimes_are_spread_around_a_day() {

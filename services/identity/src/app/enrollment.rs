@@ -2,7 +2,6 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use contract::agent::Inventory;
 use contract::identity::{
     Challenged, Enroll, Enrolled, KeyStanding, Standing, StandingGet, enrollment_message,
     standing_message,
@@ -25,8 +24,6 @@ use crate::store::machine::{KeyRow, MachineRow, NewMachine};
 
 /// The longest host name, in characters.
 const HOSTNAME_MAX_CHARS: usize = 253;
-/// The longest text of an inventory, in characters.
-const INVENTORY_MAX_CHARS: usize = 256;
 /// How often an enrolment is run again after a collision or a lost connection.
 const TRIES: u32 = 3;
 
@@ -240,20 +237,6 @@ fn why_not(token: Option<store::enrollment_token::TokenRow>) -> Problem {
     forbidden("this enrolment token is used up; ask for a new one")
 }
 
-fn check_text(path: &str, text: &str, max: usize) -> Result<(), Problem> {
-    let length = text.chars().count();
-    if length > max {
-        return Err(Problem::invalid(
-            path,
-            format!("has {length} characters; at most {max}"),
-        ));
-    }
-    if text.chars().any(char::is_control) {
-        return Err(Problem::invalid(path, "has control characters"));
-    }
-    Ok(())
-}
-
 fn check_fields(request: &Enroll) -> Result<(), Problem> {
     if !SecretKind::EnrollmentToken.is_of(&request.token) {
         return Err(forbidden(
@@ -263,28 +246,15 @@ fn check_fields(request: &Enroll) -> Result<(), Problem> {
     if request.hostname.trim().is_empty() {
         return Err(Problem::invalid("hostname", "must not be empty"));
     }
-    check_text("hostname", &request.hostname, HOSTNAME_MAX_CHARS)?;
+    let length = request.hostname.chars().count();
+    if length > HOSTNAME_MAX_CHARS {
+        let text = format!("has {length} characters; at most {HOSTNAME_MAX_CHARS}");
+        return Err(Problem::invalid("hostname", text));
+    }
+    if request.hostname.chars().any(char::is_control) {
+        return Err(Problem::invalid("hostname", "has control characters"));
+    }
     domain::labels::check(&request.labels)
         .map_err(|error| Problem::invalid(error.path, error.message))?;
-    let Inventory {
-        os,
-        os_version,
-        kernel,
-        architecture,
-        cpu_model,
-        agent_version,
-        cpu_cores: _,
-        memory_total: _,
-    } = &request.inventory;
-    for (path, text) in [
-        ("inventory.os", os),
-        ("inventory.osVersion", os_version),
-        ("inventory.kernel", kernel),
-        ("inventory.architecture", architecture),
-        ("inventory.cpuModel", cpu_model),
-        ("inventory.agentVersion", agent_version),
-    ] {
-        check_text(path, text, INVENTORY_MAX_CHARS)?;
-    }
-    Ok(())
+    request.inventory.check("inventory.")
 }

@@ -2,10 +2,10 @@
 //! database keeps the fleet out. It grows by changes and never forgets.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use domain::{MachineId, OrgId};
+use tokio::sync::watch;
 
 use crate::store::machine::KeyRow;
 
@@ -25,7 +25,7 @@ pub struct Member {
 #[derive(Debug, Default)]
 pub struct KeySet {
     members: RwLock<HashMap<String, Member>>,
-    loaded: AtomicBool,
+    loaded: watch::Sender<bool>,
 }
 
 impl KeySet {
@@ -85,13 +85,19 @@ impl KeySet {
 
     /// Everything that the database had was taken.
     pub fn set_loaded(&self) {
-        self.loaded.store(true, Ordering::Release);
+        self.loaded.send_replace(true);
+    }
+
+    /// Waits until everything was taken once.
+    pub async fn loaded(&self) {
+        // The sender lives as long as this future.
+        drop(self.loaded.subscribe().wait_for(|loaded| *loaded).await);
     }
 
     /// Whether everything was taken once.
     #[must_use]
     pub fn is_loaded(&self) -> bool {
-        self.loaded.load(Ordering::Acquire)
+        *self.loaded.borrow()
     }
 }
 

@@ -1,17 +1,20 @@
 //! Cutting the connections of revoked machines. Whatever replica learns of a revocation cuts; a kick too many does
 //! no harm. What a crash left undone is swept when a process begins, and when its SYS connection comes back.
 
+pub mod sweep;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bus::callout::SERVER_PATIENCE;
-use bus::system::{Connections, SystemBus};
+use bus::system::SystemBus;
 use bus::{BusError, BusState};
 use domain::{MachineId, OrgId};
 use prometheus::IntCounter;
 use tokio::sync::Semaphore;
 
+use self::sweep::Target;
 use crate::app::App;
 
 /// How long to gather the servers' answers in the first look, which must be quick, and in later ones.
@@ -21,8 +24,6 @@ const GATHER_LATER: Duration = Duration::from_millis(500);
 const LAST_LOOK: Duration = SERVER_PATIENCE.saturating_add(Duration::from_secs(1));
 /// How many looks run at once.
 const LOOKS_AT_ONCE: usize = 64;
-/// How many pages of connections a sweep reads at most.
-const PAGES_MAX: usize = 256;
 /// How long a sweep waits before it tries again.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -51,57 +52,32 @@ impl Kicker {
             .system
             .connections(Some((org, machine)), 0, gather)
             .await?;
-        self.cut_among(&pages, &HashSet::from([(org, machine)]))
-            .await;
+        for target in sweep::targets(&pages, &HashSet::from([(org, machine)])) {
+            self.kick(target).await;
+        }
         Ok(())
     }
 
-    async fn cut_among(&self, pages: &[Connections], revoked: &HashSet<(OrgId, MachineId)>) {
-        for page in pages {
-            for connection in &page.data.connections {
-                let Some(agent) = connection.agent().filter(|agent| revoked.contains(agent)) else {
-                    continue;
-                };
-                let (server, cid) = (&page.server.id, connection.cid);
-                match self.system.kick(server, cid).await {
-                    Ok(()) => {
-                        self.kicks.inc();
-                        tracing::info!(org = %agent.0, machine = %agent.1, cid, "a connection was cut");
-                    }
-                    Err(error) => tracing::warn!(%error, server, cid, "a kick was not answered"),
-                }
+    async fn kick(&self, target: Target) {
+        let Target { server, cid, agent } = target;
+        match self.system.kick(&server, cid).await {
+            Ok(()) => {
+                self.kicks.inc();
+                tracing::info!(org = %agent.0, machine = %agent.1, cid, "a connection was cut");
             }
+            Err(error) => tracing::warn!(%error, server, cid, "a kick was not answered"),
         }
     }
 
     /// Cuts all connections of all these machines.
     async fn sweep(&self, revoked: &HashSet<(OrgId, MachineId)>) -> Result<(), BusError> {
-        let mut offset = 0;
-        for _ in 0..PAGES_MAX {
-            let pages = self.system.connections(None, offset, GATHER_LATER).await?;
-            if pages.is_empty() {
-                return Err(BusError::Unavailable(
-                    "no server named its connections".into(),
-                ));
-            }
-            self.cut_among(&pages, revoked).await;
-            let read = |page: &Connections| offset + page.data.connections.len();
-            let longest = pages
-                .iter()
-                .map(|page| page.data.connections.len())
-                .max()
-                .unwrap_or(0);
-            if longest == 0 || pages.iter().all(|page| read(page) >= page.data.total) {
-                return Ok(());
-            }
-            offset += longest;
-        }
-        Ok(())
+        let read = |offset| self.system.connections(None, offset, GATHER_LATER);
+        sweep::run(revoked, read, |target| self.kick(target)).await
     }
 }
 
 impl App {
-    /// Cuts a machine's connections now, in half a second again, and once more when nobody can be on the way in.
+    /// Cuts a machine's connections now, in a quarter of a second again, and once more when nobody can be on the way in.
     pub(crate) fn kick(self: &Arc<Self>, org: OrgId, machine: MachineId) {
         let (app, end) = (self.clone(), self.shutdown.clone());
         self.shutdown.spawn(async move {

@@ -21,6 +21,8 @@ use crate::store::session::TokenHashes;
 const ACCESS_SECONDS: u32 = 15 * 60;
 /// Life of a refresh token, in seconds.
 const REFRESH_SECONDS: u32 = 7 * 24 * 3_600;
+/// How long after a refresh the same question gets the same answer, in seconds: it may have been lost on its way.
+const REPEAT_SECONDS: f64 = 30.0;
 /// Failed logins that an address may have for one account at once, and in a minute.
 const FAILURES_PER_MINUTE: u32 = 10;
 /// How many pairs of address and account are remembered.
@@ -119,7 +121,8 @@ impl App {
         Ok(tokens)
     }
 
-    /// Replaces a session's tokens. A refresh token works once: shown again, it was copied, and the session ends.
+    /// Replaces a session's tokens. A refresh token works once. Its successor follows from it, so that whoever lost the
+    /// answer gets the same one for [`REPEAT_SECONDS`]; shown later it was copied, and the session ends.
     ///
     /// # Errors
     /// UNAUTHENTICATED, UNAVAILABLE.
@@ -128,12 +131,18 @@ impl App {
             return Err(unauthenticated("this is not a refresh token; log in again"));
         }
         let hash = secret::hash(&request.refresh_token);
-        let (tokens, hashes) = new_tokens();
+        let follows = |kind| self.signer.successor(kind, &request.refresh_token);
+        let (tokens, hashes) = hashed(
+            follows(SecretKind::AccessToken)?,
+            follows(SecretKind::RefreshToken)?,
+        );
         if store::session::rotate(self.pools.system(), &hash, &hashes).await? {
             return Ok(tokens);
         }
         let mut tx = self.pools.system_tx().await?;
-        let Some(session) = store::session::by_refresh_in_tx(&mut tx, &hash).await? else {
+        let found =
+            store::session::by_refresh_in_tx(&mut tx, &hash, &hashes.refresh, REPEAT_SECONDS);
+        let Some(session) = found.await? else {
             return Err(unauthenticated(
                 "this refresh token is not known; log in again",
             ));
@@ -143,6 +152,12 @@ impl App {
         }
         if session.current {
             return Err(unauthenticated("this session has expired; log in again"));
+        }
+        if let Some(left) = session.repeated {
+            return Ok(Tokens {
+                expires_in: left.unsigned_abs(),
+                ..tokens
+            });
         }
         let (org, id) = (OrgId(session.org_id), CredentialId(session.id));
         if store::session::revoke_in_tx(&mut tx, org, id).await? {
@@ -232,8 +247,13 @@ impl App {
 }
 
 fn new_tokens() -> (Tokens, TokenHashes) {
-    let access_token = secret::new(SecretKind::AccessToken);
-    let refresh_token = secret::new(SecretKind::RefreshToken);
+    hashed(
+        secret::new(SecretKind::AccessToken),
+        secret::new(SecretKind::RefreshToken),
+    )
+}
+
+fn hashed(access_token: String, refresh_token: String) -> (Tokens, TokenHashes) {
     let hashes = TokenHashes {
         access: secret::hash(&access_token),
         access_seconds: ACCESS_SECONDS.into(),

@@ -9,6 +9,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use nkeys::KeyPair;
 use sha2::{Digest, Sha256};
 
+use crate::app::secret::SecretKind;
 use crate::error::IdentityError;
 
 /// DER of a PKCS #8 Ed25519 key, up to the seed itself (RFC 8410).
@@ -17,6 +18,8 @@ const PKCS8_HEAD: [u8; 16] = [
 ];
 /// What a challenge's signature begins with; no grant's can, for this is no base64.
 const CHALLENGE_CONTEXT: &[u8] = b"dashfleet/challenge/1\0";
+/// What the text begins with from which a token's successor is made; likewise.
+const SUCCESSOR_CONTEXT: &[u8] = b"dashfleet/successor/1\0";
 /// How long a challenge can be answered.
 const CHALLENGE_LIFETIME: chrono::Duration = chrono::Duration::minutes(5);
 /// Random bytes of a challenge, then its expiry (milliseconds, big-endian), then the signature over both.
@@ -86,6 +89,19 @@ impl Signer {
         let mut header = Header::new(Algorithm::EdDSA);
         header.kid = Some(self.jwk.kid.clone());
         jsonwebtoken::encode(&header, grant, &self.encoding).map_err(IdentityError::internal)
+    }
+
+    /// The secret of this kind that follows from another one: the same whenever it is asked for, and nobody without the
+    /// key can tell it. (Ed25519 signatures are deterministic, RFC 8032.)
+    ///
+    /// # Errors
+    /// [`IdentityError::Internal`] when nothing can be signed.
+    pub fn successor(&self, kind: SecretKind, secret: &str) -> Result<String, IdentityError> {
+        let prefix = kind.prefix();
+        let text = [SUCCESSOR_CONTEXT, prefix.as_bytes(), secret.as_bytes()].concat();
+        let signature = self.pair.sign(&text).map_err(IdentityError::internal)?;
+        let body = URL_SAFE_NO_PAD.encode(Sha256::digest(signature));
+        Ok(format!("{prefix}{body}"))
     }
 
     /// A new challenge.

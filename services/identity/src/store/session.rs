@@ -20,13 +20,15 @@ const BY_ACCESS: &str = "SELECT s.org_id, s.id, s.user_id, m.role, s.access_expi
 // One statement, so that of two refreshes with one token only one wins.
 const ROTATE: &str = "UPDATE identity.sessions SET
         access_hash = $2, access_expires_at = now() + make_interval(secs => $3),
-        previous_refresh_hash = refresh_hash,
+        previous_refresh_hash = refresh_hash, rotated_at = now(),
         refresh_hash = $4, refresh_expires_at = now() + make_interval(secs => $5)
     WHERE refresh_hash = $1 AND revoked_at IS NULL AND refresh_expires_at > now()
     RETURNING id";
 
 const BY_REFRESH: &str = "SELECT org_id, id, revoked_at IS NOT NULL AS revoked,
-        refresh_hash = $1 AS current
+        refresh_hash = $1 AS current,
+        CASE WHEN refresh_hash = $2 AND rotated_at > now() - make_interval(secs => $3)
+            THEN greatest(0, extract(epoch FROM access_expires_at - now()))::int4 END AS repeated
     FROM identity.sessions WHERE refresh_hash = $1 OR previous_refresh_hash = $1";
 
 const REVOKE: &str = "UPDATE identity.sessions SET revoked_at = now()
@@ -79,6 +81,9 @@ pub struct RefreshRow {
     pub revoked: bool,
     /// Whether the token is the current one, else the one before.
     pub current: bool,
+    /// When it is the one before, replaced a moment ago by the very token that would be given now: seconds until the
+    /// access token given with that one expires.
+    pub repeated: Option<i32>,
 }
 
 /// A new session.
@@ -139,16 +144,20 @@ pub async fn rotate(
     Ok(id.is_some())
 }
 
-/// The session that has or had this refresh token.
+/// The session that has or had this refresh token; `successor` is what replaces it, for so many seconds a repetition.
 ///
 /// # Errors
 /// [`sqlx::Error`].
 pub async fn by_refresh_in_tx(
     tx: &mut PgConnection,
     refresh: &Hash,
+    successor: &Hash,
+    seconds: f64,
 ) -> sqlx::Result<Option<RefreshRow>> {
     sqlx::query_as(BY_REFRESH)
         .bind(refresh)
+        .bind(successor)
+        .bind(seconds)
         .fetch_optional(tx)
         .await
 }

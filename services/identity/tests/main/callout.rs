@@ -127,6 +127,26 @@ async fn a_machine_that_enrolled_at_another_replica_is_known_at_once() {
 }
 
 #[tokio::test]
+async fn a_machine_that_comes_back_without_end_is_held_up_and_no_other() {
+    let (world, replica) = World::start().await;
+    let ((restless, _), (calm, _)) = (world.machine().await, world.machine().await);
+    let mut admitted = 0;
+    for _ in 0..40 {
+        let connected = RawAgent::connect(&world.nats, &restless).await;
+        admitted += u32::from(connected.is_ok());
+    }
+    // Twenty at once, and one for each second that it took.
+    assert!((20..=35).contains(&admitted), "{admitted}");
+    assert!(RawAgent::connect(&world.nats, &calm).await.is_ok());
+    let metrics = replica.admin_get("/metrics").await.unwrap();
+    assert!(metrics.contains("outcome=\"limited\""), "{metrics}");
+    eventually("it may come again", PATIENCE, || async {
+        RawAgent::connect(&world.nats, &restless).await.ok()
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_quarantined_machine_may_still_connect() {
     let (world, _replica) = World::start().await;
     let (key, enrolled) = world.machine().await;

@@ -249,5 +249,6 @@ fn verify_jwt(token: &[u8]) -> Option<Claims> {
     issuer
         .verify(signed.as_bytes(), &URL_SAFE_NO_PAD.decode(signature).ok()?)
         .ok()?;
-    Some(claims)
+    // A server's id is its public key: nobody speaks for another server.
+    (claims.iss == claims.nats.server_id.id).then_some(claims)
 }

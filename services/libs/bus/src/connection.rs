@@ -160,6 +160,12 @@ fn follow(event: &Event, connections: &AtomicU64, state: &watch::Sender<BusState
         Event::Closed => {
             state.send_replace(BusState::Closed);
         }
+        Event::SlowConsumer(subscription) => {
+            tracing::warn!(
+                subscription,
+                "messages are dropped: they come faster than they are taken"
+            );
+        }
         other => tracing::debug!(event = %other, "bus"),
     }
 }

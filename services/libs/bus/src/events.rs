@@ -61,7 +61,14 @@ pub struct Consumer {
     bus: Bus,
     subject: String,
     filters: &'static [&'static str],
-    batch: Option<async_nats::Subscriber>,
+    batch: Option<Batch>,
+}
+
+/// What one question brings.
+struct Batch {
+    messages: async_nats::Subscriber,
+    /// How many events of it have not come. When all have, the server says nothing more.
+    left: usize,
 }
 
 /// An event, to be acknowledged when its effect is committed.
@@ -103,8 +110,12 @@ impl Consumer {
                 continue;
             };
             // The server answers within EXPIRES; silence means that it or the question was lost.
-            match tokio::time::timeout(EXPIRES + PAUSE, batch.next()).await {
+            match tokio::time::timeout(EXPIRES + PAUSE, batch.messages.next()).await {
                 Ok(Some(message)) if message.status.is_none() => {
+                    batch.left = batch.left.saturating_sub(1);
+                    if batch.left == 0 {
+                        self.batch = None;
+                    }
                     if let Some(delivery) = self.delivery(&message).await {
                         return delivery;
                     }
@@ -124,13 +135,13 @@ impl Consumer {
         }
     }
 
-    async fn ask(&self) -> Result<async_nats::Subscriber, BusError> {
+    async fn ask(&self) -> Result<Batch, BusError> {
         if !self.bus.is_connected() {
             return Err(BusError::Unavailable("not connected".into()));
         }
         let unavailable = |error: String| BusError::Unavailable(error);
         let inbox = self.bus.client.new_inbox();
-        let batch = self
+        let messages = self
             .bus
             .client
             .subscribe(inbox.clone())
@@ -143,7 +154,10 @@ impl Consumer {
             .publish_with_reply(self.subject.clone(), inbox, Bytes::from(question))
             .await
             .map_err(|error| unavailable(error.to_string()))?;
-        Ok(batch)
+        Ok(Batch {
+            messages,
+            left: BATCH,
+        })
     }
 
     async fn delivery(&self, message: &async_nats::Message) -> Option<Delivery> {

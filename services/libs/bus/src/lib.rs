@@ -3,7 +3,7 @@
 //! Rooms: [`connection`] connecting for ever, [`request`] asking with a timeout, [`service`] answering,
 //! [`subscription`] hearing, [`events`] publishing and consuming events, [`verifier`] grants, [`trace`] trace
 //! headers, [`callout`] deciding who may connect, [`system`] the server's own account, [`setup`] streams and
-//! consumers (the bootstrap job).
+//! consumers (the bootstrap job), `turns` fairness between agents.
 
 pub mod callout;
 pub mod connection;
@@ -15,6 +15,7 @@ pub mod setup;
 pub mod subscription;
 pub mod system;
 pub mod trace;
+mod turns;
 pub mod verifier;
 
 pub use connection::{Bus, BusConfig, BusState};

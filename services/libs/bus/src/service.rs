@@ -21,10 +21,13 @@ use tracing::Instrument;
 use crate::connection::Bus;
 use crate::error::BusError;
 use crate::trace;
+use crate::turns::Turns;
 use crate::verifier::GrantVerifier;
 
-/// How many requests a service works on at once; more wait in the subscription.
+/// How many requests of users and services a service works on at once; more wait in the subscription.
 const CONCURRENCY: usize = 1_024;
+/// How many of agents: apart, so that a fleet that returns keeps no user waiting.
+const AGENT_CONCURRENCY: usize = 1_024;
 
 /// Who made a call, as the subject says; permissions fix it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +81,7 @@ pub struct Service {
     inner: async_nats::service::Service,
     verifier: Option<GrantVerifier>,
     slots: Arc<Semaphore>,
+    agent_slots: Arc<Semaphore>,
     tasks: TaskTracker,
 }
 
@@ -104,6 +108,7 @@ impl Service {
             inner,
             verifier,
             slots: Arc::new(Semaphore::new(CONCURRENCY)),
+            agent_slots: Arc::new(Semaphore::new(AGENT_CONCURRENCY)),
             tasks: TaskTracker::new(),
         })
     }
@@ -133,16 +138,22 @@ impl Service {
             let endpoint = self.endpoint(&name, &pattern).await?;
             let (verifier, handler) = (self.verifier.clone(), handler.clone());
             let span_name = format!("{}.{}.{}", C::SERVICE, C::NOUN, C::VERB);
-            self.serve(endpoint, pattern, move |message| {
-                let (verifier, handler) = (verifier.clone(), handler.clone());
-                let span =
-                    tracing::info_span!("answer", otel.name = %span_name, otel.kind = "server");
-                async move {
-                    let context = context(verifier.as_ref(), &message).await?;
-                    handler(context, decode(&message.payload, C::VERSION)?).await
-                }
-                .instrument(span)
-            });
+            self.serve(
+                endpoint,
+                pattern,
+                &self.slots,
+                |_| Some(()),
+                move |message| {
+                    let (verifier, handler) = (verifier.clone(), handler.clone());
+                    let span =
+                        tracing::info_span!("answer", otel.name = %span_name, otel.kind = "server");
+                    async move {
+                        let context = context(verifier.as_ref(), &message).await?;
+                        handler(context, decode(&message.payload, C::VERSION)?).await
+                    }
+                    .instrument(span)
+                },
+            );
         }
         Ok(())
     }
@@ -162,7 +173,12 @@ impl Service {
         let endpoint = self
             .endpoint(&format!("agent-{}", word.as_str()), &pattern)
             .await?;
-        self.serve(endpoint, pattern, move |message| {
+        let turns = Turns::of(word);
+        let admit = move |message: &async_nats::Message| {
+            let (_, machine) = up_sender(&message.subject)?;
+            turns.take(machine)
+        };
+        self.serve(endpoint, pattern, &self.agent_slots, admit, move |message| {
             let handler = handler.clone();
             let span = tracing::info_span!("answer", otel.name = %format!("agent.{}", word.as_str()), otel.kind = "server");
             async move {
@@ -179,13 +195,22 @@ impl Service {
         Ok(())
     }
 
-    fn serve<R, H, F>(&self, mut endpoint: Endpoint, pattern: String, handler: H)
-    where
+    /// Works on what `admit` lets in, each in a slot.
+    fn serve<R, A, T, H, F>(
+        &self,
+        mut endpoint: Endpoint,
+        pattern: String,
+        slots: &Arc<Semaphore>,
+        admit: A,
+        handler: H,
+    ) where
         R: Serialize + Send + 'static,
+        A: Fn(&async_nats::Message) -> Option<T> + Send + Sync + 'static,
+        T: Send + 'static,
         H: Fn(async_nats::Message) -> tracing::instrument::Instrumented<F> + Send + Sync + 'static,
         F: Future<Output = Result<R, Problem>> + Send + 'static,
     {
-        let (slots, tasks) = (self.slots.clone(), self.tasks.clone());
+        let (slots, tasks) = (slots.clone(), self.tasks.clone());
         self.tasks.spawn(async move {
             while let Some(request) = endpoint.next().await {
                 let message = request.message.clone();
@@ -193,6 +218,10 @@ impl Service {
                     tracing::warn!(subject = %message.subject, reply = ?message.reply, "dropped: the reply would go astray");
                     continue;
                 }
+                let Some(turn) = admit(&message) else {
+                    tracing::debug!(subject = %message.subject, "not heard: this sender has enough in work");
+                    continue;
+                };
                 // The semaphore is never closed.
                 let Ok(slot) = slots.clone().acquire_owned().await else { break };
                 let work = handler(message.clone());
@@ -209,7 +238,7 @@ impl Service {
                     if let Err(error) = request.respond(Ok(bytes)).await {
                         tracing::debug!(%error, "an answer could not be sent; the asker will ask again");
                     }
-                    drop(slot);
+                    drop((slot, turn));
                 });
             }
         });

@@ -30,6 +30,57 @@ pub struct ActionCreate {
     pub idempotency_key: Option<String>,
 }
 
+/// `action.fan-out`: every machine that a selector chooses is to do one thing. All of them or none: one commit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ActionFanOut {
+    /// `env=prod,role!=db`, as the caller wrote it; not empty. It may choose
+    /// [`FAN_OUT_MAX`](domain::action::FAN_OUT_MAX) machines.
+    pub selector: String,
+    /// The kind, as the caller wrote it.
+    pub kind: String,
+    /// What the kind takes.
+    pub payload: serde_json::Value,
+    /// After this none must begin; seven days from now when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Timestamp>,
+    /// Whether each may be run again after an interruption.
+    #[serde(default)]
+    pub idempotent: bool,
+    /// The caller's `Idempotency-Key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+}
+
+/// The actions of one fan-out, in the order of their ids.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ActionBatch {
+    /// One for each machine.
+    pub items: Vec<ActionSummary>,
+}
+
+/// An action without what can be large (payload, result, error) and without what only its life adds: 240 bytes of JSON
+/// at most, so that the largest batch fits into one message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ActionSummary {
+    /// Its id.
+    pub id: ActionId,
+    /// The machine.
+    pub machine_id: MachineId,
+    /// The kind.
+    pub kind: ActionKind,
+    /// Where it stands.
+    pub status: ActionStatus,
+    /// Its place among the machine's actions.
+    pub seq: i64,
+    /// After this it must not begin.
+    pub not_after: Timestamp,
+    /// When it was committed.
+    pub created_at: Timestamp,
+}
+
 /// `action.get`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -120,6 +171,37 @@ pub struct Action {
 }
 
 crate::call!(ActionCreate => Action: "action", "action", "create", Gateway, idempotent: false);
+crate::call!(ActionFanOut => ActionBatch: "action", "action", "fan-out", Gateway, idempotent: false);
 crate::call!(ActionGet => Action: "action", "action", "get", Gateway, idempotent: true);
 crate::call!(ActionCancel => Action: "action", "action", "cancel", Gateway, idempotent: true);
 crate::call!(ActionList => ActionPage: "action", "action", "list", Gateway, idempotent: true);
+
+#[cfg(test)]
+mod tests {
+    use domain::action::FAN_OUT_MAX;
+
+    use super::*;
+    use crate::server_config::MAX_PAYLOAD;
+
+    #[test]
+    fn the_largest_batch_fits_into_one_message() -> Result<(), serde_json::Error> {
+        let mut longest = 0;
+        for kind in ActionKind::ALL {
+            for status in ActionStatus::ALL {
+                let summary = ActionSummary {
+                    id: ActionId::new(),
+                    machine_id: MachineId::new(),
+                    kind,
+                    status,
+                    seq: i64::MAX,
+                    not_after: Timestamp::now(),
+                    created_at: Timestamp::now(),
+                };
+                longest = longest.max(serde_json::to_vec(&summary)?.len());
+            }
+        }
+        assert!(longest <= 240, "{longest} bytes");
+        assert!((longest + 1) * FAN_OUT_MAX < MAX_PAYLOAD * 3 / 4);
+        Ok(())
+    }
+}

@@ -5,12 +5,16 @@ use domain::action::Outcome;
 use domain::{ActionId, SessionId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::Problem;
+
 /// Version of the form of what agents send.
 pub const VERSION: u32 = 1;
 /// The most bytes of one message of an agent.
 pub const MESSAGE_MAX_BYTES: usize = 256 * 1024;
 /// The most samples of one message.
 pub const SAMPLES_MAX: usize = 64;
+/// The longest text of an inventory, in characters.
+pub const INVENTORY_TEXT_MAX_CHARS: usize = 256;
 
 /// `accepted` and `started`: an order reached this step in the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -229,6 +233,44 @@ pub struct Inventory {
     pub agent_version: String,
 }
 
+impl Inventory {
+    /// Checks the texts, which come from a stranger. `under` is the path that leads here: empty, or `inventory.`.
+    ///
+    /// # Errors
+    /// INVALID naming the field: longer than [`INVENTORY_TEXT_MAX_CHARS`] characters, or with control characters.
+    pub fn check(&self, under: &str) -> Result<(), Problem> {
+        let Self {
+            os,
+            os_version,
+            kernel,
+            architecture,
+            cpu_model,
+            agent_version,
+            cpu_cores: _,
+            memory_total: _,
+        } = self;
+        for (field, text) in [
+            ("os", os),
+            ("osVersion", os_version),
+            ("kernel", kernel),
+            ("architecture", architecture),
+            ("cpuModel", cpu_model),
+            ("agentVersion", agent_version),
+        ] {
+            let length = text.chars().count();
+            let wrong = if length > INVENTORY_TEXT_MAX_CHARS {
+                format!("has {length} characters; at most {INVENTORY_TEXT_MAX_CHARS}")
+            } else if text.chars().any(char::is_control) {
+                "has control characters".to_owned()
+            } else {
+                continue;
+            };
+            return Err(Problem::invalid(format!("{under}{field}"), wrong));
+        }
+        Ok(())
+    }
+}
+
 /// The answer to `inventory` and `stopping`, after commit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -245,4 +287,33 @@ pub struct Stopping {
     pub session_id: SessionId,
     /// Why, such as `SIGTERM` or `restart`.
     pub reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_texts_of_an_inventory_are_named() {
+        let long = Inventory {
+            cpu_model: "x".repeat(INVENTORY_TEXT_MAX_CHARS + 1),
+            ..Inventory::default()
+        };
+        let odd = Inventory {
+            kernel: "6.1\0".into(),
+            ..Inventory::default()
+        };
+        let paths = |inventory: &Inventory, under| {
+            inventory.check(under).map_err(|problem| {
+                let errors = problem.errors.into_iter();
+                errors.map(|error| error.path).collect::<Vec<_>>()
+            })
+        };
+        assert_eq!(paths(&long, ""), Err(vec!["cpuModel".to_owned()]));
+        assert_eq!(
+            paths(&odd, "inventory."),
+            Err(vec!["inventory.kernel".to_owned()])
+        );
+        assert_eq!(paths(&Inventory::default(), ""), Ok(()));
+    }
 }

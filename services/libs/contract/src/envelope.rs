@@ -44,7 +44,7 @@ impl<T> Envelope<T> {
 /// Whether a receiver that speaks version `mine` takes a message of version `theirs`.
 #[must_use]
 pub fn version_accepted(mine: u32, theirs: u32) -> bool {
-    theirs == mine || theirs + 1 == mine
+    theirs == mine || theirs.checked_add(1) == Some(mine)
 }
 
 /// What comes back for a request.

@@ -7,7 +7,9 @@ use uuid::Uuid;
 /// Version of the form of an event.
 pub const VERSION: u32 = 1;
 
-/// What happened to one thing. Consumers drop an event whose `version` is not above the one they saw.
+/// What happened to one thing. Consumers drop an event whose `version` is not above the one that they saw from the
+/// same publisher. Of a machine two services tell, each with versions of its own: identity (`enrolled`, `revoked`,
+/// `quarantined`, `released`) and metrics (`online`, `offline`); the verb says which of them spoke.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
@@ -21,7 +23,7 @@ pub struct Event {
     pub verb: String,
     /// The thing.
     pub subject_id: Uuid,
-    /// Grows with each event of the thing.
+    /// Grows with each event of the thing from one publisher; versions of different publishers cannot be compared.
     pub version: i64,
     /// When it was committed.
     pub at: Timestamp,

@@ -37,7 +37,8 @@ pub struct Tokens {
     pub expires_in: u32,
 }
 
-/// `auth.refresh`: each refresh token works once.
+/// `auth.refresh`: each refresh token works once. For half a minute the same question gets the same answer, which may
+/// have been lost; later it ends the session.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Refresh {

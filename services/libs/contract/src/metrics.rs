@@ -72,6 +72,34 @@ pub struct MachineGet {
     pub machine_id: MachineId,
 }
 
+/// The most machines of one answer to `machine.select`: 80 KiB of ids.
+pub const SELECT_LIMIT_MAX: u32 = 2_000;
+
+/// `machine.select`: the machines that a selector chooses, for a service that acts for the caller whose grant it
+/// forwards. Those that are revoked are left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineSelect {
+    /// `env=prod,role!=db`; the empty one chooses every machine.
+    pub selector: String,
+    /// At most so many, 1 to [`SELECT_LIMIT_MAX`].
+    pub limit: u32,
+    /// Where the page before ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<MachineId>,
+}
+
+/// A page of what a selector chooses, in the order of ids.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineSelection {
+    /// The machines.
+    pub items: Vec<MachineId>,
+    /// Where the next page begins; absent at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<MachineId>,
+}
+
 /// How a machine reaches us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -142,7 +170,7 @@ pub struct SamplePage {
     pub next_cursor: Option<String>,
 }
 
-/// `presence.get`: which of these machines hold a connection; for a service that starts.
+/// `presence.get`: machines of all organisations whose presence changed after a version, for a service that mirrors it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PresenceGet {
@@ -178,5 +206,6 @@ pub struct Presence {
 
 crate::call!(MachineList => MachinePage: "metrics", "machine", "list", Gateway, idempotent: true);
 crate::call!(MachineGet => Machine: "metrics", "machine", "get", Gateway, idempotent: true);
+crate::call!(MachineSelect => MachineSelection: "metrics", "machine", "select", Services, idempotent: true);
 crate::call!(SampleList => SamplePage: "metrics", "sample", "list", Gateway, idempotent: true);
 crate::call!(PresenceGet => PresencePage: "metrics", "presence", "get", Services, idempotent: true);

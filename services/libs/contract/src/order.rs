@@ -174,6 +174,9 @@ pub struct SyncRequest {
     /// The `echo` of the page before, if it had one: proof that this life is alive after that page was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub echo: Option<Uuid>,
+    /// The public keys whose orders this agent obeys: when they are not the current ones, it is told of them.
+    #[serde(default)]
+    pub keys: Vec<String>,
 }
 
 /// The answer to `sync`, signed as a whole with [`PAGE_PREFIX`].

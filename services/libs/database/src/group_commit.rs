@@ -14,11 +14,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::DatabaseError;
-use crate::pools::Pools;
+use crate::pools::{Pools, answered};
 
 /// The most items of one commit.
 const BATCH_MAX: usize = 1_000;
@@ -156,20 +156,33 @@ async fn commit_once<B: Batch>(
     batch: &B,
     items: &[B::Item],
 ) -> Result<Vec<B::Answer>, DatabaseError> {
+    let mut connection = pools.system().acquire().await?;
+    let written = write_waves(batch, &mut connection, items).await;
+    if let Err(DatabaseError::Unavailable(_) | DatabaseError::Ambiguous(_)) = &written {
+        // Closed here and now: given back, the pool would wait for an answer of its own.
+        drop(connection.detach());
+    }
+    written
+}
+
+async fn write_waves<B: Batch>(
+    batch: &B,
+    connection: &mut PgConnection,
+    items: &[B::Item],
+) -> Result<Vec<B::Answer>, DatabaseError> {
     let waves = waves::<B>(items);
     let mut answers: Vec<Option<B::Answer>> = items.iter().map(|_| None).collect();
     if let ([wave], true) = (waves.as_slice(), B::ONE_STATEMENT) {
-        let mut connection = pools.system().acquire().await?;
         // A statement alone is a transaction: a connection lost during it may have committed.
-        write_wave(batch, &mut connection, items, wave, &mut answers)
+        answered(write_wave(batch, connection, items, wave, &mut answers))
             .await
             .map_err(maybe_committed)?;
     } else {
-        let mut tx = pools.system_tx().await?;
+        let mut tx = answered(connection.begin()).await?;
         for wave in &waves {
-            write_wave(batch, &mut tx, items, wave, &mut answers).await?;
+            answered(write_wave(batch, &mut tx, items, wave, &mut answers)).await?;
         }
-        tx.commit().await?;
+        answered(tx.commit()).await.map_err(maybe_committed)?;
     }
     answers
         .into_iter()

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::error::DatabaseError;
+use crate::pools::answered;
 
 /// How often the relay looks when nobody wakes it.
 const POLL: Duration = Duration::from_millis(500);
@@ -21,6 +22,12 @@ const POLL: Duration = Duration::from_millis(500);
 const BATCH: i64 = 256;
 /// How long it waits after a failure; also how soon another replica takes over.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// Whether no relay leads, at this moment.
+const IS_FREE: &str =
+    "SELECT pg_try_advisory_xact_lock(hashtext('dashfleet.outbox'), hashtext($1))";
+/// Leads, for as long as the session lives; unless another does.
+const LEAD: &str = "SELECT pg_try_advisory_lock(hashtext('dashfleet.outbox'), hashtext($1))";
 
 /// A row of an outbox.
 #[derive(Clone, Debug, PartialEq)]
@@ -136,16 +143,24 @@ impl Relay {
         P: Fn(OutboxRow) -> F,
         F: Future<Output = Result<(), String>>,
     {
-        // The lock lives as long as the connection, so the connection is not given back to the pool with it.
+        // Asked first with a connection of the pool: this lock ends with its statement.
+        let free: bool = sqlx::query_scalar(IS_FREE)
+            .bind(schema)
+            .fetch_one(pool)
+            .await?;
+        if !free {
+            tokio::time::sleep(PAUSE * 2).await;
+            return Ok(());
+        }
+        // This one lives as long as the connection, so the connection is not given back to the pool with it.
         let mut connection = pool.acquire().await?.detach();
-        let leads: bool = sqlx::query_scalar(
-            "SELECT pg_try_advisory_lock(hashtext('dashfleet.outbox'), hashtext($1))",
+        let leads: bool = answered(
+            sqlx::query_scalar(LEAD)
+                .bind(schema)
+                .fetch_one(&mut connection),
         )
-        .bind(schema)
-        .fetch_one(&mut connection)
         .await?;
         if !leads {
-            tokio::time::sleep(PAUSE * 2).await;
             return Ok(());
         }
         let select = format!(
@@ -153,16 +168,13 @@ impl Relay {
         );
         let delete = format!("DELETE FROM {schema}.outbox WHERE seq = ANY($1)");
         loop {
-            let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(select.clone()))
-                .fetch_all(&mut connection)
-                .await?;
+            let select = sqlx::query_as(AssertSqlSafe(select.clone()));
+            let rows: Vec<Row> = answered(select.fetch_all(&mut connection)).await?;
             let full = rows.len() as i64 == BATCH;
             let (done, failure) = publish_all(rows, publish).await;
             if !done.is_empty() {
-                sqlx::query(AssertSqlSafe(delete.clone()))
-                    .bind(&done)
-                    .execute(&mut connection)
-                    .await?;
+                let delete = sqlx::query(AssertSqlSafe(delete.clone())).bind(&done);
+                answered(delete.execute(&mut connection)).await?;
             }
             if let Some(error) = failure {
                 return Err(DatabaseError::Unavailable(error));

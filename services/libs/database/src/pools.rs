@@ -21,6 +21,17 @@ const IDLE_TRUSTED: Duration = Duration::from_secs(1);
 const STATEMENT_TIMEOUT: &str = "15s";
 /// A transaction whose service forgot it is ended by the server.
 const IDLE_IN_TRANSACTION_TIMEOUT: &str = "30s";
+/// How soon the server ends the session of a host that is gone (seconds, and milliseconds for what it sent and nobody
+/// took): a session's advisory lock lives as long.
+const KEEPALIVES: [(&str, &str); 4] = [
+    ("tcp_keepalives_idle", "10"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "15000"),
+];
+/// After this time the server is gone, with whatever it was asked: a little more than a statement may take. Nobody tells
+/// when a host vanishes, and TCP itself would wait for a quarter of an hour.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
 
 /// A service's pools.
 #[derive(Clone, Debug)]
@@ -118,6 +129,23 @@ impl Pools {
     }
 }
 
+/// What the server answers, unless it is gone. Who gives up must also let go of the connection: nothing that it says
+/// later belongs to the next question.
+///
+/// # Errors
+/// [`DatabaseError::Ambiguous`] when no answer came in time.
+pub(crate) async fn answered<T, E: Into<DatabaseError>>(
+    answer: impl Future<Output = Result<T, E>>,
+) -> Result<T, DatabaseError> {
+    match tokio::time::timeout(ANSWER_MAX, answer).await {
+        Ok(answered) => answered.map_err(Into::into),
+        Err(_) => Err(DatabaseError::Ambiguous(format!(
+            "no answer within {} s",
+            ANSWER_MAX.as_secs()
+        ))),
+    }
+}
+
 fn pool(name: &str, url: &str, connections: u32) -> Result<PgPool, DatabaseError> {
     let options = PgConnectOptions::from_str(url)
         .map_err(|_| DatabaseError::Bug("the database URL cannot be parsed".into()))?
@@ -129,7 +157,8 @@ fn pool(name: &str, url: &str, connections: u32) -> Result<PgPool, DatabaseError
                 "idle_in_transaction_session_timeout",
                 IDLE_IN_TRANSACTION_TIMEOUT,
             ),
-        ]);
+        ])
+        .options(KEEPALIVES);
     Ok(PgPoolOptions::new()
         .max_connections(connections)
         .min_connections(1)

@@ -114,7 +114,7 @@ pub async fn migrate(owner_url: &str) -> Result<(), DatabaseError> {
     done
 }
 
-/// The URL of another role and database on the server of `url`.
+/// The URL of another role and database on the server of `url`, which may be an IPv6 address or a socket's folder.
 ///
 /// # Errors
 /// [`DatabaseError::Bug`] when `url` cannot be parsed; the text has no password.
@@ -124,16 +124,38 @@ pub fn url_of(
     password: &str,
     database: &str,
 ) -> Result<String, DatabaseError> {
-    let options = PgConnectOptions::from_str(url)
-        .map_err(|_| DatabaseError::Bug("the database URL cannot be parsed".into()))?;
-    let query = url
-        .split_once('?')
-        .map(|(_, query)| format!("?{query}"))
-        .unwrap_or_default();
+    let unparsable = || DatabaseError::Bug("the database URL cannot be parsed".into());
+    let options = PgConnectOptions::from_str(url).map_err(|_| unparsable())?;
+    let (_, rest) = url.split_once("://").ok_or_else(unparsable)?;
+    let (rest, query) = match rest.split_once('?') {
+        Some((rest, query)) => (rest, Some(query)),
+        None => (rest, None),
+    };
+    let authority = rest.split('/').next().unwrap_or_default();
+    // Kept as it is written: brackets and percent signs mean something.
+    let server = match authority.rsplit('@').next() {
+        Some(server) if !server.is_empty() => server.to_owned(),
+        // A host among the parameters overrules this one; without any it is the driver's choice, maybe a folder.
+        _ if query.is_some_and(|query| query.contains("host")) => "localhost".to_owned(),
+        _ => format!(
+            "{}:{}",
+            options.get_host().replace('/', "%2F"),
+            options.get_port()
+        ),
+    };
+    // What the URL says before these parameters would be overruled by them.
+    let query: Vec<&str> = query
+        .into_iter()
+        .flat_map(|query| query.split('&'))
+        .filter(|parameter| {
+            let name = parameter.split('=').next().unwrap_or_default();
+            !matches!(name, "user" | "password" | "dbname")
+        })
+        .collect();
+    let mark = if query.is_empty() { "" } else { "?" };
     Ok(format!(
-        "postgres://{role}:{password}@{}:{}/{database}{query}",
-        options.get_host(),
-        options.get_port()
+        "postgres://{role}:{password}@{server}/{database}{mark}{}",
+        query.join("&")
     ))
 }
 
@@ -165,4 +187,32 @@ pub async fn clone_database(
     .await?;
     admin.close().await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_role_of_the_same_server_whatever_its_url_looks_like() {
+        for url in [
+            "postgres://postgres:secret@db.example.org:5433/postgres?sslmode=verify-full",
+            "postgres://postgres@db.example.org/postgres",
+            "postgresql://postgres:p%40ss@[2001:db8::1]:5433/postgres?sslmode=require&user=postgres",
+            "postgres://postgres@%2Fvar%2Frun%2Fpostgresql/postgres",
+            "postgres:///postgres?host=/var/run/postgresql&user=postgres&dbname=postgres",
+            "postgres:///postgres?host=/var/run/postgresql&port=5433&password=secret",
+        ] {
+            let made = url_of(url, "df_owner", "abc", DATABASE).expect(url);
+            let made = PgConnectOptions::from_str(&made).expect(url);
+            let given = PgConnectOptions::from_str(url).expect(url);
+            assert_eq!(made.get_host(), given.get_host(), "{url}");
+            assert_eq!(made.get_port(), given.get_port(), "{url}");
+            assert_eq!(made.get_socket(), given.get_socket(), "{url}");
+            let mode = |options: &PgConnectOptions| format!("{:?}", options.get_ssl_mode());
+            assert_eq!(mode(&made), mode(&given), "{url}");
+            assert_eq!(made.get_username(), "df_owner", "{url}");
+            assert_eq!(made.get_database(), Some(DATABASE), "{url}");
+        }
+    }
 }

@@ -13,6 +13,11 @@ pub const PAYLOAD_MAX_BYTES: usize = 64 * 1024;
 pub const NOT_AFTER_DEFAULT: Duration = Duration::days(7);
 /// The furthest `notAfter`: thirty days after creation.
 pub const NOT_AFTER_MAX: Duration = Duration::days(30);
+/// The most actions of one machine that have not ended. What ends them all at once (a revocation, a lost journal) is
+/// one transaction.
+pub const OPEN_MAX: i64 = 1_000;
+/// The most machines for which one request queues an action.
+pub const FAN_OUT_MAX: usize = 10_000;
 /// How long after `notAfter` an agent remembers an action's id, so that a late repetition meets its journal.
 pub const MEMORY_AFTER_NOT_AFTER: Duration = Duration::hours(24);
 

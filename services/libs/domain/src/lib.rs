@@ -2,7 +2,7 @@
 //!
 //! Rooms: [`ids`] typed identifiers, [`time`] timestamps as they travel, [`action`] the life of an action,
 //! [`machine`] the states of a machine, [`access`] roles and scopes, [`labels`] labels and selectors,
-//! [`health`] the health score.
+//! [`health`] the health score, [`network`] addresses as limits count them.
 
 pub mod access;
 pub mod action;
@@ -10,6 +10,7 @@ pub mod health;
 pub mod ids;
 pub mod labels;
 pub mod machine;
+pub mod network;
 pub mod time;
 
 pub use ids::{

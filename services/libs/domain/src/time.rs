@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, Duration, SecondsFormat, SubsecRound, Utc};
+use chrono::{DateTime, Datelike, Duration, SecondsFormat, SubsecRound, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A point in time with millisecond resolution, so that what is stored, sent and compared is one value.
@@ -12,7 +12,9 @@ pub struct Timestamp(DateTime<Utc>);
 
 /// A text that is not an RFC 3339 timestamp.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not an RFC 3339 timestamp such as 2026-01-09T23:52:38.548Z")]
+#[error(
+    "`{0}` is not an RFC 3339 timestamp such as 2026-01-09T23:52:38.548Z, of the years 0000 to 9999 in UTC"
+)]
 pub struct TimestampError(String);
 
 impl Timestamp {
@@ -77,9 +79,13 @@ impl fmt::Display for Timestamp {
 impl FromStr for Timestamp {
     type Err = TimestampError;
     fn from_str(text: &str) -> Result<Self, TimestampError> {
+        // RFC 3339 writes a year in four digits, and an offset can lead out of them: what came could not go on.
         DateTime::parse_from_rfc3339(text)
-            .map(|time| Self::from(time.with_timezone(&Utc)))
-            .map_err(|_| TimestampError(text.chars().take(64).collect()))
+            .map(|time| time.with_timezone(&Utc))
+            .ok()
+            .filter(|time| (0..=9_999).contains(&time.year()))
+            .map(Self::from)
+            .ok_or_else(|| TimestampError(text.chars().take(64).collect()))
     }
 }
 
@@ -114,5 +120,20 @@ mod tests {
     fn nonsense_is_refused() {
         assert!("yesterday".parse::<Timestamp>().is_err());
         assert!("2026-01-09".parse::<Timestamp>().is_err());
+    }
+
+    #[test]
+    fn what_is_taken_can_be_written_and_taken_again() {
+        for text in [
+            "9999-12-31T23:59:59.999Z",
+            "9999-12-31T23:59:59+00:01",
+            "0000-01-01T00:00:00Z",
+        ] {
+            let time: Timestamp = text.parse().expect(text);
+            assert_eq!(time.to_string().parse(), Ok(time), "{text}");
+        }
+        for text in ["9999-12-31T23:59:59-23:59", "0000-01-01T00:00:00+00:01"] {
+            assert!(text.parse::<Timestamp>().is_err(), "{text}");
+        }
     }
 }

@@ -1,4 +1,6 @@
-//! Logs as JSON lines, traces to OTLP when an endpoint is configured.
+//! Logs as JSON lines, each with the trace that it belongs to; traces to OTLP when an endpoint is configured.
+
+pub mod line;
 
 use std::sync::OnceLock;
 
@@ -8,9 +10,9 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::runtime::Tokio;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use opentelemetry_sdk::trace::span_processor_with_async_runtime::BatchSpanProcessor;
+use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::config::{ConfigError, TelemetryConfig};
 
@@ -50,17 +52,7 @@ pub fn begin(service: &'static str, config: &TelemetryConfig) -> Result<(), Conf
     }
     let provider = PROVIDER.get_or_init(|| provider.build());
     let spans = tracing_opentelemetry::layer().with_tracer(provider.tracer("dashfleet"));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let lines = if config.json {
-        lines
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .boxed()
-    } else {
-        lines.compact().boxed()
-    };
+    let lines = line::layer(config.json, std::io::stderr);
     if tracing_subscriber::registry()
         .with(filter)
         .with(spans)

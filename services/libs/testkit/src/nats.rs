@@ -1,4 +1,4 @@
-//! A real nats-server with the product's own configuration and keys, one per world.
+//! Real nats-servers with the product's own configuration and keys: one per world, or a cluster.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,8 +13,12 @@ use crate::keeper::Keeper;
 #[derive(Debug)]
 pub struct Nats {
     folder: PathBuf,
+    /// Of the first of a cluster: they share the keys.
+    keys: PathBuf,
     port: u16,
     websocket_port: u16,
+    /// What makes it a part of a cluster; nothing for a server alone.
+    cluster: Vec<String>,
     pid: u32,
     _keeper: Keeper,
 }
@@ -25,34 +29,91 @@ impl Nats {
     /// # Panics
     /// When it cannot be started.
     pub async fn start() -> Self {
-        let folder =
-            std::env::temp_dir().join(format!("dashfleet-nats-{}", uuid::Uuid::new_v4().simple()));
+        let folder = new_folder();
         dashfleet_bootstrap::keys::ensure(&folder.join("keys")).expect("keys");
+        let keys = folder.join("keys");
+        let server = Self::in_folder(folder, keys, Vec::new());
+        server.listens().await;
+        server.streams_ensure(1).await;
+        server
+    }
+
+    /// Starts a cluster of so many, with all streams and consumers on three of them (or on one of fewer).
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub async fn start_cluster(size: usize) -> Vec<Self> {
+        let routes: Vec<String> = (0..size)
+            .map(|_| format!("nats://127.0.0.1:{}", free_port()))
+            .collect();
+        let folders: Vec<PathBuf> = (0..size).map(|_| new_folder()).collect();
+        let keys = folders.first().expect("a server").join("keys");
+        dashfleet_bootstrap::keys::ensure(&keys).expect("keys");
+        let mut servers = Vec::new();
+        for (folder, own) in folders.into_iter().zip(&routes) {
+            let others: Vec<&str> = routes
+                .iter()
+                .filter(|route| *route != own)
+                .map(String::as_str)
+                .collect();
+            let flags = [
+                "--cluster_name",
+                "test",
+                "--cluster",
+                own,
+                "--routes",
+                &others.join(","),
+            ];
+            let flags = flags.map(str::to_owned).to_vec();
+            servers.push(Self::in_folder(folder, keys.clone(), flags));
+        }
+        for server in &servers {
+            server.listens().await;
+        }
+        if let Some(first) = servers.first() {
+            first.streams_ensure(if size < 3 { 1 } else { 3 }).await;
+        }
+        servers
+    }
+
+    fn in_folder(folder: PathBuf, keys: PathBuf, cluster: Vec<String>) -> Self {
+        std::fs::create_dir_all(&folder).expect("a folder");
         std::fs::write(
             folder.join("server.conf"),
             contract::server_config::server_config(),
         )
         .expect("a file");
         let (port, websocket_port) = (free_port(), free_port());
-        let (pid, keeper) = launch(&folder, port, websocket_port);
-        let server = Self {
+        let (pid, keeper) = launch(&folder, &keys, port, websocket_port, &cluster);
+        Self {
             folder,
+            keys,
             port,
             websocket_port,
+            cluster,
             pid,
             _keeper: keeper,
-        };
-        // A client that finds nobody listening waits up to a second before it tries again.
-        let listens = || async {
-            tokio::net::TcpStream::connect(("127.0.0.1", port))
+        }
+    }
+
+    /// A client that finds nobody listening waits up to a second before it tries again.
+    async fn listens(&self) {
+        let connect = || async {
+            tokio::net::TcpStream::connect(("127.0.0.1", self.port))
                 .await
                 .ok()
         };
-        drop(crate::eventually("nats-server listens", Duration::from_secs(10), listens).await);
-        let bus = server.bus("bootstrap").await;
-        bus.ensure_streams(1).await.expect("streams");
+        drop(crate::eventually("nats-server listens", Duration::from_secs(10), connect).await);
+    }
+
+    async fn streams_ensure(&self, replicas: usize) {
+        let bus = self.bus("bootstrap").await;
+        // A cluster first elects a leader.
+        crate::eventually("streams", Duration::from_secs(30), || async {
+            bus.ensure_streams(replicas).await.ok()
+        })
+        .await;
         bus.drain().await;
-        server
     }
 
     /// Kills the server as a crash would, and starts it again on the same port and store.
@@ -80,7 +141,13 @@ impl Nats {
     /// When it cannot be started.
     pub fn launch_again(&mut self) {
         // The first keeper goes on waiting: it removes the folder at the end.
-        let (pid, keeper) = launch(&self.folder, self.port, self.websocket_port);
+        let (pid, keeper) = launch(
+            &self.folder,
+            &self.keys,
+            self.port,
+            self.websocket_port,
+            &self.cluster,
+        );
         self.pid = pid;
         std::mem::forget(std::mem::replace(&mut self._keeper, keeper));
     }
@@ -100,7 +167,7 @@ impl Nats {
     /// The keys folder.
     #[must_use]
     pub fn keys_dir(&self) -> PathBuf {
-        self.folder.join("keys")
+        self.keys.clone()
     }
 
     /// One service's part of the keys folder.
@@ -141,20 +208,27 @@ impl Nats {
     }
 }
 
+fn new_folder() -> PathBuf {
+    std::env::temp_dir().join(format!("dashfleet-nats-{}", uuid::Uuid::new_v4().simple()))
+}
+
 #[allow(clippy::zombie_processes)] // ended by its keeper, with this process
-fn launch(folder: &Path, port: u16, websocket_port: u16) -> (u32, Keeper) {
+fn launch(
+    folder: &Path,
+    keys: &Path,
+    port: u16,
+    websocket_port: u16,
+    cluster: &[String],
+) -> (u32, Keeper) {
     let mut command = Command::new(program());
     command
         .arg("-c")
         .arg(folder.join("server.conf"))
         .arg("-l")
-        .arg(folder.join("server.log"));
-    let public = std::fs::read_to_string(
-        folder
-            .join("keys")
-            .join(dashfleet_bootstrap::keys::PUBLIC_KEYS),
-    )
-    .expect("public keys");
+        .arg(folder.join("server.log"))
+        .args(cluster);
+    let public = std::fs::read_to_string(keys.join(dashfleet_bootstrap::keys::PUBLIC_KEYS))
+        .expect("public keys");
     for (name, value) in public.lines().filter_map(|line| line.split_once('=')) {
         command.env(name, value);
     }

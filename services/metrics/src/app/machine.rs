@@ -69,8 +69,17 @@ impl Place {
     }
 }
 
+/// The selector that a text says.
+///
+/// # Errors
+/// INVALID naming `selector`.
+pub(crate) fn selector(text: &str) -> Result<Selector, Problem> {
+    text.parse()
+        .map_err(|error: domain::labels::LabelError| Problem::invalid(error.path, error.message))
+}
+
 /// A selector as a filter; `None` when no machine can satisfy it.
-fn filter(selector: &Selector) -> Option<Filter> {
+pub(crate) fn filter(selector: &Selector) -> Option<Filter> {
     let mut filter = Filter::default();
     for term in &selector.terms {
         match term {
@@ -146,14 +155,7 @@ impl App {
     ) -> Result<MachinePage, MetricsError> {
         grant.require(MACHINES_READ)?;
         let limit = page::limit(request.limit)?;
-        let selector: Selector = request
-            .selector
-            .as_deref()
-            .unwrap_or_default()
-            .parse()
-            .map_err(|error: domain::labels::LabelError| {
-                Problem::invalid(error.path, error.message)
-            })?;
+        let selector = selector(request.selector.as_deref().unwrap_or_default())?;
         let sort = request.sort;
         let after =
             match &request.cursor {

@@ -175,7 +175,8 @@ impl App {
             if machines.is_empty() {
                 store::server::forget_in_tx(&mut tx, server_id).await?;
                 tx.commit().await?;
-                self.metrics.add(Count::ServersLost, 1);
+                self.metrics
+                    .add(Count::ServersLost, u64::from(silence.is_some()));
                 return Ok(());
             }
             let changes =
@@ -252,16 +253,9 @@ impl App {
             .filter(|c| !c.is_control())
             .take(REASON_MAX_CHARS)
             .collect();
-        let mut standing = self.stopping_write(from, &reason).await?;
-        if standing == Standing::Unknown {
-            self.mirror.refresh().await?;
-            standing = self.stopping_write(from, &reason).await?;
-        }
-        match standing {
-            Standing::Known => Ok(Noted { noted: true }),
-            Standing::Unknown => Err(crate::app::unknown(from)),
-            Standing::Revoked => Err(crate::app::revoked()),
-        }
+        self.machine_write(from, || self.stopping_write(from, &reason))
+            .await?;
+        Ok(Noted { noted: true })
     }
 
     async fn stopping_write(

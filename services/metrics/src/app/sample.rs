@@ -14,7 +14,7 @@ use domain::access::MACHINES_READ;
 use domain::health::{Health, health};
 use serde::{Deserialize, Serialize};
 
-use crate::app::{App, Standing, bounds, page};
+use crate::app::{App, bounds, page};
 use crate::error::MetricsError;
 use crate::metrics::Count;
 use crate::store;
@@ -80,26 +80,8 @@ impl App {
                 .transpose()
                 .map_err(unwritable)?,
         });
-        let mut written = self.sample_write(&write).await;
-        if matches!(
-            written,
-            Ok(SampleWritten {
-                standing: Standing::Unknown,
-                ..
-            })
-        ) {
-            self.mirror.refresh().await?;
-            written = self.sample_write(&write).await;
-        }
+        let written = self.machine_write(from, || self.sample_write(&write)).await;
         let refused = match written {
-            Ok(SampleWritten {
-                standing: Standing::Unknown,
-                ..
-            }) => return Err(crate::app::unknown(from)),
-            Ok(SampleWritten {
-                standing: Standing::Revoked,
-                ..
-            }) => return Err(crate::app::revoked()),
             Ok(written) => {
                 if let (Some(sample), true) = (newest, written.latest) {
                     self.sample_announce(from, sample).await;
@@ -107,11 +89,11 @@ impl App {
                 checked.refused
             }
             // What a column does not take now it never takes: the agent must not send it for ever.
-            Err(DatabaseError::Data(reason)) => {
+            Err(MetricsError::Database(DatabaseError::Data(reason))) => {
                 tracing::error!(org = %from.org, machine = %from.machine, reason, "samples within bounds are refused by the database");
                 checked.refused + count
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         };
         self.metrics.add(Count::SamplesRefused, u64::from(refused));
         Ok(SampleAnswer {
@@ -120,18 +102,16 @@ impl App {
         })
     }
 
-    async fn sample_write(&self, write: &Arc<SampleWrite>) -> Result<SampleWritten, DatabaseError> {
-        self.samples
-            .submit(write.clone())
-            .await
-            .map_err(|error| match error {
-                // The only constraint that a sample can meet is that there is a partition for its day.
-                DatabaseError::Constraint(_) => {
-                    self.maintain.notify_one();
-                    DatabaseError::Unavailable("a partition is missing and is being made".into())
-                }
-                other => other,
-            })
+    async fn sample_write(&self, write: &Arc<SampleWrite>) -> Result<SampleWritten, MetricsError> {
+        let written = self.samples.submit(write.clone()).await;
+        Ok(written.map_err(|error| match error {
+            // The only constraint that a sample can meet is that there is a partition for its day.
+            DatabaseError::Constraint(_) => {
+                self.maintain.notify_one();
+                DatabaseError::Unavailable("a partition is missing and is being made".into())
+            }
+            other => other,
+        })?)
     }
 
     /// Tells those who look on. Nobody misses it.

@@ -1,9 +1,9 @@
-//! `machine.list` and `machine.get`.
+//! `machine.list` and `machine.get` for users, `machine.select` for services that act for them.
 
 use std::sync::Arc;
 
 use bus::{BusError, Context, Service};
-use contract::metrics::{MachineGet, MachineList};
+use contract::metrics::{MachineGet, MachineList, MachineSelect};
 
 use crate::app::App;
 
@@ -17,6 +17,13 @@ pub async fn answer(service: &Service, app: &Arc<App>) -> Result<(), BusError> {
         .answer(move |context: Context, request: MachineList| {
             let app = app_of_list.clone();
             async move { Ok(app.machine_list(context.grant()?, request).await?) }
+        })
+        .await?;
+    let app_of_select = app.clone();
+    service
+        .answer(move |context: Context, request: MachineSelect| {
+            let app = app_of_select.clone();
+            async move { Ok(app.machine_select(context.grant()?, &request).await?) }
         })
         .await?;
     let app = app.clone();

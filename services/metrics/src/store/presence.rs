@@ -18,7 +18,7 @@ const LOCK: &str =
 /// Decides about machines whose sessions changed. One with an open session is online; one without becomes offline
 /// when the grace of its latest session (the one that began last) is over. Gives the machines that came online, each
 /// with its event in the outbox.
-const DECIDE: &str = r#"
+pub const DECIDE: &str = r#"
     WITH touched AS (
         SELECT DISTINCT t.org_id, t.machine_id FROM unnest($1::uuid[], $2::uuid[]) AS t(org_id, machine_id)
     ), state AS (

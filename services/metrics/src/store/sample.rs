@@ -18,6 +18,7 @@ use crate::store::machine::Standing;
 
 /// Writes the messages of several machines: their samples, and the latest of each where it is newer. One statement
 /// is one round trip and one commit. `place` numbers the messages; each has at most one machine, and each machine one.
+/// An update takes rows in the order of its plan, so they are taken before, by key (law L3).
 pub const WRITE: &str = r"
     WITH message AS (
         SELECT t.place, t.org_id, t.machine_id, t.at, t.sample, t.score, t.status,
@@ -34,6 +35,11 @@ pub const WRITE: &str = r"
         ORDER BY m.place, s.at
         ON CONFLICT DO NOTHING
         RETURNING 1
+    ), taken AS (
+        SELECT l.org_id, l.machine_id, m.place, m.at, m.sample, m.score, m.status
+        FROM message m JOIN metrics.latest l ON l.org_id = m.org_id AND l.machine_id = m.machine_id
+        WHERE NOT m.revoked
+        ORDER BY l.org_id, l.machine_id FOR NO KEY UPDATE OF l
     ), heard AS (
         UPDATE metrics.latest l SET
             last_seen_at = greatest(l.last_seen_at, now()),
@@ -41,8 +47,8 @@ pub const WRITE: &str = r"
             sample = CASE WHEN m.at > coalesce(l.sample_at, '-infinity') THEN m.sample::jsonb ELSE l.sample END,
             health_score = CASE WHEN m.at > coalesce(l.sample_at, '-infinity') THEN m.score ELSE l.health_score END,
             health_status = CASE WHEN m.at > coalesce(l.sample_at, '-infinity') THEN m.status ELSE l.health_status END
-        FROM message m
-        WHERE l.org_id = m.org_id AND l.machine_id = m.machine_id AND NOT m.revoked
+        FROM taken m
+        WHERE l.org_id = m.org_id AND l.machine_id = m.machine_id
         RETURNING m.place, l.sample_at = m.at AS latest
     )
     SELECT m.known, m.revoked, coalesce(h.latest, false), (SELECT count(*) FROM written)
@@ -83,6 +89,12 @@ pub struct SampleWritten {
     pub standing: Standing,
     /// Whether its newest is the machine's latest.
     pub latest: bool,
+}
+
+impl From<SampleWritten> for Standing {
+    fn from(written: SampleWritten) -> Self {
+        written.standing
+    }
 }
 
 /// The body of a sample as it is stored: without its time, which is a column.

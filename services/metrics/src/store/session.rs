@@ -43,11 +43,15 @@ const MISS: &str = "
     FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::timestamptz[]) AS t(org_id, machine_id, server_id, cid, asked_at)
     WHERE s.org_id = t.org_id AND s.machine_id = t.machine_id AND s.server_id = t.server_id AND s.cid = t.cid
         AND s.closed_at IS NULL AND s.recorded_at < t.asked_at";
-/// Machines that were heard: they came.
+/// Machines that were heard: they came. An update takes rows in the order of its plan, so they are taken before, by key.
 const SET_LAST_SEEN: &str = "
+    WITH taken AS (
+        SELECT l.org_id, l.machine_id FROM unnest($1::uuid[], $2::uuid[]) AS t(org_id, machine_id)
+        JOIN metrics.latest l ON l.org_id = t.org_id AND l.machine_id = t.machine_id
+        ORDER BY l.org_id, l.machine_id FOR NO KEY UPDATE OF l
+    )
     UPDATE metrics.latest l SET last_seen_at = greatest(l.last_seen_at, now())
-    FROM unnest($1::uuid[], $2::uuid[]) AS t(org_id, machine_id)
-    WHERE l.org_id = t.org_id AND l.machine_id = t.machine_id";
+    FROM taken t WHERE l.org_id = t.org_id AND l.machine_id = t.machine_id";
 /// Ends the connections of a server, some thousands at a time.
 const CLOSE_OF_SERVER: &str = "
     WITH closing AS (SELECT org_id, machine_id, cid FROM metrics.sessions WHERE server_id = $1 AND closed_at IS NULL LIMIT 5000)
@@ -185,13 +189,14 @@ impl Batch for SessionWrites {
                 &only(|heard| matches!(heard, Heard::Missed(_))),
             )
             .await?;
+            let machines: Vec<_> = items.iter().map(|item| (item.org, item.machine)).collect();
+            let changes = presence::decide_in_tx(connection, &machines, self.graces).await?;
+            // Last: machines before what is latest of them, as an inventory takes them (`store::machine`).
             seen(
                 connection,
                 &only(|heard| matches!(heard, Heard::Opened | Heard::Listed(_))),
             )
             .await?;
-            let machines: Vec<_> = items.iter().map(|item| (item.org, item.machine)).collect();
-            let changes = presence::decide_in_tx(connection, &machines, self.graces).await?;
             let mut changes: HashMap<(Uuid, Uuid), PresenceChange> = changes
                 .into_iter()
                 .map(|change| ((change.org_id, change.id), change))

@@ -2,7 +2,7 @@
 
 use contract::metrics::SERVICE;
 use dashfleet_metrics::Timing;
-use dashfleet_metrics::store::{machine, sample};
+use dashfleet_metrics::store::{machine, presence, sample, selection};
 use domain::OrgId;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection};
@@ -145,6 +145,28 @@ async fn lists_and_ranges_are_read_by_index() {
             "latest_",
         );
     }
+    // What a selector chooses is read page by page along the primary key, whatever the labels.
+    for (labels, after) in [
+        (&anything, None),
+        (&anything, Some(Uuid::now_v7())),
+        (&labels, Some(Uuid::nil())),
+    ] {
+        let (plan,): (Value,) = sqlx::query_as(AssertSqlSafe(format!(
+            "EXPLAIN (FORMAT JSON) {}",
+            selection::PAGE
+        )))
+        .bind(labels)
+        .bind(None::<Vec<String>>)
+        .bind(None::<Vec<String>>)
+        .bind(None::<Vec<Value>>)
+        .bind(after)
+        .bind(2_001_i64)
+        .persistent(false)
+        .fetch_one(&mut *tx)
+        .await
+        .unwrap();
+        uses(&reads(&plan), "machines_");
+    }
     // A range touches the partitions of its days alone, by their keys.
     let (plan,): (Value,) = sqlx::query_as(AssertSqlSafe(format!(
         "EXPLAIN (FORMAT JSON, ANALYZE) {}",
@@ -165,4 +187,66 @@ async fn lists_and_ranges_are_read_by_index() {
                 .all(|node| node.contains("pkey") && !node.contains("Seq")),
         "{read:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decision_about_a_machine_does_not_read_all_its_sessions() {
+    let world = World::with(Timing::default(), 1).await;
+    let pools = world.database.pools(SERVICE);
+    let org = OrgId::new();
+    for sql in [FILL_MACHINES, FILL_LATEST] {
+        let query = sqlx::query(sql).bind(org.0);
+        let query = if sql == FILL_MACHINES {
+            query.bind(1_000)
+        } else {
+            query
+        };
+        query.execute(pools.system()).await.unwrap();
+    }
+    // One machine came and went without end.
+    sqlx::query(
+        "INSERT INTO metrics.sessions (org_id, machine_id, server_id, cid, started_at, recorded_at, closed_at, closed_by, reason)
+         SELECT org_id, id, 'A', n, now() - make_interval(secs => n), now(), now(), 'CLIENT', 'connection lost'
+         FROM metrics.machines, generate_series(1, 50000) n WHERE org_id = $1 AND change = 1",
+    )
+    .bind(org.0)
+    .execute(pools.system())
+    .await
+    .unwrap();
+    let mut owner = sqlx::PgConnection::connect(&world.database.url("df_owner"))
+        .await
+        .unwrap();
+    sqlx::raw_sql("ANALYZE metrics.machines; ANALYZE metrics.sessions")
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    let machine: Uuid =
+        sqlx::query_scalar("SELECT id FROM metrics.machines WHERE org_id = $1 AND change = 1")
+            .bind(org.0)
+            .fetch_one(pools.system())
+            .await
+            .unwrap();
+    let mut tx = pools.system_tx().await.unwrap();
+    let (plan,): (Value,) = sqlx::query_as(AssertSqlSafe(format!(
+        "EXPLAIN (FORMAT JSON, ANALYZE) {}",
+        presence::DECIDE
+    )))
+    .bind(vec![org.0])
+    .bind(vec![machine])
+    .bind(2.0)
+    .bind(45.0)
+    .fetch_one(&mut *tx)
+    .await
+    .unwrap();
+    let mut found = Vec::new();
+    nodes(&plan[0]["Plan"], &mut found);
+    let read: f64 = found
+        .iter()
+        .filter(|node| node["Index Name"].is_string() || node["Relation Name"] == "sessions")
+        .map(|node| {
+            let rows = |name: &str| node[name].as_f64().unwrap_or(0.0);
+            rows("Actual Rows") + rows("Rows Removed by Filter")
+        })
+        .sum();
+    assert!(read < 100.0, "{read} rows: {:?}", reads(&plan));
 }

@@ -26,8 +26,9 @@ async fn it_says_what_is_missing_and_becomes_ready() {
     );
     assert_eq!(
         app.readiness.missing().unwrap(),
-        "waiting for the database, identity's machines"
+        "waiting for the database, identity's machines, its subscriptions"
     );
+    app.readiness.answering();
     let database = tokio::spawn(readiness::run(app.clone()));
     let mirror = tokio::spawn(dashfleet_metrics::app::mirror::run(app.clone()));
     testkit::eventually("only identity is missing", PATIENCE, || async {

@@ -246,16 +246,16 @@ pub fn credentials() -> Vec<Case> {
             "somebody else's key",
             "POST",
             "/api/v1/agents/standing",
-            401,
-            Kind::Unauthenticated,
+            403,
+            Kind::Forbidden,
         )
         .body(r#"{"challenge":"c","publicKey":"U","signature":"s"}"#),
         case(
             "an enrolment token used up",
             "POST",
             "/api/v1/agents/enroll",
-            401,
-            Kind::Unauthenticated,
+            403,
+            Kind::Forbidden,
         )
         .body(
             r#"{"token":"dfe_old","challenge":"c","publicKey":"U","signature":"s","hostname":"h"}"#,

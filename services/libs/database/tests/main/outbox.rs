@@ -1,9 +1,9 @@
 //! Events leave at least once and, for each thing, in the order of its versions; whoever relays may die at any point.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use database::{OutboxRow, Pools, Relay};
 use domain::OrgId;
@@ -194,4 +194,35 @@ async fn an_event_that_the_stream_refuses_holds_back_the_later_ones_of_its_thing
     world.until_empty().await;
     running.abort();
     world.check(20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_waits_for_its_turn_keeps_to_its_connections() {
+    let world = World::new().await;
+    let (_, leading) = relay(&world, 1);
+    world.write(1..=1).await;
+    world.until_empty().await;
+    let (url, system) = (
+        world.database.url("df_action"),
+        world.database.url("df_action_system"),
+    );
+    let pools = Pools::connect("waiting", &url, &system, 4).unwrap();
+    let publish = |_: OutboxRow| async { Err("not its turn".to_owned()) };
+    let waiting = tokio::spawn(Relay::new().run(pools.system().clone(), "action", publish));
+    let (looks, mut sessions) = (world.pools(), BTreeSet::new());
+    let until = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < until {
+        let now: Vec<i32> = sqlx::query_scalar(
+            "SELECT pid FROM pg_stat_activity
+             WHERE datname = current_database() AND application_name LIKE 'dashfleet-waiting%'",
+        )
+        .fetch_all(looks.system())
+        .await
+        .unwrap();
+        sessions.extend(now);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!((1..=2).contains(&sessions.len()), "{sessions:?}");
+    waiting.abort();
+    leading.abort();
 }

@@ -212,7 +212,7 @@ pub struct Probe {
     pub database: TestDatabase,
     pub admin: PgPool,
     pub trouble: Arc<Trouble>,
-    wire: Wire,
+    pub wire: Wire,
 }
 
 impl Probe {
@@ -319,10 +319,12 @@ impl Probe {
     }
 }
 
-/// A wire between committers and the server, which can break on the committers' side alone.
-struct Wire {
+/// A wire between committers and the server, which can break on the committers' side alone, or go dumb: what stands
+/// stays and carries nothing any more, as when the server's host is gone. New connections get through.
+pub struct Wire {
     url: String,
     sever: broadcast::Sender<()>,
+    dumb: broadcast::Sender<()>,
 }
 
 impl Wire {
@@ -333,17 +335,29 @@ impl Wire {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("{head}:{}/{path}", listener.local_addr().unwrap().port());
         let (sever, _) = broadcast::channel(1);
-        let signal = sever.clone();
+        let (dumb, _) = broadcast::channel(1);
+        let signals = (sever.clone(), dumb.clone());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(carry(client, server, signal.subscribe()));
+                let (severed, dumb) = (signals.0.subscribe(), signals.1.subscribe());
+                tokio::spawn(carry(client, server, severed, dumb));
             }
         });
-        Self { url, sever }
+        Self { url, sever, dumb }
+    }
+
+    /// Lets nothing through any more on the connections that stand.
+    pub fn strike_dumb(&self) {
+        drop(self.dumb.send(()));
     }
 }
 
-async fn carry(mut client: TcpStream, server: u16, mut severed: broadcast::Receiver<()>) {
+async fn carry(
+    mut client: TcpStream,
+    server: u16,
+    mut severed: broadcast::Receiver<()>,
+    mut dumb: broadcast::Receiver<()>,
+) {
     let Ok(mut server) = TcpStream::connect(("127.0.0.1", server)).await else {
         return;
     };
@@ -353,6 +367,11 @@ async fn carry(mut client: TcpStream, server: u16, mut severed: broadcast::Recei
     let broken = tokio::select! {
         _ = tokio::io::copy_bidirectional(&mut client, &mut server) => false,
         _ = severed.recv() => true,
+        _ = dumb.recv() => {
+            // Both ends stay open, and nobody reads them.
+            drop(severed.recv().await);
+            false
+        }
     };
     drop(client);
     if broken {

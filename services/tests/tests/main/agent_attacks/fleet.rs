@@ -82,6 +82,7 @@ impl Life {
             boot_id: "boot".into(),
             nonce: Uuid::new_v4(),
             echo: None,
+            keys: Vec::new(),
         }
     }
 }
