@@ -16,7 +16,7 @@ pub enum AgentError {
     #[error("the server refused the enrolment: {0}")]
     EnrolmentRefused(String),
     /// The state folder was made on another machine, or nothing says on which.
-    #[error("this state folder is not this machine's: {0}")]
+    #[error("this state folder is not used on this machine: {0}")]
     Sealed(String),
     /// The server says that this key is revoked.
     #[error(

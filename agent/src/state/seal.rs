@@ -58,14 +58,14 @@ impl Seal {
     pub fn check(&self, now: &Self) -> Result<(), AgentError> {
         if self.machine != now.machine {
             return Err(AgentError::Sealed(
-                "its machine-id differs from this machine's (a copied folder, or a reinstalled system); \
+                "it belongs to another machine: its machine-id differs from this one's (a copied folder, or a reinstalled system); \
                  enrol this machine with an empty state folder"
                     .into(),
             ));
         }
         match (&self.hardware, &now.hardware) {
             (Some(sealed), Some(here)) if sealed != here => Err(AgentError::Sealed(
-                "its hardware UUID (DMI) differs from this machine's (a copied disk or a cloned virtual machine); \
+                "it belongs to another machine: its hardware UUID (DMI) differs from this one's (a copied disk or a cloned virtual machine); \
                  enrol this machine with an empty state folder"
                     .into(),
             )),

@@ -179,24 +179,20 @@ async fn a_restart_is_the_same_process_in_a_new_life_and_a_dry_reboot_says_so() 
     world.ring(&agent, Verb::New, &restart).await;
     let result = world.result(restart.action).await;
     assert_eq!(result.outcome, Outcome::Succeeded);
-    let (sessions, stoppings) = {
-        let owners = world.owners();
-        (
-            owners
-                .syncs
-                .iter()
-                .map(|sync| sync.session_id)
-                .collect::<HashSet<_>>(),
-            owners.stoppings.clone(),
-        )
-    };
-    assert_eq!(sessions.len(), 2, "a new life");
-    assert_eq!(stoppings[0].reason, "restart");
+    // The result and the first question of the new life go their ways together.
+    world
+        .until("a new life", |owners| {
+            let sessions = owners.syncs.iter().map(|sync| sync.session_id);
+            sessions.collect::<HashSet<_>>().len() == 2
+        })
+        .await;
+    assert_eq!(world.owners().stoppings[0].reason, "restart");
     assert!(
         running.child.try_wait().unwrap().is_none(),
         "the same process"
     );
     let reboot = task(2, ActionKind::Reboot);
+    world.queue(&reboot);
     world.ring(&agent, Verb::New, &reboot).await;
     assert_eq!(
         world.result(reboot.action).await.result,

@@ -212,10 +212,7 @@ fn span(request: &Request, facts: &Facts) -> Span {
 
 fn describe(span: &Span, facts: &Facts, known: Option<&Known>, status: StatusCode) {
     if let Some(known) = known {
-        span.record(
-            "otel.name",
-            format!("{} {}", facts.method, known.template).as_str(),
-        );
+        bus::trace::rename(span, format!("{} {}", facts.method, known.template));
         span.record("http.route", &*known.template);
     }
     span.record("http.response.status_code", status.as_u16());

@@ -41,6 +41,11 @@ pub fn set_parent(span: &Span, traceparent: Option<&str>) {
     }
 }
 
+/// Gives `span` a name that was not known when it began. (Recording `otel.name` does nothing once it has begun.)
+pub fn rename(span: &Span, name: String) {
+    span.context().span().update_name(name);
+}
+
 fn parse(traceparent: &str) -> Option<SpanContext> {
     let mut parts = traceparent.split('-');
     let (version, trace, span, flags) =

@@ -23,11 +23,12 @@ pub(crate) struct Turn {
 }
 
 /// How many requests of one agent are worked on at once. An honest agent asks `sync` and says what it is one at a
-/// time; a second is a repetition after a lost answer. Reports come as many as an agent sends at once (16).
+/// time; a second is a repetition after a lost answer. Reports and samples
+/// share commits, and come as many as an agent sends at once (16).
 fn in_work_max(word: Up) -> usize {
     match word {
-        Up::Sync | Up::Metrics | Up::Inventory | Up::Stopping => 2,
-        Up::Accepted | Up::Started | Up::Result => 16,
+        Up::Sync | Up::Inventory | Up::Stopping => 2,
+        Up::Metrics | Up::Accepted | Up::Started | Up::Result => 16,
     }
 }
 
