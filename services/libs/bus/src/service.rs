@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::service::ServiceExt;
 use async_nats::service::endpoint::Endpoint;
@@ -26,6 +27,9 @@ use crate::verifier::GrantVerifier;
 
 /// How many requests of users and services a service works on at once; more wait in the subscription.
 const CONCURRENCY: usize = 1_024;
+/// How long one request may be worked on. Whoever asked has stopped waiting long before; a database whose host is gone
+/// without a word must not hold slots and connections for as long as TCP would.
+const WORK_MAX: Duration = Duration::from_secs(30);
 /// How many of agents: apart, so that a fleet that returns keeps no user waiting.
 const AGENT_CONCURRENCY: usize = 1_024;
 
@@ -227,7 +231,15 @@ impl Service {
                 let work = handler(message.clone());
                 trace::set_parent(work.span(), trace::header(message.headers.as_ref(), TRACE_HEADER));
                 tasks.spawn(async move {
-                    let answer: Answer<R> = work.await.into();
+                    let answer: Answer<R> = match tokio::time::timeout(WORK_MAX, work).await {
+                        Ok(ended) => ended.into(),
+                        Err(_) => {
+                            tracing::warn!(subject = %message.subject, "given up: the work took too long");
+                            Err(Problem::unavailable("this took too long; ask again later")).into()
+                        }
+                    };
+                    // Before the answer goes out: whoever has it may ask the next thing at once.
+                    drop(turn);
                     let bytes = match serde_json::to_vec(&answer) {
                         Ok(bytes) => Bytes::from(bytes),
                         Err(error) => {
@@ -238,7 +250,7 @@ impl Service {
                     if let Err(error) = request.respond(Ok(bytes)).await {
                         tracing::debug!(%error, "an answer could not be sent; the asker will ask again");
                     }
-                    drop((slot, turn));
+                    drop(slot);
                 });
             }
         });
