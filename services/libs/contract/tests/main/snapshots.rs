@@ -1,0 +1,161 @@
+//! Messages as they travel: each example in `snapshots/` is read and comes out again as it was. What is running reads
+//! what an older version wrote, so an example changes only together with the version of its messages, or by a field
+//! that may be absent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use contract::{action, agent, envelope, event, grant, identity, live, metrics, order, problem};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+type Check = fn(&Value) -> Result<Value, serde_json::Error>;
+
+fn again<T: DeserializeOwned + Serialize>(example: &Value) -> Result<Value, serde_json::Error> {
+    serde_json::to_value(serde_json::from_value::<T>(example.clone())?)
+}
+
+macro_rules! room {
+    ($($module:ident::$name:ident),+ $(,)?) => {
+        BTreeMap::from([$((stringify!($name), again::<$module::$name> as Check)),+])
+    };
+}
+
+fn rooms() -> BTreeMap<&'static str, BTreeMap<&'static str, Check>> {
+    let mut envelopes = room![problem::Problem, event::Event, live::Live, grant::Grant];
+    envelopes.insert("Envelope", again::<envelope::Envelope<Value>>);
+    BTreeMap::from([
+        ("envelope", envelopes),
+        (
+            "agent",
+            room![
+                agent::Step,
+                agent::ResultReport,
+                agent::ReportAnswer,
+                agent::SampleBatch,
+                agent::SampleAnswer,
+                agent::Inventory,
+                agent::Noted,
+                agent::Stopping,
+            ],
+        ),
+        (
+            "order",
+            room![
+                order::Signed,
+                order::Order,
+                order::SyncRequest,
+                order::SyncPage,
+            ],
+        ),
+        (
+            "action",
+            room![
+                action::ActionCreate,
+                action::ActionFanOut,
+                action::ActionBatch,
+                action::ActionGet,
+                action::ActionCancel,
+                action::ActionList,
+                action::ActionPage,
+                action::Action,
+            ],
+        ),
+        (
+            "identity",
+            room![
+                identity::Login,
+                identity::Tokens,
+                identity::Refresh,
+                identity::Logout,
+                identity::Done,
+                identity::Me,
+                identity::Principal,
+                identity::Exchange,
+                identity::Exchanged,
+                identity::JwksGet,
+                grant::Jwks,
+                identity::Challenge,
+                identity::Challenged,
+                identity::Enroll,
+                identity::Enrolled,
+                identity::StandingGet,
+                identity::Standing,
+                identity::MachineRevoke,
+                identity::MachineRelease,
+                identity::MachineQuarantine,
+                identity::MachineChanges,
+                identity::MachineChangesPage,
+                identity::ActionKeysPut,
+                identity::Deployment,
+            ],
+        ),
+        (
+            "metrics",
+            room![
+                metrics::MachineList,
+                metrics::MachinePage,
+                metrics::MachineGet,
+                metrics::Machine,
+                metrics::MachineSelect,
+                metrics::MachineSelection,
+                metrics::SampleList,
+                metrics::SamplePage,
+                metrics::PresenceGet,
+                metrics::PresencePage,
+            ],
+        ),
+    ])
+}
+
+fn here(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)
+}
+
+#[test]
+fn every_message_is_read_and_written_as_its_example() {
+    for (room, checks) in rooms() {
+        let file = here("snapshots").join(format!("{room}.json"));
+        let text = std::fs::read_to_string(&file).expect("an example file");
+        let examples: BTreeMap<String, Value> = serde_json::from_str(&text).expect("JSON");
+        let (written, known): (BTreeSet<&str>, BTreeSet<&str>) = (
+            examples.keys().map(String::as_str).collect(),
+            checks.keys().copied().collect(),
+        );
+        assert_eq!(written, known, "{room}: each message has one example");
+        for (name, example) in &examples {
+            let check = checks[name.as_str()];
+            let came_out = check(example).unwrap_or_else(|error| panic!("{room} {name}: {error}"));
+            assert_eq!(&came_out, example, "{room} {name}");
+        }
+    }
+}
+
+/// The types of every `call!`, from the sources: who adds a call adds its examples.
+#[test]
+fn every_call_has_its_examples() {
+    let known: BTreeSet<&str> = rooms()
+        .into_values()
+        .flat_map(BTreeMap::into_keys)
+        .collect();
+    let mut calls = 0;
+    for entry in std::fs::read_dir(here("src")).expect("sources") {
+        let source = std::fs::read_to_string(entry.expect("a file").path()).expect("a source");
+        for line in source
+            .lines()
+            .filter_map(|line| line.strip_prefix("crate::call!("))
+        {
+            let (request, rest) = line.split_once(" => ").expect("a request");
+            let (reply, _) = rest.split_once(':').expect("a reply");
+            calls += 1;
+            for name in [request, reply] {
+                assert!(
+                    known.contains(name),
+                    "{name} has no example in `snapshots/`"
+                );
+            }
+        }
+    }
+    assert!(calls > 20, "{calls} calls were found");
+}
