@@ -7,6 +7,7 @@ pub mod idempotency;
 pub mod machine;
 pub mod pages;
 pub mod parameter;
+pub mod presence;
 pub mod status;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub type Api = (
     auth::Auth,
     enrollment::Enrollments,
     machine::Machines,
+    presence::Presences,
     action::Actions,
     status::Installation,
 );
@@ -30,6 +32,7 @@ pub fn api(owners: &Owners, credentials: &Arc<Credentials>, status: status::Inst
         auth::Auth::new(owners.clone(), credentials.clone()),
         enrollment::Enrollments::new(owners.clone(), credentials.clone()),
         machine::Machines::new(owners.clone()),
+        presence::Presences::new(owners.clone()),
         action::Actions::new(owners.clone()),
         status,
     )

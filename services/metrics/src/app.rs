@@ -1,10 +1,11 @@
 //! What the service decides. One room per noun; all of them are methods of [`App`].
 //!
 //! Rooms: [`machine`] lists, [`selection`] what a selector chooses, [`sample`] taking and giving samples ([`bounds`] what is a sample), [`inventory`],
-//! [`presence`] who is there (with [`reconciliation`], what advisories missed, and [`watch`], what time decides),
+//! [`presence`] who is there, [`history`] who was (with [`reconciliation`], what advisories missed, and [`watch`], what time decides),
 //! [`mirror`] identity's machines, [`maintenance`] partitions, [`page`] cursors, [`readiness`].
 
 pub mod bounds;
+pub mod history;
 pub mod inventory;
 pub mod machine;
 pub mod maintenance;

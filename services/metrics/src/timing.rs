@@ -9,6 +9,19 @@ pub struct Graces {
     pub client: Duration,
     /// After the server closed it (shutdown, lame duck, expiry, lost): a whole fleet comes back, with jitter.
     pub server: Duration,
+    /// After the client went and had come and gone too often of late: flaps are damped.
+    pub unstable: Duration,
+    /// What is too often.
+    pub damping: Damping,
+}
+
+/// So many changes of presence within so long are too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damping {
+    /// Changes: coming is one, going is one.
+    pub changes: i64,
+    /// Within this time.
+    pub within: Duration,
 }
 
 /// How long the service waits for what.
@@ -36,6 +49,11 @@ impl Default for Timing {
             graces: Graces {
                 client: Duration::from_secs(2),
                 server: Duration::from_secs(45),
+                unstable: Duration::from_secs(60),
+                damping: Damping {
+                    changes: 8,
+                    within: Duration::from_secs(600),
+                },
             },
             silence: Duration::from_secs(25),
             reconcile: Duration::from_secs(10),

@@ -13,7 +13,9 @@
 
 mod main {
     pub mod catalogue;
+    pub mod cluster;
     pub mod end;
+    pub mod history;
     pub mod inventory;
     pub mod list;
     pub mod locks;

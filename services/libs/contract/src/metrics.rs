@@ -170,6 +170,80 @@ pub struct SamplePage {
     pub next_cursor: Option<String>,
 }
 
+/// `presence.history`: when one machine came and went, the newest change first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PresenceHistory {
+    /// The machine.
+    pub machine_id: MachineId,
+    /// From this time on.
+    pub from: Timestamp,
+    /// Before this time.
+    pub to: Timestamp,
+    /// At most so many, 1 to 200.
+    pub limit: u32,
+    /// Where the page before ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// A change of presence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PresenceChange {
+    /// When.
+    pub at: Timestamp,
+    /// Whether the machine was online from then on.
+    pub online: bool,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// A page of changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PresenceHistoryPage {
+    /// The changes.
+    pub items: Vec<PresenceChange>,
+    /// Where the next page begins; absent at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// `availability.get`: how much of each day one machine was online.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AvailabilityGet {
+    /// The machine.
+    pub machine_id: MachineId,
+    /// From the day of this time on, by UTC.
+    pub from: Timestamp,
+    /// To the end of the day of this time; when it is midnight, before that day.
+    pub to: Timestamp,
+}
+
+/// A machine's days, the oldest first; only those in which it was known.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Availability {
+    /// The days.
+    pub items: Vec<AvailabilityOfDay>,
+}
+
+/// One day of a machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AvailabilityOfDay {
+    /// The day, by UTC: `2026-11-21`.
+    pub day: String,
+    /// How much of it the machine was enrolled, in milliseconds; so far, for today.
+    pub observed_ms: i64,
+    /// How much of that it was online, in milliseconds.
+    pub online_ms: i64,
+    /// The same as a share, 0 to 100, with three decimals.
+    pub percent: f64,
+}
+
 /// `presence.get`: machines of all organisations whose presence changed after a version, for a service that mirrors it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -208,4 +282,6 @@ crate::call!(MachineList => MachinePage: "metrics", "machine", "list", Gateway, 
 crate::call!(MachineGet => Machine: "metrics", "machine", "get", Gateway, idempotent: true);
 crate::call!(MachineSelect => MachineSelection: "metrics", "machine", "select", Services, idempotent: true);
 crate::call!(SampleList => SamplePage: "metrics", "sample", "list", Gateway, idempotent: true);
+crate::call!(PresenceHistory => PresenceHistoryPage: "metrics", "presence", "history", Gateway, idempotent: true);
+crate::call!(AvailabilityGet => Availability: "metrics", "availability", "get", Gateway, idempotent: true);
 crate::call!(PresenceGet => PresencePage: "metrics", "presence", "get", Services, idempotent: true);

@@ -1,17 +1,25 @@
-//! Partitions of samples: made ahead, dropped when everything in them is older than the retention.
+//! What is kept for how long: partitions of samples, made ahead and dropped when everything in them is older than the
+//! retention; changes of presence, forgotten in portions.
 
 use std::sync::Arc;
 
+use chrono::Utc;
+
 use crate::app::App;
 use crate::app::bounds::RETENTION;
+use crate::app::history;
 use crate::error::MetricsError;
 use crate::metrics::Count;
+use crate::store;
 use crate::store::partition;
 
 /// Days ahead for which there is a partition: an outage of the service, or of its maintenance, may last so long.
 const DAYS_AHEAD: i32 = 3;
 /// Days back for which there is a partition: samples of the whole retention are taken, whatever the time zone.
 const DAYS_BACK: i32 = RETENTION.num_days() as i32 + 1;
+/// How many changes of presence are forgotten at once, and how often in one round.
+const PURGE_PORTION: i64 = 5_000;
+const PURGE_PORTIONS: u32 = 20;
 /// How soon a failed maintenance is tried again.
 const PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -44,6 +52,13 @@ impl App {
             Count::PartitionsDropped,
             u64::try_from(dropped).unwrap_or(0),
         );
+        let before = Utc::now() - history::KEPT;
+        // A portion at a time; the rest an hour later, if there is so much.
+        for _ in 0..PURGE_PORTIONS {
+            if store::history::purge(self.pools.system(), before, PURGE_PORTION).await? == 0 {
+                break;
+            }
+        }
         Ok(())
     }
 }

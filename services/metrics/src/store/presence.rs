@@ -16,14 +16,16 @@ const LOCK: &str =
     "SELECT pg_advisory_xact_lock(hashtext('dashfleet.metrics'), hashtext('presence'))";
 
 /// Decides about machines whose sessions changed. One with an open session is online; one without becomes offline
-/// when the grace of its latest session (the one that began last) is over. Gives the machines that came online, each
+/// when the grace of its latest session (the one that began last) is over; one that changed too often of late gets a
+/// longer grace, so that a bad line is one incident and not a hundred. Gives the machines that came online, each
 /// with its event in the outbox.
 pub const DECIDE: &str = r#"
     WITH touched AS (
         SELECT DISTINCT t.org_id, t.machine_id FROM unnest($1::uuid[], $2::uuid[]) AS t(org_id, machine_id)
     ), state AS (
-        SELECT m.org_id, m.id, m.online, m.offline_due_at, open.yes AS open,
-            CASE WHEN NOT open.yes THEN coalesce(last.closed_at, now()) + make_interval(secs => CASE last.closed_by WHEN 'SERVER' THEN $4::float8 ELSE $3::float8 END) END AS due_at
+        SELECT m.org_id, m.id, m.online, m.offline_due_at, open.yes AS open, unstable.yes AS unstable,
+            CASE WHEN NOT open.yes THEN coalesce(last.closed_at, now()) + make_interval(secs =>
+                CASE WHEN last.closed_by = 'SERVER' THEN $4::float8 WHEN unstable.yes THEN greatest($3::float8, $5::float8) ELSE $3::float8 END) END AS due_at
         FROM touched t
         JOIN metrics.machines m ON m.org_id = t.org_id AND m.id = t.machine_id
         CROSS JOIN LATERAL (
@@ -33,16 +35,26 @@ pub const DECIDE: &str = r#"
             SELECT s.closed_at, s.closed_by FROM metrics.sessions s
             WHERE s.org_id = m.org_id AND s.machine_id = m.id ORDER BY s.started_at DESC LIMIT 1
         ) last ON true
+        CROSS JOIN LATERAL (
+            SELECT count(*) >= $6 AS yes FROM (
+                SELECT 1 FROM metrics.presence_changes c
+                WHERE c.org_id = m.org_id AND c.machine_id = m.id AND c.at > now() - make_interval(secs => $7::float8) LIMIT $6
+            ) recent
+        ) unstable
     ), waiting AS (
         UPDATE metrics.machines m SET offline_due_at = s.due_at
         FROM state s
         WHERE m.org_id = s.org_id AND m.id = s.id AND s.online AND s.offline_due_at IS DISTINCT FROM s.due_at
     ), came AS (
         UPDATE metrics.machines m
-        SET online = true, offline_due_at = NULL, presence_at = now(), presence_reason = 'connected', presence_version = nextval('metrics.presence_version')
+        SET online = true, offline_due_at = NULL, presence_at = now(), presence_version = nextval('metrics.presence_version'),
+            presence_reason = CASE WHEN s.unstable THEN 'connected; it came and went often of late' ELSE 'connected' END
         FROM state s
         WHERE m.org_id = s.org_id AND m.id = s.id AND s.open AND NOT s.online
         RETURNING m.org_id, m.id, m.online, m.presence_version, m.presence_at, m.presence_reason, m.status
+    ), noted AS (
+        INSERT INTO metrics.presence_changes (org_id, machine_id, version, at, online, reason)
+        SELECT org_id, id, presence_version, presence_at, online, presence_reason FROM came
     ), told AS (
         INSERT INTO metrics.outbox (id, org_id, noun, verb, subject_id, version, at, data)
         SELECT gen_random_uuid(), org_id, 'machine', 'online', id, presence_version, presence_at, jsonb_build_object(
@@ -72,6 +84,9 @@ const SET_OFFLINE: &str = r#"
         FROM due d
         WHERE m.org_id = d.org_id AND m.id = d.id AND m.online
         RETURNING m.org_id, m.id, m.online, m.presence_version, m.presence_at, m.presence_reason, m.status
+    ), noted AS (
+        INSERT INTO metrics.presence_changes (org_id, machine_id, version, at, online, reason)
+        SELECT org_id, id, presence_version, presence_at, online, presence_reason FROM went
     ), told AS (
         INSERT INTO metrics.outbox (id, org_id, noun, verb, subject_id, version, at, data)
         SELECT gen_random_uuid(), org_id, 'machine', 'offline', id, presence_version, presence_at, jsonb_build_object(
@@ -126,6 +141,9 @@ pub async fn decide_in_tx(
         .bind(ids)
         .bind(graces.client.as_secs_f64())
         .bind(graces.server.as_secs_f64())
+        .bind(graces.unstable.as_secs_f64())
+        .bind(graces.damping.changes)
+        .bind(graces.damping.within.as_secs_f64())
         .fetch_all(connection)
         .await
 }

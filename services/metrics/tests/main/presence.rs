@@ -211,8 +211,8 @@ async fn a_servers_crash_takes_nobody_offline_who_returns() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_return_after_a_servers_crash_is_offline_after_the_long_grace() {
     let graces = Graces {
-        client: Duration::from_secs(2),
         server: Duration::from_secs(4),
+        ..Timing::default().graces
     };
     let timing = Timing {
         silence: Duration::from_secs(3),

@@ -44,6 +44,8 @@ pub struct Identity {
 
 pub struct World {
     pub nats: Nats,
+    /// The other servers of the cluster, if it is one.
+    pub others: Vec<Nats>,
     pub database: TestDatabase,
     pub gateway: Bus,
     pub org: OrgId,
@@ -72,16 +74,33 @@ impl World {
     }
 
     pub async fn with(timing: Timing, replicas: usize) -> Self {
-        let mut world = Self::without_metrics(timing).await;
+        let world = Self::without_metrics(timing).await;
+        world.with_metrics(replicas).await
+    }
+
+    /// A cluster of so many servers; each replica prefers another one.
+    pub async fn in_cluster(timing: Timing, replicas: usize, servers: usize) -> Self {
+        let mut servers = Nats::start_cluster(servers).await;
+        let first = servers.remove(0);
+        let mut world = Self::on(timing, first).await;
+        world.others = servers;
+        world.with_metrics(replicas).await
+    }
+
+    async fn with_metrics(mut self, replicas: usize) -> Self {
+        let world = &mut self;
         for _ in 0..replicas {
             world.metrics_start();
         }
         world.settle().await;
-        world
+        self
     }
 
     pub async fn without_metrics(timing: Timing) -> Self {
-        let nats = Nats::start().await;
+        Self::on(timing, Nats::start().await).await
+    }
+
+    async fn on(timing: Timing, nats: Nats) -> Self {
         let database = Postgres::shared().await.database().await;
         let identity = Arc::new(Mutex::new(Identity::default()));
         let jwt = KeyPair::new_user();
@@ -90,6 +109,7 @@ impl World {
         let gateway = nats.bus("gateway").await;
         Self {
             nats,
+            others: Vec::new(),
             database,
             gateway,
             org: OrgId::new(),
@@ -103,8 +123,14 @@ impl World {
 
     /// Starts one more replica.
     pub fn metrics_start(&mut self) {
+        let mut urls: Vec<String> = std::iter::once(&self.nats)
+            .chain(&self.others)
+            .map(Nats::url)
+            .collect();
+        let place = self.replicas.len() % urls.len();
+        urls.rotate_left(place);
         let mut reader = Reader::from_pairs([
-            ("DASHFLEET_NATS_URLS", self.nats.url()),
+            ("DASHFLEET_NATS_URLS", urls.join(",")),
             (
                 "DASHFLEET_KEYS",
                 self.nats.keys("metrics").display().to_string(),
@@ -399,8 +425,13 @@ pub struct Agent {
 
 impl Agent {
     pub async fn connect(world: &World, enrolled: &Enrolled) -> Self {
+        Self::connect_to(vec![world.nats.url()], enrolled).await
+    }
+
+    /// To the first of these servers that is there.
+    pub async fn connect_to(urls: Vec<String>, enrolled: &Enrolled) -> Self {
         let mut config = BusConfig::agent(
-            vec![world.nats.url()],
+            urls,
             None,
             enrolled.key.seed().unwrap(),
             enrolled.org,
