@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use chrono::Utc;
+use domain::Timestamp;
 
 use crate::app::App;
 use crate::app::bounds::RETENTION;
@@ -52,7 +52,7 @@ impl App {
             Count::PartitionsDropped,
             u64::try_from(dropped).unwrap_or(0),
         );
-        let before = Utc::now() - history::KEPT;
+        let before = Timestamp::now().plus(-history::KEPT).utc();
         // A portion at a time; the rest an hour later, if there is so much.
         for _ in 0..PURGE_PORTIONS {
             if store::history::purge(self.pools.system(), before, PURGE_PORTION).await? == 0 {

@@ -40,7 +40,7 @@ const AVAILABILITY: &str = "
     )
     SELECT days.day, round(extract(epoch FROM days.until - days.since) * 1000)::bigint AS observed_ms,
         coalesce(round(sum(extract(epoch FROM least(days.until, stretches.until) - greatest(days.since, stretches.since))
-            * 1000))::bigint, 0) AS online_ms
+            * 1000) FILTER (WHERE stretches.online))::bigint, 0) AS online_ms
     FROM days LEFT JOIN stretches
         ON stretches.online AND stretches.since < days.until AND stretches.until > days.since
     WHERE days.since < days.until
