@@ -63,7 +63,7 @@ fn groups_stop_in_order_and_what_does_not_listen_is_killed_with_its_descendants(
     let mut supervisor = supervisor(&scratch);
     let polite = |name: &str| {
         format!(
-            "trap 'sleep 0.2; echo {name} >> order; exit 0' TERM INT; while :; do sleep 0.05; done"
+            "trap 'sleep 0.2; echo {name} >> order; exit 0' TERM INT; : > {name}.ready; while :; do sleep 0.05; done"
         )
     };
     for (name, group) in [
@@ -79,14 +79,18 @@ fn groups_stop_in_order_and_what_does_not_listen_is_killed_with_its_descendants(
     supervisor
         .start(script(&scratch.path, "agent", Group::Agent, deaf))
         .unwrap();
-    let file = scratch.join("descendant");
-    eventually("the shells have set their traps", || file.exists());
-    std::thread::sleep(Duration::from_millis(300));
-    let descendant = std::fs::read_to_string(&file)
-        .unwrap()
-        .trim()
-        .parse()
-        .unwrap();
+    eventually("the shells have set their traps", || {
+        ["postgres", "nats", "action"]
+            .iter()
+            .all(|name| scratch.join(&format!("{name}.ready")).exists())
+    });
+    let mut descendant = None;
+    eventually("the descendant is known", || {
+        let said = std::fs::read_to_string(scratch.join("descendant")).unwrap_or_default();
+        descendant = said.strip_suffix('\n').and_then(|said| said.parse().ok());
+        descendant.is_some()
+    });
+    let descendant: u32 = descendant.unwrap();
     let descendant = Identity::of(descendant).unwrap();
     supervisor.stop();
     let order = std::fs::read_to_string(scratch.join("order")).unwrap();
