@@ -3,6 +3,7 @@
 pub mod advisory;
 pub mod event;
 pub mod inventory;
+pub mod legacy;
 pub mod machine;
 pub mod presence;
 pub mod sample;
@@ -21,5 +22,6 @@ pub async fn answer(service: &Service, app: &Arc<App>) -> Result<(), BusError> {
     machine::answer(service, app).await?;
     sample::answer(service, app).await?;
     inventory::answer(service, app).await?;
+    legacy::answer(service, app).await?;
     presence::answer(service, app).await
 }

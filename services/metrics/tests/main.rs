@@ -15,6 +15,7 @@ mod main {
     pub mod catalogue;
     pub mod end;
     pub mod inventory;
+    pub mod legacy;
     pub mod list;
     pub mod locks;
     pub mod mirror;

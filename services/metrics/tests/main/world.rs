@@ -40,6 +40,8 @@ pub struct Identity {
     pub dumb: bool,
     /// How often it was asked for changes.
     pub asked: usize,
+    /// Whose machines over HTTP it binds, and to which key.
+    pub legacy: Option<(OrgId, CredentialId)>,
 }
 
 pub struct World {
@@ -268,6 +270,8 @@ impl World {
             machine_id: machine,
             hostname: hostname.into(),
             public_key: key.public_key(),
+            transport: Default::default(),
+            legacy: None,
             labels,
             inventory: Default::default(),
             enrolled_at: Timestamp::now(),
@@ -528,6 +532,14 @@ async fn stand_in(nats: &Nats, identity: &Arc<Mutex<Identity>>, jwt: &KeyPair) -
             } else {
                 Ok(MachineChangesPage { items, more })
             };
+            async move { answer }
+        })
+        .await
+        .unwrap();
+    let state = identity.clone();
+    service
+        .answer(move |_, asked| {
+            let answer = super::legacy::bind(&mut state.lock().unwrap(), &asked);
             async move { answer }
         })
         .await
