@@ -39,7 +39,10 @@ ALTER TABLE identity.machines
     ADD CONSTRAINT machines_http_name_key UNIQUE (org_id, http_name),
     ADD CONSTRAINT machines_bound_key_fkey FOREIGN KEY (org_id, bound_key) REFERENCES identity.api_keys (org_id, id);
 CREATE INDEX machines_of_key ON identity.machines (org_id, bound_key) WHERE bound_key IS NOT NULL AND revoked_at IS NULL;
-GRANT INSERT, UPDATE (bound_key, bound_block, wanted_key, wanted_block) ON identity.machines TO df_identity;
+-- Without the public key: what a tenant's transaction makes is a machine over HTTP or nothing.
+GRANT INSERT (org_id, id, hostname, labels, inventory, enrolled_at, transport, http_name, bound_key, bound_block, change)
+    ON identity.machines TO df_identity;
+GRANT UPDATE (bound_key, bound_block, wanted_key, wanted_block) ON identity.machines TO df_identity;
 
 -- The mirrors of it. Presence of these machines is by time: `offline_due_at` moves with each report.
 ALTER TABLE metrics.machines

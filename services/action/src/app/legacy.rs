@@ -47,8 +47,8 @@ impl App {
     ) -> Result<LegacyQueued, ActionError> {
         grant.require(LEGACY_OPERATOR)?;
         check_name(&request.name)?;
-        let kind = request.kind.parse().ok();
-        let Some(kind) = kind.filter(|kind: &ActionKind| kind.is_legacy()) else {
+        let kind = request.kind.parse::<ActionKind>().ok();
+        let Some(kind) = kind.filter(|kind| kind.is_legacy()) else {
             let message = "must be message, restart or reboot";
             return Err(Problem::invalid("action_type", message).into());
         };
@@ -101,7 +101,7 @@ impl App {
             address: request.address,
             create: false,
         };
-        let machine = match self.legacy_named(org, &request.name).await? {
+        let machine: MachineId = match self.legacy_named(org, &request.name).await? {
             Some(machine) if machine.is_bound(grant.credential, &block(request.address)) => {
                 machine.id.into()
             }

@@ -105,7 +105,7 @@ async fn a_key_that_is_missing_wrong_of_another_kind_or_from_elsewhere_is_403() 
             assert!(!said(&reply).is_empty());
         }
         let reply = world
-            .send(method, path, &[("authorization", b"")], "{}")
+            .send(method, path, &[("authorization", b"".as_slice())], "{}")
             .await;
         assert_eq!(reply.status, 403, "{method} {path}");
         said(&reply);

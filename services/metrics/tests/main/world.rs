@@ -14,6 +14,7 @@ use contract::agent::{
 use contract::event::Event;
 use contract::grant::{Grant, ISSUER, Jwk, Jwks, PrincipalKind};
 use contract::identity::{JwksGet, MachineChanges, MachineChangesPage, MachineRecord};
+use contract::legacy::LegacyBind;
 use contract::metrics::{Machine, MachineGet, MachineList, MachinePage, SERVICE};
 use contract::subject::{self, Up};
 use contract::{Call, Envelope, Problem, ProblemKind};
@@ -538,7 +539,7 @@ async fn stand_in(nats: &Nats, identity: &Arc<Mutex<Identity>>, jwt: &KeyPair) -
         .unwrap();
     let state = identity.clone();
     service
-        .answer(move |_, asked| {
+        .answer(move |_, asked: LegacyBind| {
             let answer = super::legacy::bind(&mut state.lock().unwrap(), &asked);
             async move { answer }
         })
