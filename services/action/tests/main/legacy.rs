@@ -260,7 +260,7 @@ async fn who_is_not_bound_so_is_handed_nothing() {
     assert!(key.pending_from("nobody", HOME).await.unwrap().is_empty());
     assert_eq!(world.binds().len(), 3);
     world.machine_changes(machine, |record| {
-        record.quarantined_at = Some(Timestamp::now())
+        record.quarantined_at = Some(Timestamp::now());
     });
     testkit::eventually("it is quarantined", super::world::PATIENCE, || async {
         let asked = key.pending_from("web", HOME).await;
