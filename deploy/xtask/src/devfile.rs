@@ -24,6 +24,9 @@ pub struct Devfile {
     pub admin_password: String,
     /// An API key with the OWNER's rights.
     pub api_key: String,
+    /// A key for agents and scripts of Dash-Fleet, with both of their scopes. Empty in the file of an older launcher.
+    #[serde(default)]
+    pub legacy_api_key: String,
     /// Enrols further agents.
     pub enrollment_token: String,
     /// The bus.

@@ -24,6 +24,9 @@ pub struct Secrets {
     pub admin_password: String,
     /// The bootstrap API key.
     pub api_key: String,
+    /// The bootstrap key for agents and scripts of Dash-Fleet. Empty in a file that is older than they are.
+    #[serde(default)]
+    pub legacy_api_key: String,
     /// The bootstrap enrolment token.
     pub enrollment_token: String,
     /// The password of PostgreSQL's superuser.
@@ -33,7 +36,11 @@ pub struct Secrets {
 impl Secrets {
     /// Reads them, or makes and keeps them.
     pub fn load_or_make(path: &Path) -> Result<Self> {
-        if let Some(secrets) = files::read_json(path)? {
+        if let Some(mut secrets) = files::read_json::<Self>(path)? {
+            if secrets.legacy_api_key.is_empty() {
+                secrets.legacy_api_key = legacy_api_key()?;
+                files::replace_json(path, &secrets)?;
+            }
             return Ok(secrets);
         }
         let secrets = Self {
@@ -41,12 +48,17 @@ impl Secrets {
             admin_email: ADMIN_EMAIL.to_owned(),
             admin_password: random_hex(12)?,
             api_key: format!("dfk_{}", random_hex(32)?),
+            legacy_api_key: legacy_api_key()?,
             enrollment_token: format!("dfe_{}", random_hex(32)?),
             postgres_password: random_hex(24)?,
         };
         files::replace_json(path, &secrets)?;
         Ok(secrets)
     }
+}
+
+fn legacy_api_key() -> Result<String> {
+    Ok(format!("dfl_{}", random_hex(32)?))
 }
 
 /// That many random bytes from the kernel, in hex.

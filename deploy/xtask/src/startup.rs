@@ -189,6 +189,10 @@ impl Running {
                     secrets.api_key.clone().into(),
                 ),
                 (
+                    "DASHFLEET_BOOTSTRAP_LEGACY_API_KEY",
+                    secrets.legacy_api_key.clone().into(),
+                ),
+                (
                     "DASHFLEET_BOOTSTRAP_ENROLLMENT_TOKEN",
                     secrets.enrollment_token.clone().into(),
                 ),
@@ -290,6 +294,7 @@ impl Running {
             admin_email: table.secrets.admin_email.clone(),
             admin_password: table.secrets.admin_password.clone(),
             api_key: table.secrets.api_key.clone(),
+            legacy_api_key: table.secrets.legacy_api_key.clone(),
             enrollment_token: table.secrets.enrollment_token.clone(),
             nats_url: table.nats_url()?,
             nats_websocket_url: table.nats_websocket_url()?,

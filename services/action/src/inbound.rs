@@ -1,4 +1,5 @@
-//! What is asked of the action service: [`action`] by users, [`report`] and [`sync`] by agents. Handlers are
+//! What is asked of the action service: [`action`] by users, [`report`] and [`sync`] by agents, [`legacy`] by
+//! those over HTTP. Handlers are
 //! boring: unwrap, call one method, wrap.
 
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use bus::{BusError, Service};
 use crate::app::App;
 
 pub mod action;
+pub mod legacy;
 pub mod report;
 pub mod sync;
 
@@ -18,5 +20,6 @@ pub mod sync;
 pub async fn serve(service: &Service, app: &Arc<App>) -> Result<(), BusError> {
     action::serve(service, app).await?;
     report::serve(service, app).await?;
-    sync::serve(service, app).await
+    sync::serve(service, app).await?;
+    legacy::serve(service, app).await
 }

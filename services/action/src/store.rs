@@ -8,6 +8,7 @@ pub mod deadline;
 pub mod ended;
 pub mod fan_out;
 pub mod idempotency;
+pub mod legacy;
 pub mod machine;
 pub mod report;
 pub mod row;

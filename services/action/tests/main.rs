@@ -13,6 +13,7 @@ mod main {
     pub mod cancel;
     pub mod create;
     pub mod fan_out;
+    pub mod legacy;
     pub mod recovery;
     pub mod report;
     pub mod stand_ins;

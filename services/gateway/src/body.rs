@@ -16,6 +16,8 @@ use crate::visit::Visit;
 pub const BODY_MAX_BYTES: u64 = 1024 * 1024;
 /// The longest one where no credential is asked for: enrolment's is the longest of these, and far below.
 pub const OPEN_MAX_BYTES: u64 = 64 * 1024;
+/// The longest one of Dash-Fleet's agents and scripts, whose reports have a dozen figures.
+pub const LEGACY_MAX_BYTES: u64 = 64 * 1024;
 /// A longer one is read and thrown away up to here, so that the client hears the refusal instead of a reset.
 pub const DRAIN_MAX_BYTES: u64 = 8 * 1024 * 1024;
 /// A body up to here costs no room of its own.
@@ -58,6 +60,22 @@ fn too_large(max: u64) -> Refused {
 /// [`Kind::TooLarge`] above [`BODY_MAX_BYTES`], or [`OPEN_MAX_BYTES`] when no caller is known; [`Kind::Timeout`] when it
 /// comes too slowly; [`Kind::Unavailable`] when too many large ones are held already.
 pub async fn read(visit: &Visit) -> Result<Bytes, Refused> {
+    let (max, room) = match visit.caller.get() {
+        Some(_) => (BODY_MAX_BYTES, &visit.bodies.room),
+        None => (OPEN_MAX_BYTES, &visit.bodies.open_room),
+    };
+    read_within(visit, max, room).await
+}
+
+/// The whole body of a caller with a legacy key.
+///
+/// # Errors
+/// As [`read`], above [`LEGACY_MAX_BYTES`].
+pub async fn read_legacy(visit: &Visit) -> Result<Bytes, Refused> {
+    read_within(visit, LEGACY_MAX_BYTES, &visit.bodies.room).await
+}
+
+async fn read_within(visit: &Visit, max: u64, room: &Arc<Semaphore>) -> Result<Bytes, Refused> {
     let Some(body) = visit.take_body() else {
         return Ok(Bytes::new());
     };
@@ -65,10 +83,6 @@ pub async fn read(visit: &Visit) -> Result<Bytes, Refused> {
     let bodies = &visit.bodies;
     let deadline = Instant::now() + bodies.patience;
     let declared = visit.declared;
-    let (max, room) = match visit.caller.get() {
-        Some(_) => (BODY_MAX_BYTES, &bodies.room),
-        None => (OPEN_MAX_BYTES, &bodies.open_room),
-    };
     if declared.is_some_and(|length| length > max) {
         if !visit.expects {
             throw_away(&mut chunks, 0, deadline).await;

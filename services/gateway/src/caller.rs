@@ -63,27 +63,55 @@ impl<'a> ApiExtractor<'a> for Caller {
         _body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let visit = Visit::of(request)?;
-        let credentials = request
-            .data::<Arc<Credentials>>()
-            .ok_or_else(Refused::internal)?;
-        let granted = credentials
-            .grant(presented(request)?, visit.address)
-            .await?;
-        let taken = granted.pace.take();
-        // An operation has one caller, so each is set once.
-        visit.rate.get_or_init(|| taken);
-        visit.caller.get_or_init(|| granted.clone());
-        if taken.exceeded {
-            let wait = std::time::Duration::from_secs(u64::from(taken.reset_seconds));
-            let detail = format!(
-                "more than {} requests in this second with this credential",
-                taken.limit
-            );
-            return Err(Refused::rate_limited(detail, wait).into());
+        let granted = granted(request).await?;
+        if granted.legacy.is_some() {
+            let detail = "a legacy key is for the routes of Dash-Fleet alone";
+            return Err(Refused::new(Kind::Forbidden, detail).into());
         }
         Ok(Self(granted))
     }
+}
+
+impl Caller {
+    /// The caller of a route of Dash-Fleet: a legacy key, from where it is taken.
+    ///
+    /// # Errors
+    /// As for every operation; 403 for another credential, or from elsewhere.
+    pub async fn legacy(request: &Request) -> Result<Self, Refused> {
+        let granted = granted(request).await?;
+        let forbidden = |detail| Err(Refused::new(Kind::Forbidden, detail));
+        match &granted.legacy {
+            None => forbidden("this needs a legacy key"),
+            Some(legacy) if !legacy.admits(Visit::of(request)?.address) => {
+                forbidden("this key is not taken from this address")
+            }
+            Some(_) => Ok(Self(granted)),
+        }
+    }
+}
+
+/// The grant of the credential that a request presents, and one request of its rate.
+async fn granted(request: &Request) -> Result<Arc<Granted>, Refused> {
+    let visit = Visit::of(request)?;
+    let credentials = request
+        .data::<Arc<Credentials>>()
+        .ok_or_else(Refused::internal)?;
+    let granted = credentials
+        .grant(presented(request)?, visit.address)
+        .await?;
+    let taken = granted.pace.take();
+    // An operation has one caller, so each is set once.
+    visit.rate.get_or_init(|| taken);
+    visit.caller.get_or_init(|| granted.clone());
+    if taken.exceeded {
+        let wait = std::time::Duration::from_secs(u64::from(taken.reset_seconds));
+        let detail = format!(
+            "more than {} requests in this second with this credential",
+            taken.limit
+        );
+        return Err(Refused::rate_limited(detail, wait));
+    }
+    Ok(granted)
 }
 
 /// The credential of the `Authorization` header.

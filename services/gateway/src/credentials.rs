@@ -2,6 +2,7 @@
 //! what is remembered at once. While identity is away, its last word holds until the grant expires.
 
 pub mod failures;
+pub mod minutes;
 pub mod pace;
 pub mod recent;
 pub mod revocations;
@@ -15,7 +16,9 @@ use std::time::{Duration, Instant};
 
 use bus::Bus;
 use contract::identity::{Exchange, Exchanged};
+use contract::legacy::LegacyKey;
 use contract::{Problem, ProblemKind};
+use domain::network::Network;
 use domain::{CredentialId, OrgId, Timestamp};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
@@ -41,8 +44,8 @@ const KEPT_FRESH: Duration = Duration::from_secs(1);
 const RENEW_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest credential.
 const CREDENTIAL_MAX_BYTES: usize = 512;
-/// What credentials begin with: access tokens and API keys.
-const PREFIXES: [&str; 2] = ["dfa_", "dfk_"];
+/// What credentials begin with: access tokens, API keys, legacy keys.
+const PREFIXES: [&str; 3] = ["dfa_", "dfk_", "dfl_"];
 
 type Hash = [u8; 32];
 type Answer = Result<Arc<Granted>, Problem>;
@@ -60,6 +63,36 @@ pub struct Granted {
     pub expires_at: Timestamp,
     /// How fast its credential goes.
     pub pace: Arc<Pace>,
+    /// What is besides when the credential is a legacy key.
+    pub legacy: Option<Legacy>,
+}
+
+/// From where a legacy key is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Legacy {
+    /// These networks; from everywhere when absent.
+    networks: Option<Vec<Network>>,
+}
+
+impl Legacy {
+    fn of(key: &LegacyKey) -> Self {
+        // What cannot be read is no network, so it lets nobody in.
+        let read = |networks: &Vec<String>| {
+            let networks = networks.iter().map(|network| network.parse());
+            networks.filter_map(Result::ok).collect()
+        };
+        Self {
+            networks: key.networks.as_ref().map(read),
+        }
+    }
+
+    /// Whether the key is taken from this address.
+    #[must_use]
+    pub fn admits(&self, address: IpAddr) -> bool {
+        self.networks
+            .as_ref()
+            .is_none_or(|networks| networks.iter().any(|network| network.contains(address)))
+    }
 }
 
 impl fmt::Debug for Granted {
@@ -362,6 +395,7 @@ impl Credentials {
                     org: exchanged.org,
                     expires_at: exchanged.expires_at,
                     pace,
+                    legacy: exchanged.legacy.as_ref().map(Legacy::of),
                 });
                 let fresh = if memory.doubts == doubts {
                     self.fresh

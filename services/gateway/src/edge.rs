@@ -17,6 +17,7 @@ use crate::address::{self, Network};
 use crate::body::{self, Bodies};
 use crate::error::Refused;
 use crate::error::catalogue::Kind;
+use crate::inbound::legacy;
 use crate::metrics::Metrics;
 use crate::routes::{Known, Routes, UNMATCHED};
 use crate::visit::Visit;
@@ -169,11 +170,11 @@ impl<E: Endpoint<Output = Response>> Endpoint for Edge<E> {
                     if refused.kind == Kind::MethodNotAllowed {
                         refused.allow = known.and_then(|known| known.allow.clone());
                     }
-                    (known, refused.response(&facts.path, &trace_id))
+                    (known, refusal(&refused, &facts.path, &trace_id))
                 }
                 Err(panic) => {
                     tracing::error!(panic = said(&*panic), "a handler panicked");
-                    (None, Refused::internal().response(&facts.path, &trace_id))
+                    (None, refusal(&Refused::internal(), &facts.path, &trace_id))
                 }
             };
             body::discard(&visit).await;
@@ -247,6 +248,15 @@ fn decorate(headers: &mut HeaderMap, visit: &Visit) {
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// A refusal in the form that whoever asks this path reads.
+fn refusal(refused: &Refused, path: &str, trace_id: &str) -> Response {
+    if legacy::owns(path) {
+        refused.legacy_response()
+    } else {
+        refused.response(path, trace_id)
+    }
 }
 
 fn said(panic: &(dyn std::any::Any + Send)) -> &str {

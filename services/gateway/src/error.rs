@@ -8,7 +8,7 @@ use std::time::Duration;
 use bus::BusError;
 use contract::{FieldError, Problem, ProblemKind};
 use poem::error::{MethodNotAllowedError, NotFoundError, ResponseError};
-use poem::http::{HeaderValue, StatusCode, header};
+use poem::http::{HeaderMap, HeaderValue, StatusCode, header};
 use poem::{IntoResponse, Response};
 use poem_openapi::error::{ParseParamError, ParsePathError};
 use runtime::ConfigError;
@@ -18,6 +18,8 @@ use self::catalogue::Kind;
 
 /// The media type of every refusal.
 pub const PROBLEM_JSON: &str = "application/problem+json";
+/// The media type of refusals on the routes of Dash-Fleet.
+const JSON: &str = "application/json";
 /// `Retry-After` where the owner of the refusal names none, in seconds.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
 
@@ -180,6 +182,38 @@ impl Refused {
                 HeaderValue::from_static(challenge),
             );
         }
+        self.directions(headers);
+        response
+    }
+}
+
+/// A refusal as agents and scripts of Dash-Fleet read it.
+#[derive(Serialize)]
+struct LegacyDocument<'a> {
+    error: &'a str,
+}
+
+impl Refused {
+    /// The response on a route of Dash-Fleet: `{"error": …}`, and 403 for a key that is missing or not accepted.
+    #[must_use]
+    pub fn legacy_response(&self) -> Response {
+        let kind = match self.kind {
+            Kind::Unauthenticated => Kind::Forbidden,
+            kind => kind,
+        };
+        let document = LegacyDocument {
+            error: &self.detail,
+        };
+        let mut response = Response::builder()
+            .status(kind.status())
+            .content_type(JSON)
+            .body(serde_json::to_vec(&document).unwrap_or_default());
+        self.directions(response.headers_mut());
+        response
+    }
+
+    /// When to try again, and which methods there are.
+    fn directions(&self, headers: &mut HeaderMap) {
         if self.kind.retry() {
             let after = self.retry_after.unwrap_or(RETRY_AFTER_DEFAULT);
             let seconds = after.as_millis().div_ceil(1_000).max(1);
@@ -190,7 +224,6 @@ impl Refused {
         if let Some(allow) = &self.allow {
             headers.insert(header::ALLOW, allow.clone());
         }
-        response
     }
 }
 

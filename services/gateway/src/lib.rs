@@ -116,6 +116,7 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Gatewa
     let (router, routes) = routes::build(
         inbound::api(&owners, &credentials, installation),
         inbound::pages::all(),
+        inbound::legacy::all(&owners),
     );
     let bodies = body::Bodies::new(config.patience.body);
     let app = Edge::new(

@@ -37,20 +37,30 @@ impl Routes {
 /// A page outside of the document: its path and what answers `GET`.
 pub type Page = (&'static str, BoxEndpoint<'static>);
 
-/// The router of an API and of pages, and what it knows.
+/// A route outside of the document: its method, its path, and what answers.
+pub type Unversioned = (Method, &'static str, BoxEndpoint<'static>);
+
+/// The router of an API, of pages and of routes without a version, and what it knows.
 #[must_use]
-pub fn build<A: OpenApi>(api: A, pages: Vec<Page>) -> (Route, Routes) {
+pub fn build<A: OpenApi>(
+    api: A,
+    pages: Vec<Page>,
+    unversioned: Vec<Unversioned>,
+) -> (Route, Routes) {
     let mut templates = HashMap::new();
     for path in A::meta().into_iter().flat_map(|api| api.paths) {
         templates.insert(pattern(&path.path), path.path);
     }
     let mut table: HashMap<String, HashMap<Method, BoxEndpoint<'static>>> = HashMap::new();
     api.add_routes(&mut table);
-    for (path, page) in pages {
+    let pages = pages
+        .into_iter()
+        .map(|(path, page)| (Method::GET, path, page));
+    for (method, path, endpoint) in pages.chain(unversioned) {
         table
             .entry(path.to_owned())
             .or_default()
-            .insert(Method::GET, page);
+            .insert(method, endpoint);
     }
     let mut routes = Routes::default();
     let mut route = Route::new();

@@ -17,6 +17,8 @@ mod credentials;
 mod document;
 #[path = "main/fan_out.rs"]
 mod fan_out;
+#[path = "main/legacy.rs"]
+mod legacy;
 #[path = "main/messages.rs"]
 mod messages;
 #[path = "main/operations.rs"]

@@ -1,7 +1,7 @@
 //! Decisions, authorization, transactions.
 //!
 //! People and keys: [`login`], [`password`], [`grant`], [`signer`], [`secret`]. Machines: [`enrollment`],
-//! [`machine`], [`action_key`]. Connections: [`callout`] who may connect, [`key_set`] what it decides from, [`feed`]
+//! [`machine`], [`legacy`] (those over HTTP), [`action_key`]. Connections: [`callout`] who may connect, [`key_set`] what it decides from, [`feed`]
 //! what keeps that fresh, [`kick`] cutting what was revoked. Besides: [`buckets`] limits, [`bootstrap`] the first
 //! organisation.
 
@@ -14,6 +14,7 @@ pub mod feed;
 pub mod grant;
 pub mod key_set;
 pub mod kick;
+pub mod legacy;
 pub mod login;
 pub mod machine;
 pub mod password;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use domain::network::Network;
 use nkeys::{KeyPair, XKey};
 use runtime::config::{ConfigError, DatabaseConfig, Reader, ServiceConfig};
 use runtime::keys::read_seed;
@@ -135,6 +136,11 @@ pub struct BootstrapConfig {
     pub admin_password: String,
     /// `DASHFLEET_BOOTSTRAP_API_KEY`
     pub api_key: Option<String>,
+    /// `DASHFLEET_BOOTSTRAP_LEGACY_API_KEY`: a key for agents and scripts of Dash-Fleet, which it enables in the
+    /// organisation; without it they are left as they are (off, in a new one).
+    pub legacy_api_key: Option<String>,
+    /// `DASHFLEET_BOOTSTRAP_LEGACY_NETWORKS`: where that key is taken from; from everywhere when absent.
+    pub legacy_networks: Option<Vec<String>>,
     /// `DASHFLEET_BOOTSTRAP_ENROLLMENT_TOKEN`
     pub enrollment_token: Option<String>,
 }
@@ -177,6 +183,8 @@ impl BootstrapConfig {
             }
         };
         let api_key = secret("DASHFLEET_BOOTSTRAP_API_KEY", SecretKind::ApiKey)?;
+        let legacy = "DASHFLEET_BOOTSTRAP_LEGACY_API_KEY";
+        let legacy_api_key = secret(legacy, SecretKind::LegacyKey)?;
         let token = "DASHFLEET_BOOTSTRAP_ENROLLMENT_TOKEN";
         let enrollment_token = secret(token, SecretKind::EnrollmentToken)?;
         Ok(Self {
@@ -185,9 +193,27 @@ impl BootstrapConfig {
             admin_email,
             admin_password,
             api_key,
+            legacy_api_key,
+            legacy_networks: networks(reader, "DASHFLEET_BOOTSTRAP_LEGACY_NETWORKS")?,
             enrollment_token,
         })
     }
+}
+
+fn networks(reader: &mut Reader, variable: &str) -> Result<Option<Vec<String>>, ConfigError> {
+    let Some(text) = reader.optional(variable) else {
+        return Ok(None);
+    };
+    let parts = text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty());
+    let networks = parts.map(|part| match part.parse::<Network>() {
+        Ok(_) => Ok(part.to_owned()),
+        Err(reason) => Err(wrong(variable, reason)),
+    });
+    let networks: Vec<String> = networks.collect::<Result<_, _>>()?;
+    Ok((!networks.is_empty()).then_some(networks))
 }
 
 fn wrong(variable: &str, reason: String) -> ConfigError {

@@ -6,6 +6,7 @@ pub mod callout;
 pub mod doorbell;
 pub mod enrollment;
 pub mod grant;
+pub mod legacy;
 pub mod machine;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub async fn serve(bus: &Bus, app: &Arc<App>) -> Result<Service, BusError> {
     grant::answer(&service, app).await?;
     enrollment::answer(&service, app).await?;
     machine::answer(&service, app).await?;
+    legacy::answer(&service, app).await?;
     action_key::answer(&service, app).await?;
     Ok(service)
 }

@@ -6,6 +6,7 @@ pub mod action_key;
 pub mod api_key;
 pub mod deployment;
 pub mod enrollment_token;
+pub mod legacy;
 pub mod machine;
 pub mod organization;
 pub mod session;

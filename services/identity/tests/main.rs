@@ -20,6 +20,8 @@ mod enrollment;
 mod feed;
 #[path = "main/grant.rs"]
 mod grant;
+#[path = "main/legacy.rs"]
+mod legacy;
 #[path = "main/login.rs"]
 mod login;
 #[path = "main/machine.rs"]

@@ -1,12 +1,13 @@
 //! What the service decides. One room per noun; all of them are methods of [`App`].
 //!
-//! Rooms: [`machine`] lists, [`selection`] what a selector chooses, [`sample`] taking and giving samples ([`bounds`] what is a sample), [`inventory`],
+//! Rooms: [`machine`] lists, [`selection`] what a selector chooses, [`sample`] taking and giving samples ([`bounds`] what is a sample), [`inventory`], [`legacy`] machines over HTTP,
 //! [`presence`] who is there, [`history`] who was (with [`reconciliation`], what advisories missed, and [`watch`], what time decides),
 //! [`mirror`] identity's machines, [`maintenance`] partitions, [`page`] cursors, [`readiness`].
 
 pub mod bounds;
 pub mod history;
 pub mod inventory;
+pub mod legacy;
 pub mod machine;
 pub mod maintenance;
 pub mod mirror;

@@ -4,6 +4,7 @@ pub mod advisory;
 pub mod event;
 pub mod history;
 pub mod inventory;
+pub mod legacy;
 pub mod machine;
 pub mod presence;
 pub mod sample;
@@ -23,5 +24,6 @@ pub async fn answer(service: &Service, app: &Arc<App>) -> Result<(), BusError> {
     sample::answer(service, app).await?;
     inventory::answer(service, app).await?;
     history::answer(service, app).await?;
+    legacy::answer(service, app).await?;
     presence::answer(service, app).await
 }

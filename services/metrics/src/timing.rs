@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// [`Timing::http_ttl`] outside of tests.
+pub const HTTP_TTL: Duration = Duration::from_secs(600);
+
 /// How long a machine without a connection counts as online.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Graces {
@@ -29,6 +32,11 @@ pub struct Damping {
 pub struct Timing {
     /// How long a machine without a connection counts as online.
     pub graces: Graces,
+    /// How long a machine over HTTP counts as online after a report. It holds no connection whose end could be heard, so
+    /// time alone decides. Dash-Fleet's agents report every 15 to 30 s, its slowest settings every few minutes: after
+    /// ten minutes two reports of the slowest, or twenty of the usual, are missing, which no restart of theirs or ours
+    /// explains. (Dash-Fleet's own fleet expired by time as well.)
+    pub http_ttl: Duration,
     /// A server that gives no sign of life for so long is lost. Servers give one every ten seconds.
     pub silence: Duration,
     /// How often sessions are compared with the servers' lists.
@@ -55,6 +63,7 @@ impl Default for Timing {
                     within: Duration::from_secs(600),
                 },
             },
+            http_ttl: HTTP_TTL,
             silence: Duration::from_secs(25),
             reconcile: Duration::from_secs(10),
             gather: Duration::from_millis(500),

@@ -17,6 +17,7 @@ mod main {
     pub mod end;
     pub mod history;
     pub mod inventory;
+    pub mod legacy;
     pub mod list;
     pub mod locks;
     pub mod mirror;

@@ -17,6 +17,7 @@ mod main {
     mod fan_out;
     mod flow;
     mod hostile;
+    mod legacy;
     mod permissions;
     mod rules;
     mod sql;

@@ -57,6 +57,23 @@ fn secrets_are_made_once_and_differ_between_products() {
     let second = Secrets::load_or_make(&scratch.join("two")).unwrap();
     assert_ne!(second.api_key, first.api_key);
     assert_ne!(second.admin_password, first.admin_password);
+    assert!(first.legacy_api_key.starts_with("dfl_"));
+}
+
+#[test]
+fn a_secret_that_is_newer_than_its_file_is_added_to_it() {
+    let scratch = Scratch::new();
+    let path = scratch.join("secrets.json");
+    let made = Secrets::load_or_make(&path).unwrap();
+    let mut older = files::read_json::<serde_json::Value>(&path)
+        .unwrap()
+        .unwrap();
+    older.as_object_mut().unwrap().remove("legacyApiKey");
+    files::replace_json(&path, &older).unwrap();
+    let added = Secrets::load_or_make(&path).unwrap();
+    assert!(added.legacy_api_key.starts_with("dfl_"));
+    assert_eq!(added.api_key, made.api_key);
+    assert_eq!(Secrets::load_or_make(&path).unwrap(), added);
 }
 
 #[test]

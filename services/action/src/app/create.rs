@@ -7,7 +7,7 @@ use contract::grant::Grant;
 use contract::order::Verb;
 use contract::{Problem, ProblemKind};
 use database::Tx;
-use domain::action::OPEN_MAX;
+use domain::action::{ActionKind, OPEN_MAX};
 use domain::{ActionId, MachineId, OrgId};
 
 use crate::app::App;
@@ -36,14 +36,25 @@ impl App {
             request.idempotent,
         )?;
         let key = Key::of(request.idempotency_key.as_deref(), &request)?;
-        let (org, machine) = (grant.org, request.machine_id);
-        match self.create_try(org, machine, &draft, key.as_ref()).await {
+        self.action_draft_create(grant.org, request.machine_id, &draft, key)
+            .await
+    }
+
+    /// Queues what was checked.
+    pub(crate) async fn action_draft_create(
+        self: &Arc<Self>,
+        org: OrgId,
+        machine: MachineId,
+        draft: &Draft,
+        key: Option<Key>,
+    ) -> Result<Action, ActionError> {
+        match self.create_try(org, machine, draft, key.as_ref()).await {
             // It may have enrolled a moment ago: identity knows.
             Err(ActionError::Problem(problem)) if problem.kind == ProblemKind::NotFound => {
                 if let Err(error) = self.mirror_now().await {
                     tracing::debug!(%error, "identity was not asked for a machine that is not known here");
                 }
-                self.create_try(org, machine, &draft, key.as_ref()).await
+                self.create_try(org, machine, draft, key.as_ref()).await
             }
             tried => tried,
         }
@@ -73,7 +84,9 @@ impl App {
             fingerprint,
         }) = action::action_create_in_tx(&mut tx, org, machine, id, &draft.new_action()).await?
         else {
-            return Err(refusal_in_tx(&mut tx, org, machine).await?.into());
+            return Err(refusal_in_tx(&mut tx, org, machine, draft.kind)
+                .await?
+                .into());
         };
         tx.commit().await?;
         self.metrics
@@ -96,12 +109,19 @@ async fn refusal_in_tx(
     tx: &mut Tx,
     org: OrgId,
     machine: MachineId,
+    kind: ActionKind,
 ) -> Result<Problem, ActionError> {
     let conflict = |detail: String| Problem::new(ProblemKind::Conflict, detail);
     Ok(
-        match action::machine_revoked_in_tx(tx, org, machine).await? {
-            Some(true) => conflict("the machine is revoked".into()),
-            Some(false) => conflict(format!(
+        match action::machine_standing_in_tx(tx, org, machine).await? {
+            Some((true, _)) => conflict("the machine is revoked".into()),
+            Some((false, true)) if !kind.is_legacy() => Problem::invalid(
+                "kind",
+                format!(
+                    "a machine over HTTP does not know `{kind}`; it takes message, restart, reboot"
+                ),
+            ),
+            Some((false, _)) => conflict(format!(
                 "the machine has {OPEN_MAX} actions that have not ended, and gets no more until some have"
             )),
             None => Problem::not_found("machine"),

@@ -47,6 +47,20 @@ impl Draft {
             .parse()
             .map_err(|message: String| Problem::invalid("kind", message))?;
         grant.require(action_scope(kind))?;
+        Self::permitted(grant, kind, payload, not_after, idempotent)
+    }
+
+    /// As [`Draft::check`], for a caller whose right to the kind was checked already.
+    ///
+    /// # Errors
+    /// INVALID naming the field, TOO_LARGE.
+    pub fn permitted(
+        grant: &Grant,
+        kind: ActionKind,
+        payload: &Value,
+        not_after: Option<Timestamp>,
+        idempotent: bool,
+    ) -> Result<Self, Problem> {
         check_payload(kind, payload)?;
         let created_at = Timestamp::now();
         let not_after = not_after.unwrap_or(created_at.plus(NOT_AFTER_DEFAULT));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::identity::MachineChanges;
-use contract::metrics::PresenceGet;
+use contract::metrics::{PresenceGet, Transport};
 use contract::order::fingerprint;
 use contract::streams::CONSUMERS;
 use domain::Timestamp;
@@ -86,12 +86,17 @@ impl App {
                 let mirrored = Mirrored {
                     org: record.org,
                     machine: record.machine_id,
-                    fingerprint: fingerprint(&record.public_key),
+                    fingerprint: match record.transport {
+                        Transport::Nats => fingerprint(&record.public_key),
+                        Transport::Http => String::new(),
+                    },
                     change: record.change,
                     releases: record.releases,
                     revoked_at: record.revoked_at.map(Timestamp::utc),
                     quarantined_at: record.quarantined_at.map(Timestamp::utc),
                     quarantine_reason: record.quarantine_reason.clone(),
+                    transport: record.transport,
+                    legacy: record.legacy.clone(),
                 };
                 let mirroring = machine::machine_mirror_in_tx(&mut tx, &mirrored, now).await?;
                 ended.extend(mirroring.ended);

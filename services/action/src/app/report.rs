@@ -80,7 +80,7 @@ impl App {
         .await
     }
 
-    async fn report(&self, report: Report) -> Result<ReportAnswer, ActionError> {
+    pub(crate) async fn report(&self, report: Report) -> Result<ReportAnswer, ActionError> {
         let (org, machine, action) = (report.org, report.machine, report.action);
         let reported = match self.reports.submit(report).await {
             Ok(reported) => reported,
@@ -115,7 +115,7 @@ impl App {
     }
 }
 
-fn empty(
+pub(crate) fn empty(
     from: AgentSender,
     action: domain::ActionId,
     attempt: i32,
@@ -148,7 +148,7 @@ fn bounded(time: Timestamp) -> DateTime<Utc> {
 }
 
 /// A machine's error in a size that lists can show many of.
-fn short(error: &contract::agent::ActionError) -> contract::agent::ActionError {
+pub(crate) fn short(error: &contract::agent::ActionError) -> contract::agent::ActionError {
     let cut = |text: &str, max: usize| text.chars().take(max).collect();
     contract::agent::ActionError {
         code: cut(&error.code, ERROR_CODE_MAX_CHARS),
@@ -157,14 +157,14 @@ fn short(error: &contract::agent::ActionError) -> contract::agent::ActionError {
 }
 
 /// What a `jsonb` column takes: no U+0000, and not more than it should.
-fn storable(value: Value) -> Value {
+pub(crate) fn storable(value: Value) -> Value {
     if value.to_string().len() > RESULT_MAX_BYTES {
         return serde_json::json!({ "truncated": true, "reason": format!("larger than {RESULT_MAX_BYTES} bytes") });
     }
     without_nul(value)
 }
 
-fn without_nul(value: Value) -> Value {
+pub(crate) fn without_nul(value: Value) -> Value {
     match value {
         Value::String(text) if text.contains('\0') => Value::String(text.replace('\0', "\u{fffd}")),
         Value::Array(items) => Value::Array(items.into_iter().map(without_nul).collect()),

@@ -10,14 +10,14 @@ use uuid::Uuid;
 use crate::store::row::ActionRow;
 
 /// `seq` is taken under the machine's row lock. `offered_at` is committed here when the machine is connected, so
-/// that nothing is pushed before it.
+/// that nothing is pushed before it; a machine over HTTP asks (`store::legacy`), and knows no `ping`.
 const CREATE: &str = "
     WITH machine AS (
         UPDATE action.machines SET last_seq = last_seq + 1
-        WHERE org_id = $1 AND id = $2 AND revoked_at IS NULL AND NOT EXISTS (
+        WHERE org_id = $1 AND id = $2 AND revoked_at IS NULL AND (transport = 'NATS' OR $4 <> 'ping') AND NOT EXISTS (
             SELECT 1 FROM action.actions AS open
             WHERE open.org_id = $1 AND open.machine_id = $2 AND open.status IN ('QUEUED', 'DELIVERED', 'RUNNING') OFFSET $12::bigint - 1)
-        RETURNING last_seq, online AND quarantined_at IS NULL AS offer, fingerprint
+        RETURNING last_seq, online AND quarantined_at IS NULL AND transport = 'NATS' AS offer, fingerprint
     ), created AS (
         INSERT INTO action.actions (org_id, id, machine_id, seq, kind, payload, idempotent, status, principal,
             traceparent, not_after, give_up_at, created_at, offered_at, ring_at)
@@ -29,8 +29,8 @@ const CREATE: &str = "
     )
     SELECT created.*, machine.fingerprint FROM created, machine";
 
-const MACHINE_REVOKED: &str =
-    "SELECT revoked_at IS NOT NULL FROM action.machines WHERE org_id = $1 AND id = $2";
+const MACHINE_STANDING: &str = "
+    SELECT revoked_at IS NOT NULL, transport = 'HTTP' FROM action.machines WHERE org_id = $1 AND id = $2";
 
 const GET: &str = "SELECT * FROM action.actions WHERE org_id = $1 AND id = $2";
 
@@ -116,16 +116,16 @@ pub async fn action_create_in_tx(
         .await?)
 }
 
-/// Whether a machine is revoked; `None` when the organisation has no such machine.
+/// Whether a machine is revoked, and whether it is one over HTTP; `None` when the organisation has no such machine.
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn machine_revoked_in_tx(
+pub async fn machine_standing_in_tx(
     tx: &mut Tx,
     org: OrgId,
     machine: MachineId,
-) -> Result<Option<bool>, DatabaseError> {
-    Ok(sqlx::query_scalar(MACHINE_REVOKED)
+) -> Result<Option<(bool, bool)>, DatabaseError> {
+    Ok(sqlx::query_as(MACHINE_STANDING)
         .bind(org.0)
         .bind(machine.0)
         .fetch_optional(&mut **tx)

@@ -38,7 +38,7 @@ const RING: &str = "
     )
     SELECT rung.*, machine.fingerprint
     FROM rung JOIN action.machines AS machine ON machine.org_id = rung.org_id AND machine.id = rung.machine_id
-    WHERE machine.online AND machine.quarantined_at IS NULL AND machine.revoked_at IS NULL
+    WHERE machine.online AND machine.transport = 'NATS' AND machine.quarantined_at IS NULL AND machine.revoked_at IS NULL
         AND rung.status IN ('QUEUED', 'DELIVERED', 'RUNNING') AND rung.offered_at IS NOT NULL
         AND (rung.status = 'QUEUED' OR rung.cancel_requested_at IS NOT NULL)
     ORDER BY rung.org_id, rung.machine_id, rung.seq";

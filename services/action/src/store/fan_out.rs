@@ -27,10 +27,12 @@ const CREATE: &str = "
     ), machine AS (
         UPDATE action.machines AS machine SET last_seq = machine.last_seq + 1
         FROM wanted
-        WHERE machine.org_id = $1 AND machine.id = wanted.machine_id AND machine.revoked_at IS NULL AND NOT EXISTS (
+        WHERE machine.org_id = $1 AND machine.id = wanted.machine_id AND machine.revoked_at IS NULL
+            AND (machine.transport = 'NATS' OR $4 <> 'ping') AND NOT EXISTS (
             SELECT 1 FROM action.actions AS open
             WHERE open.org_id = $1 AND open.machine_id = machine.id AND open.status IN ('QUEUED', 'DELIVERED', 'RUNNING') OFFSET $12::bigint - 1)
-        RETURNING machine.id, machine.last_seq, machine.online AND machine.quarantined_at IS NULL AS offer,
+        RETURNING machine.id, machine.last_seq,
+            machine.online AND machine.quarantined_at IS NULL AND machine.transport = 'NATS' AS offer,
             machine.fingerprint, wanted.action_id
     ), created AS (
         INSERT INTO action.actions (org_id, id, machine_id, seq, kind, payload, idempotent, status, principal,
@@ -87,7 +89,8 @@ pub async fn machines_known_in_tx(
 }
 
 /// Creates an action for each machine, with the id beside it, in the order of the actions' ids. A machine that the
-/// organisation does not have, that is revoked, or that has [`OPEN_MAX`] actions that have not ended, is left out.
+/// organisation does not have, that is revoked, that does not know the kind (`ping`, over HTTP), or that has [`OPEN_MAX`]
+/// actions that have not ended, is left out.
 ///
 /// # Errors
 /// [`DatabaseError`]; a collision leaves nothing behind, and the same can be run again.

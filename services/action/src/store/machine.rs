@@ -1,6 +1,8 @@
 //! The mirror of machines and their presence, and the cursors of both feeds.
 
 use chrono::{DateTime, Utc};
+use contract::legacy::LegacyBinding;
+use contract::metrics::Transport;
 use database::{DatabaseError, Tx};
 use domain::{MachineId, OrgId};
 use sqlx::PgPool;
@@ -17,8 +19,9 @@ const CURSOR_SET: &str = "
 
 /// A release clears what quarantined the machine before; its journal is believed anew.
 const MIRROR: &str = "
-    INSERT INTO action.machines AS machine (org_id, id, fingerprint, change, releases, revoked_at, quarantined_at, quarantine_reason)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+    INSERT INTO action.machines AS machine (org_id, id, fingerprint, change, releases, revoked_at, quarantined_at, quarantine_reason,
+        transport, http_name, bound_key, bound_block)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
     ON CONFLICT ON CONSTRAINT machines_pkey DO UPDATE SET
         change = excluded.change,
         revoked_at = excluded.revoked_at,
@@ -31,7 +34,9 @@ const MIRROR: &str = "
         session_id = CASE WHEN excluded.releases > machine.releases THEN NULL ELSE machine.session_id END,
         suspect_session = CASE WHEN excluded.releases > machine.releases THEN NULL ELSE machine.suspect_session END,
         suspect_echo = CASE WHEN excluded.releases > machine.releases THEN NULL ELSE machine.suspect_echo END,
-        releases = excluded.releases
+        releases = excluded.releases,
+        bound_key = excluded.bound_key,
+        bound_block = excluded.bound_block
     WHERE machine.change < excluded.change";
 
 const FORGET_SESSIONS: &str =
@@ -49,10 +54,11 @@ const END_REVOKED: &str = "
     WHERE org_id = $1 AND machine_id = $2 AND status IN ('QUEUED', 'DELIVERED', 'RUNNING')
     RETURNING org_id, id, machine_id, kind, status, version, late";
 
+/// Whether something can be offered to it: a machine over HTTP asks, and is offered nothing before.
 const PRESENCE: &str = "
     UPDATE action.machines SET online = $3, presence_version = $4
     WHERE org_id = $1 AND id = $2 AND presence_version < $4
-    RETURNING revoked_at IS NULL AND quarantined_at IS NULL AS trusted";
+    RETURNING revoked_at IS NULL AND quarantined_at IS NULL AND transport = 'NATS' AS trusted";
 
 /// What waits for a machine that is connected now is offered, in the order of `seq`. Of much the first: the agent
 /// that sees them asks for the rest.
@@ -113,6 +119,8 @@ pub struct Mirrored {
     pub revoked_at: Option<DateTime<Utc>>,
     pub quarantined_at: Option<DateTime<Utc>>,
     pub quarantine_reason: Option<String>,
+    pub transport: Transport,
+    pub legacy: Option<LegacyBinding>,
 }
 
 /// What writing a machine brought about.
@@ -135,6 +143,7 @@ pub async fn machine_mirror_in_tx(
     now: DateTime<Utc>,
 ) -> Result<Mirroring, DatabaseError> {
     let (org, id) = (machine.org.0, machine.machine.0);
+    let legacy = machine.legacy.as_ref();
     let releases: Option<i32> = sqlx::query_scalar(RELEASES)
         .bind(org)
         .bind(id)
@@ -149,9 +158,15 @@ pub async fn machine_mirror_in_tx(
         .bind(machine.revoked_at)
         .bind(machine.quarantined_at)
         .bind(&machine.quarantine_reason)
+        .bind(machine.transport.as_str())
+        .bind(legacy.map(|legacy| legacy.name.as_str()))
+        .bind(legacy.map(|legacy| legacy.key.0))
+        .bind(legacy.map(|legacy| legacy.block.as_str()))
         .execute(&mut **tx)
         .await?;
-    let released = releases.is_some_and(|known| known < machine.releases);
+    // A machine over HTTP has no journal that could be an older one, and asks without being told to.
+    let released = machine.transport == Transport::Nats
+        && releases.is_some_and(|known| known < machine.releases);
     let mut ended = Vec::new();
     if released {
         sqlx::query(FORGET_SESSIONS)

@@ -7,13 +7,14 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bus::callout::{Admitted, CalloutKeys};
 use bus::{Context, GrantVerifier, Service};
-use contract::Problem;
 use contract::grant::{Jwk, Jwks};
 use contract::identity::{
     ActionKeysPut, Deployment, Done, JwksGet, MachineChanges, MachineChangesPage,
     MachineQuarantine, MachineRecord,
 };
+use contract::legacy::{LegacyBind, LegacyBound};
 use contract::metrics::{MachineSelect, MachineSelection, Presence, PresenceGet, PresencePage};
+use contract::{Problem, ProblemKind};
 use domain::access::MACHINES_READ;
 use domain::{DeploymentId, MachineId};
 use nkeys::{KeyPair, XKey};
@@ -33,6 +34,8 @@ pub struct Feeds {
     pub select_refusal: Option<Problem>,
     /// What metrics was asked.
     pub selects: Vec<MachineSelect>,
+    /// What identity was asked about machines over HTTP; it refuses all.
+    pub binds: Vec<LegacyBind>,
 }
 
 impl Feeds {
@@ -110,6 +113,25 @@ pub async fn stand_ins(
         .answer(move |_, seen: MachineQuarantine| {
             state.lock().unwrap().quarantined.push(seen);
             async move { Ok(Done {}) }
+        })
+        .await
+        .unwrap();
+    let state = feeds.clone();
+    identity
+        .answer(move |_, asked: LegacyBind| {
+            let mut state = state.lock().unwrap();
+            let is_it = |record: &&MachineRecord| {
+                let legacy = record.legacy.as_ref();
+                legacy.is_some_and(|legacy| legacy.name == asked.name)
+            };
+            let known = state.machines.iter().any(|record| is_it(&record));
+            state.binds.push(asked);
+            let refused = if known {
+                Problem::new(ProblemKind::Forbidden, "quarantined")
+            } else {
+                Problem::not_found("machine")
+            };
+            async move { Err::<LegacyBound, _>(refused) }
         })
         .await
         .unwrap();

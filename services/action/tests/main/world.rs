@@ -8,7 +8,8 @@ use contract::action::{Action, ActionCreate, ActionGet};
 use contract::agent::{ReportAnswer, ResultReport, Verdict};
 use contract::grant::{Grant, ISSUER, PrincipalKind};
 use contract::identity::MachineRecord;
-use contract::metrics::{MachineSelect, Presence};
+use contract::legacy::{LegacyBind, LegacyBinding};
+use contract::metrics::{MachineSelect, Presence, Transport};
 use contract::order::{ORDER_PREFIX, Order, PAGE_PREFIX, Signed, SyncPage, SyncRequest};
 use contract::subject::{self, Up};
 use contract::{Call, Problem};
@@ -125,6 +126,10 @@ impl World {
     }
 
     pub fn grant_with(&self, org: OrgId, scopes: Scopes) -> String {
+        self.grant_of(org, scopes, CredentialId::new())
+    }
+
+    pub fn grant_of(&self, org: OrgId, scopes: Scopes, credential: CredentialId) -> String {
         let now = Timestamp::now().millis() / 1_000;
         let grant = Grant {
             iss: ISSUER.into(),
@@ -134,7 +139,7 @@ impl World {
             role: Role::Owner,
             scopes,
             aud: vec!["action".into(), "metrics".into()],
-            credential: CredentialId::new(),
+            credential,
             iat: now,
             exp: now + 300,
         };
@@ -214,22 +219,57 @@ impl World {
     pub fn enroll(&self, key: &KeyPair) -> MachineId {
         let machine = MachineId::new();
         self.change(|feeds, change| {
-            feeds.machines.push(MachineRecord {
-                change,
-                org: self.org,
-                machine_id: machine,
-                hostname: "test".into(),
-                public_key: key.public_key(),
-                labels: Default::default(),
-                inventory: Default::default(),
-                enrolled_at: Timestamp::now(),
-                revoked_at: None,
-                quarantined_at: None,
-                quarantine_reason: None,
-                releases: 0,
-            });
+            feeds
+                .machines
+                .push(self.record(change, machine, key.public_key()));
         });
         machine
+    }
+
+    fn record(&self, change: i64, machine: MachineId, public_key: String) -> MachineRecord {
+        MachineRecord {
+            change,
+            org: self.org,
+            machine_id: machine,
+            hostname: "test".into(),
+            transport: Transport::Nats,
+            public_key,
+            legacy: None,
+            labels: Default::default(),
+            inventory: Default::default(),
+            enrolled_at: Timestamp::now(),
+            revoked_at: None,
+            quarantined_at: None,
+            quarantine_reason: None,
+            releases: 0,
+        }
+    }
+
+    /// A machine over HTTP of this name, bound to this key and block; the mirror has it when this returns.
+    pub async fn http_machine(&self, name: &str, key: CredentialId, block: &str) -> MachineId {
+        let machine = MachineId::new();
+        let legacy = LegacyBinding {
+            name: name.to_owned(),
+            key,
+            block: block.to_owned(),
+        };
+        self.change(|feeds, change| {
+            feeds.machines.push(MachineRecord {
+                transport: Transport::Http,
+                legacy: Some(legacy),
+                ..self.record(change, machine, String::new())
+            });
+        });
+        testkit::eventually("the machine is mirrored", PATIENCE, || async {
+            self.mirrored(machine).await.then_some(())
+        })
+        .await;
+        machine
+    }
+
+    /// What identity was asked about machines over HTTP.
+    pub fn binds(&self) -> Vec<LegacyBind> {
+        self.feeds.lock().unwrap().binds.clone()
     }
 
     /// From now on every selector chooses these.

@@ -34,6 +34,16 @@ pub enum Transport {
     Http,
 }
 
+/// What stands behind a machine's name.
+#[derive(Enum)]
+#[oai(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Trust {
+    /// A key of its own: what it says, it signed.
+    Verified,
+    /// Nothing but a name that comes with the same key from the same addresses: an agent of Dash-Fleet.
+    Unverified,
+}
+
 /// How a machine is.
 #[derive(Enum)]
 #[oai(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -123,6 +133,7 @@ pub struct Machine {
     /// Why, for a person.
     status_reason: Option<String>,
     transport: Transport,
+    trust: Trust,
     /// Its labels.
     labels: HashMap<String, String>,
     inventory: Inventory,

@@ -11,7 +11,7 @@ use contract::identity::{
     Challenged, Enroll, Enrolled, KeyStanding, Login, Principal, Refresh, Standing, StandingGet,
     Tokens,
 };
-use contract::metrics::{Machine, MachinePage, SamplePage, Transport};
+use contract::metrics::{Machine, MachinePage, SamplePage, Transport, Trust};
 use dashfleet_gateway::inbound::action::create::Create;
 use dashfleet_gateway::json::Documented;
 use dashfleet_gateway::{document, shape};
@@ -127,6 +127,7 @@ pub fn machine() -> Machine {
         status: MachineStatus::Online,
         status_reason: Some(text("connected")),
         transport: Transport::Nats,
+        trust: Trust::Verified,
         labels: [(text("env"), text("prod"))].into(),
         inventory: Inventory {
             os: text("Debian GNU/Linux"),
@@ -283,9 +284,13 @@ fn every_state_and_word_is_in_the_document() {
             ..machine()
         });
     }
-    for transport in [Transport::Nats, Transport::Http] {
+    for (transport, trust) in [
+        (Transport::Nats, Trust::Verified),
+        (Transport::Http, Trust::Unverified),
+    ] {
         documented(&Machine {
             transport,
+            trust,
             ..machine()
         });
     }

@@ -17,9 +17,13 @@ use contract::identity::{
     Login, Logout, MachineRelease, MachineRevoke, Me, Principal, Refresh, Standing, StandingGet,
     Tokens,
 };
+use contract::legacy::{
+    LegacyFleet, LegacyFleetPage, LegacyKey, LegacyMachine, LegacyNoted, LegacyPending,
+    LegacyQueue, LegacyQueued, LegacyReport, LegacyReported, LegacyResult, LegacyTask, LegacyTasks,
+};
 use contract::metrics::{Machine, MachineGet, MachineList, MachinePage, SampleList, SamplePage};
 use contract::{Problem, ProblemKind};
-use domain::access::Role;
+use domain::access::{LEGACY_AGENT, LEGACY_OPERATOR, LEGACY_SCOPES, Role, Scopes};
 use domain::action::{ActionKind, ActionStatus, Payload};
 use domain::labels::{LabelError, Selector};
 use domain::{ActionId, CredentialId, MachineId, OrgId, Timestamp};
@@ -107,7 +111,14 @@ impl Identity {
 
     fn exchange(&self, credential: &str) -> Result<Exchanged, Problem> {
         self.exchanges.fetch_add(1, Ordering::SeqCst);
-        let good = credential.starts_with("dfa_good") || credential.starts_with("dfk_good");
+        let good = ["dfa_good", "dfk_good", "dfl_good"]
+            .iter()
+            .any(|good| credential.starts_with(good));
+        let legacy = credential.starts_with("dfl_").then(|| LegacyKey {
+            networks: credential
+                .ends_with("_elsewhere")
+                .then(|| vec!["192.0.2.0/24".to_owned()]),
+        });
         if !good || self.refused.lock().unwrap().contains(credential) {
             return Err(Problem::new(
                 ProblemKind::Unauthenticated,
@@ -124,7 +135,11 @@ impl Identity {
             sub: Uuid::now_v7(),
             kind: PrincipalKind::ApiKey,
             role,
-            scopes: role.scopes(),
+            scopes: if legacy.is_some() {
+                Scopes::of_legacy_key(LEGACY_SCOPES).unwrap()
+            } else {
+                role.scopes()
+            },
             aud: vec!["identity".into(), "action".into(), "metrics".into()],
             credential: id,
             iat: now.millis() / 1_000,
@@ -135,6 +150,7 @@ impl Identity {
             credential: id,
             org: self.org,
             expires_at,
+            legacy,
         })
     }
 
@@ -258,6 +274,8 @@ pub struct Actions {
     pub fanned_out: Mutex<Vec<ActionFanOut>>,
     pub listed: Mutex<Vec<ActionList>>,
     pub organizations: Mutex<HashSet<OrgId>>,
+    pub legacy_queued: Mutex<Vec<LegacyQueue>>,
+    pub legacy_results: Mutex<Vec<LegacyResult>>,
     by_key: Mutex<HashMap<String, (ActionCreate, Action)>>,
 }
 
@@ -401,8 +419,58 @@ impl Actions {
             })
         };
         service.answer(cancel).await.unwrap();
+        self.answer_legacy(&service).await;
         bus.settled().await;
         service
+    }
+
+    async fn answer_legacy(self: &Arc<Self>, service: &Service) {
+        let this = self.clone();
+        let queue = move |ctx: bus::Context, queue: LegacyQueue| {
+            let this = this.clone();
+            async move {
+                ctx.grant()?.require(LEGACY_OPERATOR)?;
+                let kind: ActionKind = queue
+                    .kind
+                    .parse()
+                    .map_err(|error| Problem::invalid("action_type", error))?;
+                Payload::parse(kind, &queue.payload)
+                    .map_err(|error| Problem::invalid(error.path, error.message))?;
+                if queue.name == "nobody" {
+                    return Err(Problem::not_found("machine"));
+                }
+                this.legacy_queued.lock().unwrap().push(queue);
+                Ok(LegacyQueued {
+                    action_id: ActionId::new(),
+                })
+            }
+        };
+        service.answer(queue).await.unwrap();
+        let pending = |ctx: bus::Context, _: LegacyPending| async move {
+            ctx.grant()?.require(LEGACY_AGENT)?;
+            Ok(LegacyTasks {
+                items: vec![LegacyTask {
+                    action_id: ActionId(id(HERE)),
+                    attempt: 1,
+                    kind: ActionKind::Reboot,
+                    payload: serde_json::json!({ "delaySeconds": 5 }),
+                }],
+            })
+        };
+        service.answer(pending).await.unwrap();
+        let this = self.clone();
+        let result = move |ctx: bus::Context, result: LegacyResult| {
+            let this = this.clone();
+            async move {
+                ctx.grant()?.require(LEGACY_AGENT)?;
+                if result.action_id.0 == id(ELSEWHERE) {
+                    return Err(Problem::not_found("action"));
+                }
+                this.legacy_results.lock().unwrap().push(result);
+                Ok(LegacyNoted { applied: true })
+            }
+        };
+        service.answer(result).await.unwrap();
     }
 }
 
@@ -411,6 +479,7 @@ impl Actions {
 pub struct Metrics {
     pub machines: Mutex<Vec<MachineList>>,
     pub samples: Mutex<Vec<SampleList>>,
+    pub legacy_reports: Mutex<Vec<LegacyReport>>,
 }
 
 impl Metrics {
@@ -456,7 +525,64 @@ impl Metrics {
             }
         };
         service.answer(samples).await.unwrap();
+        self.answer_legacy(&service).await;
         bus.settled().await;
         service
+    }
+
+    async fn answer_legacy(self: &Arc<Self>, service: &Service) {
+        let this = self.clone();
+        let report = move |ctx: bus::Context, report: LegacyReport| {
+            let this = this.clone();
+            async move {
+                let grant = ctx.grant()?;
+                grant.require(LEGACY_AGENT)?;
+                if report.name == "quarantined" {
+                    let text = "this machine is quarantined";
+                    return Err(Problem::new(ProblemKind::Forbidden, text));
+                }
+                if report.figures.cpu_percent > 100.0 {
+                    return Err(Problem::invalid(
+                        "report.cpu_percent",
+                        "must be from 0 to 100",
+                    ));
+                }
+                this.legacy_reports.lock().unwrap().push(report);
+                Ok(LegacyReported {
+                    org: grant.org,
+                    machine_id: MachineId::new(),
+                })
+            }
+        };
+        service.answer(report).await.unwrap();
+        let this = self.clone();
+        let fleet = move |ctx: bus::Context, fleet: LegacyFleet| {
+            let this = this.clone();
+            async move {
+                let grant = ctx.grant()?;
+                grant.require(LEGACY_OPERATOR)?;
+                // Two pages of one machine each.
+                let reports = this.legacy_reports.lock().unwrap();
+                let place = usize::from(fleet.after.is_some());
+                let items: Vec<_> = reports.iter().skip(place).take(1).map(listed).collect();
+                let next = items.last().filter(|_| place == 0 && reports.len() > 1);
+                Ok(LegacyFleetPage {
+                    org: grant.org,
+                    next: next.map(|last: &LegacyMachine| last.name.clone()),
+                    items,
+                })
+            }
+        };
+        service.answer(fleet).await.unwrap();
+    }
+}
+
+fn listed(report: &LegacyReport) -> LegacyMachine {
+    LegacyMachine {
+        name: report.name.clone(),
+        client: report.address.to_string(),
+        at: Timestamp::now(),
+        figures: report.figures.clone(),
+        ttl_remaining_seconds: 600,
     }
 }

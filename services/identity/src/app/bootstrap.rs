@@ -1,18 +1,21 @@
 //! The first organisation and its OWNER, so that somebody can log in. It can run again and again.
 
 use database::Pools;
-use domain::access::Role;
+use domain::access::{LEGACY_SCOPES, Role};
 use domain::{OrgId, UserId};
 
 use crate::app::{password, secret};
 use crate::config::BootstrapConfig;
 use crate::error::IdentityError;
 use crate::store;
+use crate::store::api_key::NewLegacyKey;
 
 /// Name of the key and of the token.
 const NAME: &str = "bootstrap";
 /// How long the enrolment token lives, in days, and for how many machines.
 const TOKEN_LIFE: (i32, i32) = (30, 10_000);
+/// How many machines may be bound to the legacy key: Dash-Fleet kept its fleet in one file, and few had more than dozens.
+const LEGACY_MACHINES_MAX: i32 = 1_000;
 
 /// Ensures installation, organisation, OWNER, key and token.
 ///
@@ -46,6 +49,18 @@ async fn ensure_with(pools: &Pools, config: &BootstrapConfig) -> Result<OrgId, I
         let hash = secret::hash(key);
         let owner = store::api_key::ensure_in_tx(&mut tx, org, NAME, &hash, Role::Owner).await?;
         own(org, owner, "DASHFLEET_BOOTSTRAP_API_KEY")?;
+    }
+    if let Some(key) = &config.legacy_api_key {
+        let hash = secret::hash(key);
+        let key = NewLegacyKey {
+            name: NAME,
+            scopes: &LEGACY_SCOPES,
+            networks: config.legacy_networks.as_deref(),
+            machine_cap: LEGACY_MACHINES_MAX,
+        };
+        let owner = store::api_key::ensure_legacy_in_tx(&mut tx, org, &hash, &key).await?;
+        own(org, owner, "DASHFLEET_BOOTSTRAP_LEGACY_API_KEY")?;
+        store::organization::legacy_enable_in_tx(&mut tx, org).await?;
     }
     if let Some(token) = &config.enrollment_token {
         let hash = secret::hash(token);

@@ -175,7 +175,7 @@ impl App {
         let token = store::enrollment_token::by_hash_in_tx(&mut tx, hash).await?;
         let known = store::machine::by_key_in_tx(&mut tx, &request.public_key).await?;
         if let Some(machine) = known {
-            let same = token.is_some_and(|token| token.id == machine.token_id);
+            let same = token.is_some_and(|token| Some(token.id) == machine.token_id);
             return Ok(repeated(machine, same));
         }
         let Some((org, token_id)) = store::enrollment_token::use_in_tx(&mut tx, hash).await? else {
@@ -198,7 +198,9 @@ impl App {
         event.insert_in_tx(crate::SCHEMA, &mut tx).await?;
         tx.commit().await?;
         self.relay.wake();
-        self.keys.apply(&KeyRow::from(&row));
+        if let Some(key) = KeyRow::of(&row) {
+            self.keys.apply(&key);
+        }
         self.metrics.key_set.set(self.keys.len());
         tracing::info!(%org, machine = %row.id, hostname = row.hostname, "a machine enrolled");
         Ok(Tried::Enrolled(Box::new(row)))

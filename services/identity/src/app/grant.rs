@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use contract::grant::{ISSUER, LIFETIME_SECONDS, PrincipalKind};
 use contract::identity::{Exchange, Exchanged};
+use contract::legacy::LegacyKey;
 use contract::{Grant, Problem, ProblemKind};
 use domain::access::{Role, Scopes};
 use domain::{CredentialId, OrgId, Timestamp};
@@ -35,10 +36,11 @@ struct Holder {
     scopes: Scopes,
     credential: CredentialId,
     expires_at: Option<Timestamp>,
+    legacy: Option<LegacyKey>,
 }
 
 impl App {
-    /// Exchanges an access token or an API key for a grant, which never outlives it.
+    /// Exchanges an access token, an API key or a legacy key for a grant, which never outlives it.
     ///
     /// # Errors
     /// UNAUTHENTICATED in words that say whether to log in, to refresh or to ask for a new key; UNAVAILABLE.
@@ -57,11 +59,11 @@ impl App {
     ) -> Result<Exchanged, IdentityError> {
         let holder = if SecretKind::AccessToken.is_of(credential) {
             self.session_holder(credential).await?
-        } else if SecretKind::ApiKey.is_of(credential) {
+        } else if SecretKind::ApiKey.is_of(credential) || SecretKind::LegacyKey.is_of(credential) {
             self.key_holder(credential).await?
         } else {
             return Err(refused(
-                "this is neither an access token (dfa_…) nor an API key (dfk_…)",
+                "this is neither an access token (dfa_…) nor an API key (dfk_…, or dfl_… for agents of Dash-Fleet)",
             ));
         };
         let iat = Timestamp::now().millis() / 1_000;
@@ -85,6 +87,7 @@ impl App {
             credential: grant.credential,
             org: grant.org,
             expires_at,
+            legacy: holder.legacy,
         })
     }
 
@@ -111,6 +114,7 @@ impl App {
             scopes: role.scopes(),
             credential: CredentialId(session.id),
             expires_at: Some(session.access_expires_at.into()),
+            legacy: None,
         })
     }
 
@@ -125,6 +129,15 @@ impl App {
         if key.expired {
             return Err(refused("this API key has expired"));
         }
+        // The prefix is what the gateway goes by: a key is of the kind that it says it is.
+        if key.is_legacy != SecretKind::LegacyKey.is_of(credential) {
+            return Err(refused("this API key is not of the kind that it says"));
+        }
+        if key.is_legacy && !key.legacy_enabled {
+            return Err(refused(
+                "agents of Dash-Fleet are not enabled in this organisation",
+            ));
+        }
         let (org, credential) = (OrgId(key.org_id), CredentialId(key.id));
         if key.use_is_news {
             // Nobody waits for this commit; when it fails, the next minute's use is news again.
@@ -138,6 +151,8 @@ impl App {
         }
         let role = role(&key.role)?;
         let scopes = match &key.scopes {
+            Some(names) if key.is_legacy => Scopes::of_legacy_key(names.iter().map(String::as_str))
+                .map_err(IdentityError::Internal)?,
             None => role.scopes(),
             Some(names) => Scopes::from_names(names.iter().map(String::as_str))
                 .map_err(IdentityError::Internal)?
@@ -151,6 +166,9 @@ impl App {
             scopes,
             credential,
             expires_at: key.expires_at.map(Into::into),
+            legacy: key.is_legacy.then_some(LegacyKey {
+                networks: key.networks,
+            }),
         })
     }
 }

@@ -1,4 +1,5 @@
-//! Machines after their enrolment: revoked, quarantined, released; and the feed that other services mirror.
+//! Machines after their enrolment: revoked, quarantined, released; and the feed that other services mirror. Those over
+//! HTTP begin in [`super::legacy`], and are then machines like others.
 
 use std::sync::Arc;
 
@@ -129,7 +130,7 @@ impl App {
         Ok(MachineChangesPage { items, more })
     }
 
-    async fn commit_change(
+    pub(crate) async fn commit_change(
         &self,
         mut tx: database::Tx,
         row: &MachineRow,
@@ -140,7 +141,9 @@ impl App {
         event.insert_in_tx(crate::SCHEMA, &mut tx).await?;
         tx.commit().await?;
         self.relay.wake();
-        self.keys.apply(&KeyRow::from(row));
+        if let Some(key) = KeyRow::of(row) {
+            self.keys.apply(&key);
+        }
         Ok(())
     }
 }

@@ -19,6 +19,8 @@ pub enum SecretKind {
     RefreshToken,
     /// `dfk_…`: an API key.
     ApiKey,
+    /// `dfl_…`: a key of Dash-Fleet's agents and scripts.
+    LegacyKey,
     /// `dfe_…`: an enrolment.
     EnrollmentToken,
 }
@@ -31,6 +33,7 @@ impl SecretKind {
             Self::AccessToken => "dfa_",
             Self::RefreshToken => "dfr_",
             Self::ApiKey => "dfk_",
+            Self::LegacyKey => "dfl_",
             Self::EnrollmentToken => "dfe_",
         }
     }

@@ -3,8 +3,10 @@
 use chrono::{DateTime, Utc};
 use contract::agent::Inventory;
 use contract::identity::MachineRecord;
+use contract::legacy::LegacyBinding;
+use contract::metrics::Transport;
 use domain::labels::Labels;
-use domain::{MachineId, OrgId};
+use domain::{CredentialId, MachineId, OrgId};
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, PgExecutor};
 use uuid::Uuid;
@@ -31,15 +33,18 @@ const QUARANTINE: &str = "UPDATE identity.machines
     SET quarantined_at = now(), quarantine_reason = $3, change = nextval('identity.machine_change')
     WHERE org_id = $1 AND id = $2 RETURNING *";
 
+// What quarantined a machine over HTTP is what it is bound to from now on.
 const RELEASE: &str = "UPDATE identity.machines
     SET quarantined_at = NULL, quarantine_reason = NULL, releases = releases + 1,
+        bound_key = coalesce(wanted_key, bound_key), bound_block = coalesce(wanted_block, bound_block),
+        wanted_key = NULL, wanted_block = NULL,
         change = nextval('identity.machine_change')
     WHERE org_id = $1 AND id = $2 RETURNING *";
 
 const CHANGES: &str = "SELECT * FROM identity.machines WHERE change > $1 ORDER BY change LIMIT $2";
 
 const KEYS: &str = "SELECT org_id, id, public_key, revoked_at IS NOT NULL AS revoked, change
-    FROM identity.machines WHERE change > $1 ORDER BY change LIMIT $2";
+    FROM identity.machines WHERE change > $1 AND public_key IS NOT NULL ORDER BY change LIMIT $2";
 
 const KEY: &str = "SELECT org_id, id, public_key, revoked_at IS NOT NULL AS revoked, change
     FROM identity.machines WHERE public_key = $1";
@@ -53,14 +58,22 @@ pub struct MachineRow {
     pub id: Uuid,
     /// Its name.
     pub hostname: String,
-    /// Its public key.
-    pub public_key: String,
+    /// Its public key; absent for a machine over HTTP.
+    pub public_key: Option<String>,
+    /// How it reaches us.
+    pub transport: String,
+    /// The name by which it says who it is; only of a machine over HTTP, like what follows.
+    pub http_name: Option<String>,
+    /// The key with which it comes.
+    pub bound_key: Option<Uuid>,
+    /// The block of addresses from which it comes.
+    pub bound_block: Option<String>,
     /// Labels given at enrolment.
     pub labels: Json<Labels>,
     /// Inventory given at enrolment.
     pub inventory: Json<Inventory>,
-    /// The token with which it enrolled.
-    pub token_id: Uuid,
+    /// The token with which it enrolled; absent for a machine over HTTP.
+    pub token_id: Option<Uuid>,
     /// When it enrolled.
     pub enrolled_at: DateTime<Utc>,
     /// When it was revoked.
@@ -77,12 +90,27 @@ pub struct MachineRow {
 
 impl From<MachineRow> for MachineRecord {
     fn from(row: MachineRow) -> Self {
+        let legacy = match (row.http_name, row.bound_key, row.bound_block) {
+            (Some(name), Some(key), Some(block)) => Some(LegacyBinding {
+                name,
+                key: CredentialId(key),
+                block,
+            }),
+            _ => None,
+        };
         Self {
+            // The table's own check keeps both together.
+            transport: if legacy.is_some() {
+                Transport::Http
+            } else {
+                Transport::Nats
+            },
+            legacy,
             change: row.change,
             org: OrgId(row.org_id),
             machine_id: MachineId(row.id),
             hostname: row.hostname,
-            public_key: row.public_key,
+            public_key: row.public_key.unwrap_or_default(),
             labels: row.labels.0,
             inventory: row.inventory.0,
             enrolled_at: row.enrolled_at.into(),
@@ -109,15 +137,17 @@ pub struct KeyRow {
     pub change: i64,
 }
 
-impl From<&MachineRow> for KeyRow {
-    fn from(row: &MachineRow) -> Self {
-        Self {
+impl KeyRow {
+    /// What the key set is to know of a machine; nothing of one that has no key.
+    #[must_use]
+    pub fn of(row: &MachineRow) -> Option<Self> {
+        Some(Self {
             org_id: row.org_id,
             id: row.id,
-            public_key: row.public_key.clone(),
+            public_key: row.public_key.clone()?,
             revoked: row.revoked_at.is_some(),
             change: row.change,
-        }
+        })
     }
 }
 
@@ -133,7 +163,11 @@ pub struct NewMachine<'a> {
     pub inventory: &'a Inventory,
 }
 
-async fn change_lock_in_tx(tx: &mut PgConnection) -> sqlx::Result<()> {
+/// Waits for the turn to give a machine its next change number; the turn ends with the transaction.
+///
+/// # Errors
+/// [`sqlx::Error`].
+pub(crate) async fn change_lock_in_tx(tx: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query(CHANGE_LOCK).execute(tx).await?;
     Ok(())
 }

@@ -12,6 +12,9 @@ const INSERT: &str = "INSERT INTO identity.organizations (org_id, name) VALUES (
 
 const NAME: &str = "SELECT name FROM identity.organizations WHERE org_id = $1";
 
+const ENABLE_LEGACY: &str = "UPDATE identity.organizations SET legacy_enabled = true
+    WHERE org_id = $1 AND NOT legacy_enabled";
+
 // Two bootstrap jobs at once: the second finds what the first made.
 const BOOTSTRAP_LOCK: &str =
     "SELECT pg_advisory_xact_lock(hashtext('dashfleet.identity'), hashtext('bootstrap'))";
@@ -44,6 +47,15 @@ pub async fn ensure_in_tx(tx: &mut PgConnection, name: &str) -> sqlx::Result<Org
         .execute(tx)
         .await?;
     Ok(org)
+}
+
+/// From now on the organisation takes legacy keys.
+///
+/// # Errors
+/// [`sqlx::Error`].
+pub async fn legacy_enable_in_tx(tx: &mut PgConnection, org: OrgId) -> sqlx::Result<()> {
+    sqlx::query(ENABLE_LEGACY).bind(org.0).execute(tx).await?;
+    Ok(())
 }
 
 /// An organisation's name.

@@ -8,6 +8,8 @@ use uuid::Uuid;
 
 use crate::agent::Inventory;
 use crate::grant::{Jwks, PrincipalKind};
+use crate::legacy::{LegacyBinding, LegacyKey};
+use crate::metrics::Transport;
 
 /// The service's name on the bus.
 pub const SERVICE: &str = "identity";
@@ -83,7 +85,7 @@ pub struct Principal {
     pub scopes: Scopes,
 }
 
-/// `grant.exchange`: a credential (`dfa_…` or `dfk_…`) for a grant. The gateway caches it by the credential's hash.
+/// `grant.exchange`: a credential (`dfa_…`, `dfk_…` or `dfl_…`) for a grant. The gateway caches it by the credential's hash.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Exchange {
@@ -103,6 +105,9 @@ pub struct Exchanged {
     pub org: OrgId,
     /// When the grant expires.
     pub expires_at: Timestamp,
+    /// What is besides when the credential is a legacy key; absent for all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub legacy: Option<LegacyKey>,
 }
 
 /// `jwks.get`: the keys with which grants are verified.
@@ -283,8 +288,14 @@ pub struct MachineRecord {
     pub machine_id: MachineId,
     /// Its name.
     pub hostname: String,
-    /// Its public key.
+    /// How it reaches us.
+    #[serde(default)]
+    pub transport: Transport,
+    /// Its public key; empty for a machine over HTTP.
     pub public_key: String,
+    /// What a machine over HTTP is known by; absent for all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub legacy: Option<LegacyBinding>,
     /// Labels given at enrolment.
     pub labels: Labels,
     /// Inventory given at enrolment.

@@ -4,7 +4,7 @@
 //! hear what (the one table), [`server_config`] the server's configuration made from it, [`envelope`] the form of
 //! a message, [`problem`] the form of a refusal, [`grant`] what a request may do, [`call`] request and reply as
 //! types, [`order`] what an agent obeys; then the messages by their owner: [`identity`], [`action`], [`metrics`],
-//! [`agent`] (what agents send), [`event`], [`live`].
+//! [`agent`] (what agents send), [`legacy`] (what agents over HTTP bring about), [`event`], [`live`].
 
 pub mod action;
 pub mod agent;
@@ -13,6 +13,7 @@ pub mod envelope;
 pub mod event;
 pub mod grant;
 pub mod identity;
+pub mod legacy;
 pub mod live;
 pub mod metrics;
 pub mod order;

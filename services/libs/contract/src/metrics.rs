@@ -101,13 +101,45 @@ pub struct MachineSelection {
 }
 
 /// How a machine reaches us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Transport {
     /// The bus.
+    #[default]
     Nats,
     /// The ancestors' HTTP.
     Http,
+}
+
+impl Transport {
+    /// The name as it is stored and sent: `NATS`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Nats => "NATS",
+            Self::Http => "HTTP",
+        }
+    }
+}
+
+impl std::str::FromStr for Transport {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Nats, Self::Http]
+            .into_iter()
+            .find(|transport| transport.as_str() == text)
+            .ok_or_else(|| format!("unknown transport `{text}`; known are NATS, HTTP"))
+    }
+}
+
+/// What stands behind a machine's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Trust {
+    /// A key of its own: what it says, it signed.
+    Verified,
+    /// A name that whoever has the legacy key can say: it came with the same key from the same block of addresses.
+    Unverified,
 }
 
 /// A machine as its owner shows it.
@@ -125,6 +157,8 @@ pub struct Machine {
     pub status_reason: Option<String>,
     /// How it reaches us.
     pub transport: Transport,
+    /// What stands behind its name.
+    pub trust: Trust,
     /// Its labels.
     pub labels: Labels,
     /// What it is.

@@ -79,7 +79,14 @@ pub const MACHINES_WRITE: &str = "machines:write";
 /// Makes enrolment tokens.
 pub const ENROLLMENT_WRITE: &str = "enrollment-tokens:write";
 
-/// Every scope, with the weakest role that has it.
+/// Reports as an agent of Dash-Fleet over HTTP. No role has it: it is a legacy key's.
+pub const LEGACY_AGENT: &str = "legacy:agent";
+/// Queues and lists as an operator's script of Dash-Fleet. No role has it: it is a legacy key's.
+pub const LEGACY_OPERATOR: &str = "legacy:operator";
+/// All that a legacy key can have, and nobody else.
+pub const LEGACY_SCOPES: [&str; 2] = [LEGACY_AGENT, LEGACY_OPERATOR];
+
+/// Every scope that roles have, with the weakest role that has it.
 pub const SCOPES: &[(&str, Role)] = &[
     (ACTIONS_READ, Role::Viewer),
     (MACHINES_READ, Role::Viewer),
@@ -115,6 +122,21 @@ impl Scopes {
         for name in names {
             if !SCOPES.iter().any(|(scope, _)| *scope == name) {
                 return Err(format!("unknown scope `{name}`"));
+            }
+            set.insert(name.to_owned());
+        }
+        Ok(Self(set))
+    }
+
+    /// The scopes of a legacy key among `names`: it has none of a role's.
+    ///
+    /// # Errors
+    /// The first name that no legacy key has.
+    pub fn of_legacy_key<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
+        let mut set = BTreeSet::new();
+        for name in names {
+            if !LEGACY_SCOPES.contains(&name) {
+                return Err(format!("a legacy key cannot have the scope `{name}`"));
             }
             set.insert(name.to_owned());
         }
@@ -157,6 +179,16 @@ mod tests {
                 assert_eq!(weak.scopes().intersection(&strong.scopes()), weak.scopes());
             }
         }
+    }
+
+    #[test]
+    fn no_role_has_a_legacy_keys_scopes_and_no_legacy_key_a_roles() {
+        for scope in LEGACY_SCOPES {
+            assert!(!Role::Owner.scopes().allows(scope), "{scope}");
+            assert!(Scopes::from_names([scope]).is_err(), "{scope}");
+            assert!(Scopes::of_legacy_key([scope]).is_ok_and(|scopes| scopes.allows(scope)));
+        }
+        assert!(Scopes::of_legacy_key([MACHINES_READ]).is_err());
     }
 
     #[test]

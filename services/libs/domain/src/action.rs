@@ -18,6 +18,9 @@ pub const NOT_AFTER_MAX: Duration = Duration::days(30);
 pub const OPEN_MAX: i64 = 1_000;
 /// The most machines for which one request queues an action.
 pub const FAN_OUT_MAX: usize = 10_000;
+/// How often a machine over HTTP is handed an action of which it says nothing. A reboot that is never reported must not
+/// become a machine that never stops rebooting.
+pub const HANDOUTS_MAX: i32 = 3;
 /// How long after `notAfter` an agent remembers an action's id, so that a late repetition meets its journal.
 pub const MEMORY_AFTER_NOT_AFTER: Duration = Duration::hours(24);
 
@@ -181,6 +184,23 @@ impl ActionKind {
     #[must_use]
     pub fn is_exclusive(self) -> bool {
         matches!(self, Self::Restart | Self::Reboot)
+    }
+
+    /// How long a machine over HTTP has to report an action that it was handed, before it is handed out again. Such an
+    /// agent asks every 15 to 30 seconds and reports at once; while it restarts, or its machine boots, it cannot.
+    #[must_use]
+    pub fn lease(self) -> Duration {
+        match self {
+            Self::Ping | Self::Message => Duration::seconds(60),
+            Self::Restart => Duration::minutes(2),
+            Self::Reboot => Duration::minutes(10),
+        }
+    }
+
+    /// Whether a machine over HTTP can be told to do it: Dash-Fleet's agents know these.
+    #[must_use]
+    pub fn is_legacy(self) -> bool {
+        matches!(self, Self::Message | Self::Restart | Self::Reboot)
     }
 
     /// How long an attempt may run before the server stops expecting word of it.

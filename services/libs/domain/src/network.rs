@@ -1,6 +1,7 @@
-//! Network addresses as limits count them.
+//! Network addresses as limits and bindings count them.
 
 use std::net::IpAddr;
+use std::str::FromStr;
 
 /// What counts as one neighbour: an IPv4 address, or the /64 that an IPv6 host chooses its addresses from.
 #[must_use]
@@ -8,6 +9,71 @@ pub fn neighbour(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() & (u128::MAX << 64)).into()),
+    }
+}
+
+/// The block that a machine over HTTP is bound to: an IPv4 address' /24, an IPv6 address' /64. Within it addresses
+/// change by themselves (DHCP, privacy extensions).
+#[must_use]
+pub fn block(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            let base = std::net::Ipv4Addr::from_bits(address.to_bits() & (u32::MAX << 8));
+            format!("{base}/24")
+        }
+        IpAddr::V6(address) => {
+            let base = std::net::Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64));
+            format!("{base}/64")
+        }
+    }
+}
+
+/// A network such as `10.0.0.0/8`, or a single address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    base: IpAddr,
+    bits: u8,
+}
+
+impl Network {
+    /// Whether the address lies in it.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.base, address.to_canonical()) {
+            (IpAddr::V4(base), IpAddr::V4(address)) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.bits)).unwrap_or(0);
+                base.to_bits() & mask == address.to_bits() & mask
+            }
+            (IpAddr::V6(base), IpAddr::V6(address)) => {
+                let mask = u128::MAX
+                    .checked_shl(128 - u32::from(self.bits))
+                    .unwrap_or(0);
+                base.to_bits() & mask == address.to_bits() & mask
+            }
+            _ => false,
+        }
+    }
+}
+
+impl FromStr for Network {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is not a network such as 10.0.0.0/8");
+        let (base, bits) = match text.split_once('/') {
+            Some((base, bits)) => (base, Some(bits)),
+            None => (text, None),
+        };
+        let base: IpAddr = base.parse().map_err(|_| wrong())?;
+        let longest = if base.is_ipv4() { 32 } else { 128 };
+        let bits = match bits {
+            Some(bits) => bits
+                .parse()
+                .ok()
+                .filter(|bits| *bits <= longest)
+                .ok_or_else(wrong)?,
+            None => longest,
+        };
+        Ok(Self { base, bits })
     }
 }
 
@@ -22,6 +88,38 @@ mod tests {
         assert_ne!(one("2001:db8::1")?, one("2001:db8:0:1::1")?);
         assert_ne!(one("192.0.2.1")?, one("192.0.2.2")?);
         assert_eq!(one("::ffff:192.0.2.1")?, one("192.0.2.1")?);
+        Ok(())
+    }
+
+    #[test]
+    fn a_block_is_a_24_or_a_64() -> Result<(), std::net::AddrParseError> {
+        for (address, expected) in [
+            ("127.0.0.1", "127.0.0.0/24"),
+            ("127.0.0.254", "127.0.0.0/24"),
+            ("127.1.0.1", "127.1.0.0/24"),
+            ("::ffff:192.0.2.9", "192.0.2.0/24"),
+            ("2001:db8:0:1:2:3:4:5", "2001:db8:0:1::/64"),
+        ] {
+            assert_eq!(block(address.parse()?), expected);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn networks_are_read_strictly() -> Result<(), Box<dyn std::error::Error>> {
+        for text in [
+            "10.0.0.0/33",
+            "::/129",
+            "10.0.0/8",
+            "",
+            "10.0.0.0/-1",
+            "0.0.0.0/",
+        ] {
+            assert!(text.parse::<Network>().is_err(), "{text}");
+        }
+        let all: Network = "0.0.0.0/0".parse()?;
+        assert!(all.contains("203.0.113.9".parse()?));
+        assert!(!all.contains("::1".parse()?));
         Ok(())
     }
 }

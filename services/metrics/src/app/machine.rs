@@ -1,7 +1,9 @@
 //! Machines as users see them: lists and single ones.
 
 use chrono::{DateTime, Utc};
-use contract::metrics::{Machine, MachineGet, MachineList, MachinePage, MachineSort, Transport};
+use contract::metrics::{
+    Machine, MachineGet, MachineList, MachinePage, MachineSort, Transport, Trust,
+};
 use contract::{Grant, Problem};
 use database::DatabaseError;
 use domain::access::MACHINES_READ;
@@ -121,6 +123,7 @@ fn machine(details: Details) -> Result<Machine, DatabaseError> {
         .sample
         .map(|sample| stored("sample", sample))
         .transpose()?;
+    let transport: Transport = details.transport.parse().map_err(DatabaseError::Bug)?;
     let reason = if details.status == "QUARANTINED" {
         details.quarantine_reason
     } else {
@@ -131,7 +134,11 @@ fn machine(details: Details) -> Result<Machine, DatabaseError> {
         hostname: details.hostname,
         status_reason: status_reason(&details.status, reason.as_deref()),
         status: details.status.parse().map_err(DatabaseError::Bug)?,
-        transport: Transport::Nats,
+        transport,
+        trust: match transport {
+            Transport::Nats => Trust::Verified,
+            Transport::Http => Trust::Unverified,
+        },
         labels: stored("labels", details.labels)?,
         inventory: stored("inventory", details.inventory)?,
         health: latest_sample.as_ref().map(health_of),

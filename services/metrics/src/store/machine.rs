@@ -81,7 +81,7 @@ pub const PAGE_BY_HEALTH_DESC: &str = "
     ORDER BY l.health_score DESC, l.machine_id DESC LIMIT $9";
 /// Machines in full.
 pub const DETAILS: &str = "
-    SELECT m.id, m.hostname, m.status, m.quarantine_reason, m.presence_reason, m.labels, m.inventory, m.enrolled_at, l.last_seen_at, l.sample
+    SELECT m.id, m.hostname, m.transport, m.status, m.quarantine_reason, m.presence_reason, m.labels, m.inventory, m.enrolled_at, l.last_seen_at, l.sample
     FROM metrics.machines m JOIN metrics.latest l ON l.org_id = m.org_id AND l.machine_id = m.id
     WHERE m.id = ANY ($1)";
 /// Whether there is such a machine.
@@ -129,6 +129,7 @@ pub enum Key {
 pub struct Details {
     pub id: Uuid,
     pub hostname: String,
+    pub transport: String,
     pub status: String,
     pub quarantine_reason: Option<String>,
     pub presence_reason: String,

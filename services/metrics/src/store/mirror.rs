@@ -17,14 +17,19 @@ const SET_POSITION: &str = "
 /// Takes over machines; an older change than the one that is here changes nothing. Labels and inventory are given
 /// once, at enrolment: afterwards they are ours. Gives the machines that changed, with their status.
 const APPLY: &str = "
-    INSERT INTO metrics.machines AS m (org_id, id, change, hostname, labels, inventory, enrolled_at, revoked_at, quarantined_at, quarantine_reason)
-    SELECT t.org_id, t.id, t.change, t.hostname, t.labels, t.inventory, t.enrolled_at, t.revoked_at, t.quarantined_at, t.quarantine_reason
-    FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::jsonb[], $6::jsonb[], $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::text[])
-        AS t(org_id, id, change, hostname, labels, inventory, enrolled_at, revoked_at, quarantined_at, quarantine_reason)
+    INSERT INTO metrics.machines AS m (org_id, id, change, hostname, labels, inventory, enrolled_at, revoked_at, quarantined_at, quarantine_reason,
+        transport, http_name, bound_key, bound_block)
+    SELECT t.org_id, t.id, t.change, t.hostname, t.labels, t.inventory, t.enrolled_at, t.revoked_at, t.quarantined_at, t.quarantine_reason,
+        t.transport, t.http_name, t.bound_key, t.bound_block
+    FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::jsonb[], $6::jsonb[], $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::text[],
+            $11::text[], $12::text[], $13::uuid[], $14::text[])
+        AS t(org_id, id, change, hostname, labels, inventory, enrolled_at, revoked_at, quarantined_at, quarantine_reason,
+            transport, http_name, bound_key, bound_block)
     ORDER BY t.org_id, t.id
     ON CONFLICT (org_id, id) DO UPDATE
     SET change = excluded.change, hostname = excluded.hostname, revoked_at = excluded.revoked_at,
-        quarantined_at = excluded.quarantined_at, quarantine_reason = excluded.quarantine_reason
+        quarantined_at = excluded.quarantined_at, quarantine_reason = excluded.quarantine_reason,
+        bound_key = excluded.bound_key, bound_block = excluded.bound_block
     WHERE m.change < excluded.change
     RETURNING m.org_id, m.id, m.status, CASE m.status WHEN 'QUARANTINED' THEN m.quarantine_reason ELSE m.presence_reason END";
 /// Each machine has its latest sample, also before there is one.
@@ -67,6 +72,7 @@ pub async fn apply_in_tx(
     records: &[&MachineRecord],
 ) -> Result<Vec<Changed>, DatabaseError> {
     let time = |time: Option<domain::Timestamp>| time.map(domain::Timestamp::utc);
+    let legacy = || records.iter().map(|record| record.legacy.as_ref());
     let changed: Vec<Changed> = sqlx::query_as(APPLY)
         .bind(
             records
@@ -126,6 +132,27 @@ pub async fn apply_in_tx(
             records
                 .iter()
                 .map(|record| record.quarantine_reason.as_deref())
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            records
+                .iter()
+                .map(|record| record.transport.as_str())
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            legacy()
+                .map(|legacy| legacy.map(|legacy| legacy.name.as_str()))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            legacy()
+                .map(|legacy| legacy.map(|legacy| legacy.key.0))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            legacy()
+                .map(|legacy| legacy.map(|legacy| legacy.block.as_str()))
                 .collect::<Vec<_>>(),
         )
         .fetch_all(&mut *connection)

@@ -15,7 +15,7 @@ use crate::timing::Graces;
 const LOCK: &str =
     "SELECT pg_advisory_xact_lock(hashtext('dashfleet.metrics'), hashtext('presence'))";
 
-/// Decides about machines whose sessions changed. One with an open session is online; one without becomes offline
+/// Decides about machines whose sessions changed (those over HTTP have none: `store::legacy`). One with an open session is online; one without becomes offline
 /// when the grace of its latest session (the one that began last) is over; one that changed too often of late gets a
 /// longer grace, so that a bad line is one incident and not a hundred. Gives the machines that came online, each
 /// with its event in the outbox.
@@ -27,7 +27,7 @@ pub const DECIDE: &str = r#"
             CASE WHEN NOT open.yes THEN coalesce(last.closed_at, now()) + make_interval(secs =>
                 CASE WHEN last.closed_by = 'SERVER' THEN $4::float8 WHEN unstable.yes THEN greatest($3::float8, $5::float8) ELSE $3::float8 END) END AS due_at
         FROM touched t
-        JOIN metrics.machines m ON m.org_id = t.org_id AND m.id = t.machine_id
+        JOIN metrics.machines m ON m.org_id = t.org_id AND m.id = t.machine_id AND m.transport = 'NATS'
         CROSS JOIN LATERAL (
             SELECT EXISTS (SELECT 1 FROM metrics.sessions s WHERE s.org_id = m.org_id AND s.machine_id = m.id AND s.closed_at IS NULL) AS yes
         ) open
@@ -72,7 +72,7 @@ pub const ANY_DUE: &str =
 const SET_OFFLINE: &str = r#"
     WITH due AS (
         SELECT m.org_id, m.id,
-            CASE WHEN m.stopping_at >= last.recorded_at THEN 'clean stop: ' || m.stopping_reason ELSE coalesce(last.reason, 'connection lost') END AS reason
+            CASE WHEN m.transport = 'HTTP' THEN 'no report' WHEN m.stopping_at >= last.recorded_at THEN 'clean stop: ' || m.stopping_reason ELSE coalesce(last.reason, 'connection lost') END AS reason
         FROM (SELECT * FROM metrics.machines WHERE offline_due_at <= now() AND online ORDER BY offline_due_at LIMIT 1000) m
         LEFT JOIN LATERAL (
             SELECT s.recorded_at, s.reason FROM metrics.sessions s
@@ -82,7 +82,7 @@ const SET_OFFLINE: &str = r#"
         UPDATE metrics.machines m
         SET online = false, offline_due_at = NULL, presence_at = now(), presence_reason = d.reason, presence_version = nextval('metrics.presence_version')
         FROM due d
-        WHERE m.org_id = d.org_id AND m.id = d.id AND m.online
+        WHERE m.org_id = d.org_id AND m.id = d.id AND m.online AND m.offline_due_at <= now()
         RETURNING m.org_id, m.id, m.online, m.presence_version, m.presence_at, m.presence_reason, m.status
     ), noted AS (
         INSERT INTO metrics.presence_changes (org_id, machine_id, version, at, online, reason)

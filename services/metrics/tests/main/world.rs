@@ -14,6 +14,7 @@ use contract::agent::{
 use contract::event::Event;
 use contract::grant::{Grant, ISSUER, Jwk, Jwks, PrincipalKind};
 use contract::identity::{JwksGet, MachineChanges, MachineChangesPage, MachineRecord};
+use contract::legacy::LegacyBind;
 use contract::metrics::{Machine, MachineGet, MachineList, MachinePage, SERVICE};
 use contract::subject::{self, Up};
 use contract::{Call, Envelope, Problem, ProblemKind};
@@ -40,6 +41,8 @@ pub struct Identity {
     pub dumb: bool,
     /// How often it was asked for changes.
     pub asked: usize,
+    /// Whose machines over HTTP it binds, and to which key.
+    pub legacy: Option<(OrgId, CredentialId)>,
 }
 
 pub struct World {
@@ -294,6 +297,8 @@ impl World {
             machine_id: machine,
             hostname: hostname.into(),
             public_key: key.public_key(),
+            transport: Default::default(),
+            legacy: None,
             labels,
             inventory: Default::default(),
             enrolled_at: Timestamp::now(),
@@ -559,6 +564,14 @@ async fn stand_in(nats: &Nats, identity: &Arc<Mutex<Identity>>, jwt: &KeyPair) -
             } else {
                 Ok(MachineChangesPage { items, more })
             };
+            async move { answer }
+        })
+        .await
+        .unwrap();
+    let state = identity.clone();
+    service
+        .answer(move |_, asked: LegacyBind| {
+            let answer = super::legacy::bind(&mut state.lock().unwrap(), &asked);
             async move { answer }
         })
         .await

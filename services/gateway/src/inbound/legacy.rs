@@ -1,0 +1,175 @@
+//! The routes of Dash-Fleet, which have no version: its agents and its operators' scripts go on as they are. They are no
+//! part of the document, whose rules are others: snake_case, `{"error": …}`, 403 for a key that is missing or not accepted,
+//! limits for each minute in `X-RateLimit-*`.
+
+mod action;
+mod fleet;
+mod given;
+
+use std::sync::Arc;
+
+use poem::endpoint::{BoxEndpoint, make};
+use poem::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use poem::{EndpointExt, Request, Response};
+use serde_json::Value;
+
+use self::given::Given;
+use crate::caller::Caller;
+use crate::credentials::minutes::{Counted, Minutes};
+use crate::credentials::pace::Taken;
+use crate::error::Refused;
+use crate::owners::Owners;
+use crate::routes::Unversioned;
+use crate::visit::Visit;
+use crate::{body, json};
+
+/// What answers the routes.
+struct Legacy {
+    owners: Owners,
+    minutes: Minutes,
+}
+
+/// A route: what names it in counters and paths, and how often in a minute it may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Call {
+    Report,
+    Fleet,
+    Queue,
+    Pending,
+    Result,
+}
+
+impl Call {
+    const ALL: [Self; 5] = [
+        Self::Report,
+        Self::Fleet,
+        Self::Queue,
+        Self::Pending,
+        Self::Result,
+    ];
+
+    fn route(self) -> (Method, &'static str) {
+        match self {
+            Self::Report => (Method::POST, "/api/fleet/report"),
+            Self::Fleet => (Method::GET, "/api/fleet"),
+            Self::Queue => (Method::POST, "/api/actions/queue"),
+            Self::Pending => (Method::GET, "/api/actions/pending"),
+            Self::Result => (Method::POST, "/api/actions/report"),
+        }
+    }
+
+    fn per_minute(self) -> u32 {
+        match self {
+            Self::Report => 30,
+            Self::Fleet | Self::Queue => 100,
+            Self::Pending | Self::Result => 60,
+        }
+    }
+
+    /// Whether a machine speaks, whose name counts for itself. Whoever queues for many machines is one.
+    fn is_of_machine(self) -> bool {
+        matches!(self, Self::Report | Self::Pending)
+    }
+}
+
+/// Whether a path is one of these routes.
+#[must_use]
+pub fn owns(path: &str) -> bool {
+    Call::ALL.into_iter().any(|call| call.route().1 == path)
+}
+
+/// All routes.
+#[must_use]
+pub fn all(owners: &Owners) -> Vec<Unversioned> {
+    let legacy = Arc::new(Legacy {
+        owners: owners.clone(),
+        minutes: Minutes::default(),
+    });
+    let route = |call: Call| {
+        let (method, path) = call.route();
+        (method, path, endpoint(&legacy, call))
+    };
+    Call::ALL.into_iter().map(route).collect()
+}
+
+fn endpoint(legacy: &Arc<Legacy>, call: Call) -> BoxEndpoint<'static> {
+    let legacy = legacy.clone();
+    make(move |request: Request| {
+        let legacy = legacy.clone();
+        async move { legacy.answer(call, &request).await }
+    })
+    .boxed()
+}
+
+impl Legacy {
+    async fn answer(&self, call: Call, request: &Request) -> Response {
+        let mut taken = None;
+        let answered = self.try_answer(call, request, &mut taken).await;
+        let mut response = answered.unwrap_or_else(|refused| refused.legacy_response());
+        if let Some(taken) = taken {
+            limits(response.headers_mut(), taken);
+        }
+        response
+    }
+
+    async fn try_answer(
+        &self,
+        call: Call,
+        request: &Request,
+        taken: &mut Option<Taken>,
+    ) -> Result<Response, Refused> {
+        let caller = Caller::legacy(request).await?;
+        let visit = Visit::of(request)?;
+        let read = match call.route().0 {
+            Method::POST => body::read_legacy(visit)
+                .await
+                .and_then(|bytes| Given::body(&bytes)),
+            _ => Given::query(request),
+        };
+        // What cannot be read counts too, for no machine.
+        let machine = match &read {
+            Ok(given) if call.is_of_machine() => given.shown("machine_id"),
+            _ => "",
+        };
+        let counted = Counted {
+            route: call.route().1,
+            credential: caller.credential(),
+            address: visit.address,
+            machine,
+        };
+        let left = self.minutes.take(&counted, call.per_minute());
+        *taken = Some(left);
+        if left.exceeded {
+            let wait = std::time::Duration::from_secs(u64::from(left.reset_seconds));
+            let detail = format!("more than {} requests in this minute", left.limit);
+            return Err(Refused::rate_limited(detail, wait));
+        }
+        let given = read?;
+        match call {
+            Call::Report => self.report(&caller, &given, visit.address).await,
+            Call::Fleet => self.fleet(&caller, &given).await,
+            Call::Queue => self.queue(&caller, &given).await,
+            Call::Pending => self.pending(&caller, &given, visit.address).await,
+            Call::Result => self.result(&caller, &given, visit.address).await,
+        }
+    }
+}
+
+/// What Flask's limiter says, which Dash-Fleet used: `Reset` is a time, in seconds since the epoch.
+fn limits(headers: &mut HeaderMap, taken: Taken) {
+    let now = domain::Timestamp::now().millis() / 1_000;
+    for (name, value) in [
+        ("x-ratelimit-limit", i64::from(taken.limit)),
+        ("x-ratelimit-remaining", i64::from(taken.remaining)),
+        ("x-ratelimit-reset", now + i64::from(taken.reset_seconds)),
+    ] {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from(value));
+    }
+}
+
+fn shown(status: StatusCode, body: &Value) -> Response {
+    Response::builder()
+        .status(status)
+        .content_type(json::JSON)
+        .body(body.to_string())
+}

@@ -1,0 +1,329 @@
+//! Machines over HTTP: a report is a sample, presence is by time, the list says what they are.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use contract::identity::MachineRecord;
+use contract::legacy::{
+    LegacyBind, LegacyBinding, LegacyBound, LegacyFigures, LegacyFleet, LegacyFleetPage,
+    LegacyReport, LegacyReported,
+};
+use contract::metrics::{MachineList, SampleList, Transport, Trust};
+use contract::{Problem, ProblemKind};
+use dashfleet_metrics::Timing;
+use domain::access::{LEGACY_AGENT, LEGACY_OPERATOR, Scopes};
+use domain::health::HealthStatus;
+use domain::machine::MachineStatus;
+use domain::network::block;
+use domain::{CredentialId, MachineId, OrgId, Timestamp};
+use serde_json::json;
+
+use super::world::{Identity, PATIENCE, World, in_seconds};
+
+/// What identity does with a machine that metrics does not know so.
+pub fn bind(identity: &mut Identity, asked: &LegacyBind) -> Result<LegacyBound, Problem> {
+    let (org, key) = identity.legacy.unwrap();
+    let forbidden = || Problem::new(ProblemKind::Forbidden, "quarantined");
+    identity.change += 1;
+    let change = identity.change;
+    let is_it = |record: &&mut MachineRecord| {
+        let legacy = record.legacy.as_ref();
+        legacy.is_some_and(|legacy| legacy.name == asked.name)
+    };
+    if let Some(record) = identity.machines.iter_mut().find(is_it) {
+        let legacy = record.legacy.as_ref().unwrap();
+        if legacy.block == block(asked.address) && record.quarantined_at.is_none() {
+            return Ok(LegacyBound {
+                machine_id: record.machine_id,
+            });
+        }
+        record.change = change;
+        record.quarantined_at = Some(Timestamp::now());
+        return Err(forbidden());
+    }
+    let machine_id = MachineId::new();
+    identity.machines.push(MachineRecord {
+        change,
+        org,
+        machine_id,
+        hostname: asked.name.clone(),
+        transport: Transport::Http,
+        public_key: String::new(),
+        legacy: Some(LegacyBinding {
+            name: asked.name.clone(),
+            key,
+            block: block(asked.address),
+        }),
+        labels: Default::default(),
+        inventory: Default::default(),
+        enrolled_at: Timestamp::now(),
+        revoked_at: None,
+        quarantined_at: None,
+        quarantine_reason: None,
+        releases: 0,
+    });
+    Ok(LegacyBound { machine_id })
+}
+
+/// A key of these scopes, and what it asks.
+struct Key<'a> {
+    world: &'a World,
+    grant: String,
+}
+
+impl<'a> Key<'a> {
+    fn new(world: &'a World, scopes: &[&str]) -> Self {
+        let credential = CredentialId::new();
+        world.identity.lock().unwrap().legacy = Some((world.org, credential));
+        Self::of(world, world.org, credential, scopes)
+    }
+
+    fn of(world: &'a World, org: OrgId, credential: CredentialId, scopes: &[&str]) -> Self {
+        let mut grant = world.claims(org, domain::access::Role::Viewer);
+        grant.scopes = Scopes::of_legacy_key(scopes.iter().copied()).unwrap();
+        grant.credential = credential;
+        Self {
+            world,
+            grant: world.sign(&grant),
+        }
+    }
+
+    async fn report(
+        &self,
+        name: &str,
+        address: &str,
+        figures: LegacyFigures,
+    ) -> Result<LegacyReported, Problem> {
+        let address: IpAddr = address.parse().unwrap();
+        let report = LegacyReport {
+            name: name.to_owned(),
+            address,
+            figures,
+        };
+        let asked = &self.world.gateway;
+        asked
+            .gateway_call(&report, Some(&self.grant), PATIENCE)
+            .await
+    }
+
+    async fn fleet(&self, after: Option<&str>, limit: u32) -> Result<LegacyFleetPage, Problem> {
+        let fleet = LegacyFleet {
+            after: after.map(ToOwned::to_owned),
+            limit,
+        };
+        let asked = &self.world.gateway;
+        asked
+            .gateway_call(&fleet, Some(&self.grant), PATIENCE)
+            .await
+    }
+}
+
+const BOTH: [&str; 2] = [LEGACY_AGENT, LEGACY_OPERATOR];
+
+fn figures(cpu: f64) -> LegacyFigures {
+    LegacyFigures {
+        cpu_percent: cpu,
+        ram_percent: 40.0,
+        disk_percent: 71.5,
+        ram_used_gib: Some(2.0),
+        ram_total_gib: Some(4.0),
+        disk_used_gib: Some(10.0),
+        disk_total_gib: Some(20.0),
+        uptime_seconds: Some(61.9),
+        uptime_hms: Some(json!("00:01:01")),
+        ..LegacyFigures::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_is_a_sample_and_the_machine_is_shown_as_what_it_is() {
+    let world = World::new().await;
+    let key = Key::new(&world, &BOTH);
+    let reported = key.report("web", "192.0.2.1", figures(75.0)).await.unwrap();
+    assert_eq!(reported.org, world.org);
+    let machine = world.machine(reported.machine_id).await;
+    assert_eq!(
+        (machine.transport, machine.trust),
+        (Transport::Http, Trust::Unverified)
+    );
+    assert_eq!(
+        (machine.hostname.as_str(), machine.status),
+        ("web", MachineStatus::Online)
+    );
+    assert_eq!(machine.status_reason.as_deref(), Some("reports"));
+    let health = machine.health.unwrap();
+    assert_eq!((health.score, health.status), (81, HealthStatus::Ok));
+    let sample = machine.latest_sample.unwrap();
+    assert_eq!(
+        (sample.memory.total, sample.memory.used),
+        (4 << 30, 2 << 30)
+    );
+    assert_eq!((sample.disks[0].percent, sample.uptime_seconds), (71.5, 61));
+    let listed = world.list(MachineList {
+        limit: 10,
+        ..MachineList::default()
+    });
+    assert_eq!(listed.await.items[0].transport, Transport::Http);
+    // Each report is one.
+    key.report("web", "192.0.2.77", figures(1.0)).await.unwrap();
+    let samples = SampleList {
+        machine_id: reported.machine_id,
+        from: in_seconds(-60),
+        to: in_seconds(60),
+        limit: 10,
+        cursor: None,
+    };
+    assert_eq!(world.ask(&samples).await.unwrap().items.len(), 2);
+
+    let enrolled = world.enroll("db", &[]);
+    world.mirrored().await;
+    let enrolled = world.machine(enrolled.machine).await;
+    assert_eq!(
+        (enrolled.transport, enrolled.trust),
+        (Transport::Nats, Trust::Verified)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fleet_lists_what_reported_page_by_page() {
+    let world = World::new().await;
+    let key = Key::new(&world, &BOTH);
+    for name in ["b", "c", "a"] {
+        key.report(name, "192.0.2.1", figures(10.0)).await.unwrap();
+    }
+    let first = key.fleet(None, 2).await.unwrap();
+    let names = |page: &LegacyFleetPage| -> Vec<String> {
+        page.items.iter().map(|item| item.name.clone()).collect()
+    };
+    assert_eq!(
+        (names(&first), first.next.as_deref()),
+        (vec!["a".into(), "b".into()], Some("b"))
+    );
+    let second = key.fleet(Some("b"), 2).await.unwrap();
+    assert_eq!((names(&second), second.next), (vec!["c".into()], None));
+    let machine = &first.items[0];
+    assert_eq!(
+        (machine.client.as_str(), &machine.figures),
+        ("192.0.2.1", &figures(10.0))
+    );
+    assert!((590..=600).contains(&machine.ttl_remaining_seconds));
+    // Another organisation has none of them, and an enrolled machine is none of them.
+    world.enroll("d", &[]);
+    world.mirrored().await;
+    let stranger = Key::of(&world, OrgId::new(), CredentialId::new(), &BOTH);
+    assert!(stranger.fleet(None, 10).await.unwrap().items.is_empty());
+    assert_eq!(key.fleet(None, 10).await.unwrap().items.len(), 3);
+    assert_eq!(
+        key.fleet(None, 0).await.unwrap_err().kind,
+        ProblemKind::Invalid
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn presence_is_by_time_and_a_report_brings_it_back() {
+    let timing = Timing {
+        http_ttl: Duration::from_secs(2),
+        ..Timing::default()
+    };
+    let world = World::with(timing, 2).await;
+    let key = Key::new(&world, &BOTH);
+    let mut events = world.hear("df.evt.*.machine.*").await;
+    let machine = key
+        .report("web", "192.0.2.1", figures(1.0))
+        .await
+        .unwrap()
+        .machine_id;
+    let came = events.event().await;
+    assert_eq!(
+        (came.verb.as_str(), &came.data["reason"]),
+        ("online", &json!("reports"))
+    );
+    // Reports keep it there beyond its time, without an event each.
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        key.report("web", "192.0.2.1", figures(1.0)).await.unwrap();
+        assert_eq!(world.machine(machine).await.status, MachineStatus::Online);
+    }
+    let went = events.event().await;
+    assert_eq!(
+        (went.verb.as_str(), &went.data["reason"]),
+        ("offline", &json!("no report"))
+    );
+    assert!(went.version > came.version);
+    assert_eq!(world.machine(machine).await.status, MachineStatus::Offline);
+    assert_eq!(
+        key.fleet(None, 10).await.unwrap().items[0].ttl_remaining_seconds,
+        0
+    );
+    key.report("web", "192.0.2.1", figures(1.0)).await.unwrap();
+    assert_eq!(world.machine(machine).await.status, MachineStatus::Online);
+    assert_eq!(events.event().await.verb, "online");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_the_machine_elsewhere_does_not_end_its_presence() {
+    let world = World::new().await;
+    let key = Key::new(&world, &BOTH);
+    let machine = key
+        .report("web", "192.0.2.1", figures(1.0))
+        .await
+        .unwrap()
+        .machine_id;
+    world.machine_changes(machine, |record| record.releases = 1);
+    world.mirrored().await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(world.machine(machine).await.status, MachineStatus::Online);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_comes_otherwise_is_identitys_to_judge() {
+    let world = World::new().await;
+    let key = Key::new(&world, &BOTH);
+    let machine = key
+        .report("web", "192.0.2.1", figures(1.0))
+        .await
+        .unwrap()
+        .machine_id;
+    let moved = key
+        .report("web", "198.51.100.1", figures(2.0))
+        .await
+        .unwrap_err();
+    assert_eq!(moved.kind, ProblemKind::Forbidden);
+    world.becomes(machine, MachineStatus::Quarantined).await;
+    let there = key
+        .report("web", "192.0.2.1", figures(3.0))
+        .await
+        .unwrap_err();
+    assert_eq!(there.kind, ProblemKind::Forbidden);
+    let sample = world.machine(machine).await.latest_sample.unwrap();
+    assert_eq!(sample.cpu.percent, 1.0, "nothing of either was written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bounds_and_scopes_hold_before_a_machine_is_made() {
+    let world = World::new().await;
+    let key = Key::new(&world, &[LEGACY_OPERATOR]);
+    let refused = key
+        .report("web", "192.0.2.1", figures(1.0))
+        .await
+        .unwrap_err();
+    assert!(refused.kind == ProblemKind::Forbidden && refused.detail.contains(LEGACY_AGENT));
+    let key = Key::new(&world, &[LEGACY_AGENT]);
+    assert_eq!(
+        key.fleet(None, 1).await.unwrap_err().kind,
+        ProblemKind::Forbidden
+    );
+    for (name, cpu, path) in [
+        ("web", 100.5, "report.cpu_percent"),
+        ("web", -1.0, "report.cpu_percent"),
+        ("a\nb", 1.0, "machine_id"),
+    ] {
+        let refused = key
+            .report(name, "192.0.2.1", figures(cpu))
+            .await
+            .unwrap_err();
+        assert_eq!(refused.kind, ProblemKind::Invalid);
+        assert_eq!(refused.errors[0].path, path);
+    }
+    assert!(world.identity.lock().unwrap().machines.is_empty());
+}
