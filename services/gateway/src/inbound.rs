@@ -1,9 +1,11 @@
-//! The operations, by noun: decode, ask the owner, encode. The pages that are no part of the API are in [`pages`].
+//! The operations, by noun: decode, ask the owner, encode. The pages that are no part of the API are in [`pages`], the install
+//! scripts in [`install`].
 
 pub mod action;
 pub mod auth;
 pub mod enrollment;
 pub mod idempotency;
+pub mod install;
 pub mod machine;
 pub mod pages;
 pub mod parameter;

@@ -113,10 +113,9 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Gatewa
     revocations::listen(&bus, &credentials, &shutdown);
     let owners = Owners::new(&bus, &credentials, &config.patience);
     let installation = Installation::new(owners.clone(), &config.patience);
-    let (router, routes) = routes::build(
-        inbound::api(&owners, &credentials, installation),
-        inbound::pages::all(),
-    );
+    let mut pages = inbound::pages::all();
+    pages.extend(inbound::install::all(&owners, config.install.clone()));
+    let (router, routes) = routes::build(inbound::api(&owners, &credentials, installation), pages);
     let bodies = body::Bodies::new(config.patience.body);
     let app = Edge::new(
         router.data(credentials),
