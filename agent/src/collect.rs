@@ -1,32 +1,53 @@
 //! Looking at the machine: what each sample says, and what the machine is.
 //!
-//! Rooms: [`disks`] file systems, on a thread of their own because asking one can hang; [`inventory`] what the machine
-//! is; [`sampler`] the thread that samples and keeps the buffer.
+//! Rooms: [`watch`] a collector on a thread of its own, because looking can hang; [`disks`] file systems, [`networks`]
+//! interfaces, [`processes`] who uses the most; [`inventory`] what the machine is; [`sampler`] the thread that samples
+//! and keeps the buffer.
 
-use std::time::Instant;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
-use contract::agent::{CpuSample, LoadSample, MemorySample, NetworkSample, Sample, SwapSample};
+use contract::agent::{
+    BatterySample, CollectorFault, CpuSample, DiskSample, LoadSample, MemorySample, NetworkSample,
+    Sample, SwapSample, TemperatureSample, TopProcesses,
+};
 use domain::Timestamp;
-use sysinfo::{CpuRefreshKind, MemoryRefreshKind, Networks, RefreshKind, System};
+use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
 pub mod disks;
 pub mod inventory;
+pub mod networks;
+pub mod processes;
 pub mod sampler;
+pub mod watch;
 
-use disks::Disks;
+use watch::Watch;
 
-/// The most interfaces of a sample: those with the most traffic.
-const NETWORKS_MAX: usize = 32;
 /// The most cores of a sample.
 const CORES_MAX: usize = 1_024;
+/// The most temperatures, and the most batteries, of a sample.
+const SENSORS_MAX: usize = 64;
+/// How long reading the temperatures, or the batteries, may take: some sensors sit on slow buses.
+const SENSORS_LIMIT: Duration = Duration::from_secs(3);
+
+/// What a collector may look at besides what it always does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Optional {
+    /// The processes that use the most.
+    pub processes: bool,
+}
 
 /// Looks at the machine; remembers what rates and shares are measured against.
 #[derive(Debug)]
 pub struct Collector {
     system: System,
-    networks: Networks,
-    networks_at: Instant,
-    disks: Disks,
+    disks: Watch<Vec<DiskSample>>,
+    networks: Watch<Vec<NetworkSample>>,
+    temperatures: Watch<Vec<TemperatureSample>>,
+    batteries: Watch<Vec<BatterySample>>,
+    processes: Option<Watch<TopProcesses>>,
+    /// What was wrong at the last sample: said in the log once.
+    wrong: BTreeMap<String, String>,
 }
 
 impl Collector {
@@ -34,25 +55,44 @@ impl Collector {
     ///
     /// # Errors
     /// When the system cannot be looked at.
-    pub fn new() -> Result<Self, String> {
+    pub fn new(optional: Optional) -> Result<Self, String> {
         let kinds = RefreshKind::nothing()
             .with_cpu(CpuRefreshKind::nothing().with_usage())
             .with_memory(MemoryRefreshKind::everything());
         let system = System::new_with_specifics(kinds).map_err(|error| error.to_string())?;
-        let networks = Networks::new_with_refreshed_list().map_err(|error| error.to_string())?;
         Ok(Self {
             system,
-            networks,
-            networks_at: Instant::now(),
-            disks: Disks::begin(),
+            disks: disks::begin(),
+            networks: networks::begin(),
+            temperatures: Watch::begin("temperatures", SENSORS_LIMIT, || {
+                || crate::platform::temperatures().map(bounded)
+            }),
+            batteries: Watch::begin("batteries", SENSORS_LIMIT, || {
+                || crate::platform::batteries().map(bounded)
+            }),
+            processes: optional.processes.then(processes::begin),
+            wrong: BTreeMap::new(),
         })
     }
 
-    /// The machine now.
+    /// The machine now. What hangs or fails is named in the sample, and holds up nothing else.
     pub fn sample(&mut self, at: Timestamp) -> Sample {
-        self.disks.refresh();
+        self.disks.ask();
+        self.networks.ask();
+        self.temperatures.ask();
+        self.batteries.ask();
+        if let Some(processes) = &self.processes {
+            processes.ask();
+        }
         self.system.refresh_cpu_usage();
         self.system.refresh_memory();
+        self.disks.wait();
+        self.networks.wait();
+        self.temperatures.wait();
+        self.batteries.wait();
+        if let Some(processes) = &self.processes {
+            processes.wait();
+        }
         Sample {
             at,
             cpu: CpuSample {
@@ -71,11 +111,49 @@ impl Collector {
                 total: self.system.total_swap(),
                 used: self.system.used_swap(),
             },
-            networks: self.networks(),
-            disks: self.disks.known(),
+            networks: self.networks.known().unwrap_or_default(),
+            disks: self.disks.known().unwrap_or_default(),
             uptime_seconds: crate::platform::boot_time().as_secs(),
             processes: crate::platform::process_count().unwrap_or(0),
+            temperatures: self.temperatures.known().unwrap_or_default(),
+            batteries: self.batteries.known().unwrap_or_default(),
+            top_processes: self.processes.as_ref().and_then(Watch::known),
+            faults: self.faults(),
         }
+    }
+
+    /// What is wrong now; the log says when that begins and when it ends.
+    fn faults(&mut self) -> Vec<CollectorFault> {
+        let faults: Vec<_> = [
+            self.disks.fault(),
+            self.networks.fault(),
+            self.temperatures.fault(),
+            self.batteries.fault(),
+            self.processes.as_ref().and_then(Watch::fault),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let wrong: BTreeMap<_, _> = faults
+            .iter()
+            .map(|fault| (fault.collector.clone(), fault.message.clone()))
+            .collect();
+        for (collector, message) in &wrong {
+            if self.wrong.get(collector) != Some(message) {
+                tracing::warn!(
+                    collector,
+                    message,
+                    "a part of the machine cannot be looked at"
+                );
+            }
+        }
+        for collector in self.wrong.keys() {
+            if !wrong.contains_key(collector) {
+                tracing::info!(collector, "a part of the machine can be looked at again");
+            }
+        }
+        self.wrong = wrong;
+        faults
     }
 
     fn memory(&self) -> MemorySample {
@@ -89,30 +167,22 @@ impl Collector {
             percent: share(used, total),
         }
     }
+}
 
-    fn networks(&mut self) -> Vec<NetworkSample> {
-        self.networks.refresh(true);
-        let seconds = self.networks_at.elapsed().as_secs_f64().max(0.001);
-        self.networks_at = Instant::now();
-        #[allow(clippy::cast_precision_loss)] // bytes of a few seconds
-        let rate = |bytes: u64| (bytes as f64 / seconds * 10.0).round() / 10.0;
-        let mut networks: Vec<_> = self
-            .networks
-            .iter()
-            .filter(|(name, _)| *name != "lo")
-            .map(|(name, data)| NetworkSample {
-                name: name.to_string_lossy().chars().take(64).collect(),
-                received: rate(data.received()),
-                sent: rate(data.transmitted()),
-            })
-            .collect();
-        if networks.len() > NETWORKS_MAX {
-            networks.sort_by(|a, b| (b.received + b.sent).total_cmp(&(a.received + a.sent)));
-            networks.truncate(NETWORKS_MAX);
-        }
-        networks.sort_by(|a, b| a.name.cmp(&b.name));
-        networks
+/// What a counter grew by each second, with one decimal; 0 when it began anew.
+#[must_use]
+pub fn per_second(before: u64, now: u64, seconds: f64) -> f64 {
+    if seconds <= 0.0 {
+        return 0.0;
     }
+    #[allow(clippy::cast_precision_loss)] // what passes in a few seconds
+    let grown = now.saturating_sub(before) as f64;
+    (grown / seconds.max(0.001) * 10.0).round() / 10.0
+}
+
+fn bounded<T>(mut samples: Vec<T>) -> Vec<T> {
+    samples.truncate(SENSORS_MAX);
+    samples
 }
 
 fn load() -> Option<LoadSample> {

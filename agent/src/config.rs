@@ -1,4 +1,6 @@
-//! What the agent reads at its start: the command line, and the environment once.
+//! What the agent reads at its start: the command line, the configuration file, and the environment once.
+//!
+//! Room: [`file`] the configuration file.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -9,6 +11,9 @@ use domain::labels::Labels;
 use runtime::config::TelemetryConfig;
 use runtime::{ConfigError, Reader};
 
+pub mod file;
+
+use crate::collect::Optional;
 use crate::error::AgentError;
 use crate::kinds::RebootMode;
 
@@ -18,6 +23,8 @@ const STATE_DEFAULT: &str = "/var/lib/dashfleet-agent";
 const POLICY_DEFAULT: &str = "/etc/dashfleet/policy.json";
 /// How often a sample is taken.
 const SAMPLE_DEFAULT: Duration = Duration::from_secs(5);
+/// How often it is looked at what the machine is.
+const INVENTORY_DEFAULT: Duration = Duration::from_secs(300);
 /// More often makes no sense: shares of processor time need a while to be measured.
 const SAMPLE_MIN: Duration = Duration::from_millis(50);
 /// How long what is under way may take at the end.
@@ -40,6 +47,12 @@ pub enum Command {
     Enroll(EnrollOptions),
     /// Report and execute until told to stop.
     Run(RunOptions),
+    /// Show how the agent of this machine stands.
+    Status(StatusOptions),
+    /// Look for what keeps the agent from its work, and say what to do about it.
+    Diagnose(DiagnoseOptions),
+    /// Remove the agent from this machine: service, state, configuration, program.
+    Uninstall(UninstallOptions),
 }
 
 /// Options of `enroll`.
@@ -58,6 +71,9 @@ pub struct EnrollOptions {
     /// The state folder; DASHFLEET_AGENT_STATE when absent
     #[arg(long)]
     pub state: Option<PathBuf>,
+    /// The fingerprint of the key whose orders this machine is to obey; an enrolment that names other keys is refused
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub action_key: Option<String>,
     /// A label of this machine, such as env=prod; may be given several times
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
@@ -72,6 +88,69 @@ pub struct RunOptions {
     /// Show the effective configuration and end
     #[arg(long)]
     pub print_config: bool,
+}
+
+/// Options of `status`.
+#[derive(Debug, clap::Args)]
+pub struct StatusOptions {
+    /// The state folder; DASHFLEET_AGENT_STATE when absent
+    #[arg(long)]
+    pub state: Option<PathBuf>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `diagnose`.
+#[derive(Debug, clap::Args)]
+pub struct DiagnoseOptions {
+    /// The state folder; DASHFLEET_AGENT_STATE when absent
+    #[arg(long)]
+    pub state: Option<PathBuf>,
+}
+
+/// Options of `uninstall`.
+#[derive(Debug, clap::Args)]
+pub struct UninstallOptions {
+    /// The state folder; DASHFLEET_AGENT_STATE when absent
+    #[arg(long)]
+    pub state: Option<PathBuf>,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// Where the configuration file is, and whether somebody said so: one that was named must be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigPath {
+    /// Where it is when nobody says otherwise; there need not be one.
+    Usual,
+    /// Here.
+    Named(PathBuf),
+}
+
+impl ConfigPath {
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Usual => Path::new(file::USUAL),
+            Self::Named(path) => path,
+        }
+    }
+}
+
+impl std::str::FromStr for ConfigPath {
+    type Err = std::convert::Infallible;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self::Named(text.into()))
+    }
+}
+
+impl std::fmt::Display for ConfigPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.path().display().fmt(f)
+    }
 }
 
 /// Where the policy is, and whether somebody said so: a file that was named must be there.
@@ -104,6 +183,33 @@ impl std::str::FromStr for PolicyPath {
 impl std::fmt::Display for PolicyPath {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.path().display().fmt(f)
+    }
+}
+
+/// Something that is on or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Switch {
+    On,
+    Off,
+}
+
+impl std::str::FromStr for Switch {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
+            _ => Err("is neither on nor off"),
+        }
+    }
+}
+
+impl std::fmt::Display for Switch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::On => "on",
+            Self::Off => "off",
+        })
     }
 }
 
@@ -184,10 +290,18 @@ pub struct AgentConfig {
     pub reboot: RebootMode,
     /// `DASHFLEET_AGENT_SAMPLE_MS`
     pub sample: Duration,
+    /// `DASHFLEET_AGENT_INVENTORY_MS`
+    pub inventory: Duration,
+    /// `DASHFLEET_AGENT_PROCESSES`
+    pub optional: Optional,
     /// `DASHFLEET_AGENT_MACHINE_ID`
     pub machine_id: Option<PathBuf>,
     /// `DASHFLEET_AGENT_ADMIN_ADDR`
     pub admin_addr: Option<String>,
+    /// `DASHFLEET_AGENT_LOG_FILE`: instead of standard error.
+    pub log_file: Option<PathBuf>,
+    /// The configuration file.
+    pub file: ConfigPath,
     /// `DASHFLEET_SHUTDOWN_MS`
     pub shutdown: Duration,
     /// Logs and traces.
@@ -198,8 +312,17 @@ impl AgentConfig {
     /// Reads it.
     ///
     /// # Errors
-    /// [`ConfigError`] naming the variable.
-    pub fn read(reader: &mut Reader) -> Result<Self, ConfigError> {
+    /// [`AgentError::Config`] naming the variable, or the file and its key.
+    pub fn read(reader: &mut Reader) -> Result<Self, AgentError> {
+        let config = reader.or("DASHFLEET_AGENT_CONFIG", ConfigPath::Usual)?;
+        reader.file(file::read(
+            config.path(),
+            matches!(config, ConfigPath::Named(_)),
+        )?);
+        Self::effective(reader, config).map_err(|error| reader.placed(error).into())
+    }
+
+    fn effective(reader: &mut Reader, file: ConfigPath) -> Result<Self, ConfigError> {
         let sample = reader.millis("DASHFLEET_AGENT_SAMPLE_MS", SAMPLE_DEFAULT)?;
         if sample < SAMPLE_MIN {
             return Err(ConfigError {
@@ -217,8 +340,14 @@ impl AgentConfig {
                 .map(Token::from),
             reboot: reader.or("DASHFLEET_AGENT_REBOOT", RebootMode::Real)?,
             sample,
+            inventory: reader.millis("DASHFLEET_AGENT_INVENTORY_MS", INVENTORY_DEFAULT)?,
+            optional: Optional {
+                processes: reader.or("DASHFLEET_AGENT_PROCESSES", Switch::Off)? == Switch::On,
+            },
             machine_id: reader.path_optional("DASHFLEET_AGENT_MACHINE_ID"),
             admin_addr: reader.optional("DASHFLEET_AGENT_ADMIN_ADDR"),
+            log_file: reader.path_optional("DASHFLEET_AGENT_LOG_FILE"),
+            file,
             shutdown: reader.millis("DASHFLEET_SHUTDOWN_MS", SHUTDOWN_DEFAULT)?,
             telemetry: TelemetryConfig::read(reader)?,
         })

@@ -330,6 +330,13 @@ impl Engine {
         self.open
     }
 
+    /// What is accepted and not ended, in no particular order of the two lists that it comes from.
+    pub fn open_keys(&self) -> impl Iterator<Item = (Key, Option<ActionKind>)> {
+        let beside = self.running.iter().chain(&self.ready).map(|(_, key)| *key);
+        let keys = self.exclusive.into_iter().chain(beside);
+        keys.map(move |key| (key, self.entries.get(&key).and_then(Entry::kind)))
+    }
+
     /// Whether something was turned away, because there was no room or because it came too early, and would be taken
     /// from a page now.
     pub fn room_again(&mut self) -> bool {

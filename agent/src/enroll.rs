@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use chrono::{DateTime, Utc};
 use contract::identity::{
     Challenged, Enroll, Enrolled, KeyStanding, Standing, StandingGet, enrollment_message,
     standing_message,
 };
+use contract::order::fingerprint;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +47,7 @@ pub async fn enroll(
         .apply(&folder)?;
     if let Some(enrolment) = Enrolment::read(&folder)? {
         return if enrolment.url == url {
+            check_keys(options.action_key.as_deref(), &enrolment.enrolled)?;
             Ok(enrolment)
         } else {
             Err(AgentError::EnrolledElsewhere(enrolment.url))
@@ -74,6 +77,7 @@ pub async fn enroll(
             }
         }
     };
+    check_keys(options.action_key.as_deref(), &enrolled)?;
     let enrolment = Enrolment {
         url,
         public_key: key.pair.public_key(),
@@ -81,6 +85,25 @@ pub async fn enroll(
     };
     enrolment.write(&folder)?;
     Ok(enrolment)
+}
+
+/// Whether orders will come from whom the owner expects.
+fn check_keys(expected: Option<&str>, enrolled: &Enrolled) -> Result<(), AgentError> {
+    let Some(expected) = expected.filter(|expected| !expected.is_empty()) else {
+        return Ok(());
+    };
+    let keys: Vec<_> = enrolled
+        .action_keys
+        .iter()
+        .map(|key| fingerprint(key))
+        .collect();
+    if keys.iter().any(|key| key.eq_ignore_ascii_case(expected)) {
+        return Ok(());
+    }
+    Err(AgentError::EnrolmentRefused(format!(
+        "orders would be signed by {}, and not by {expected} as --action-key says",
+        keys.join(", ")
+    )))
 }
 
 /// Asks for a challenge and answers it.
@@ -108,7 +131,7 @@ async fn prove(
         public_key,
         signature: STANDARD.encode(signature),
         hostname: inventory::hostname(),
-        inventory: inventory::inventory(),
+        inventory: inventory::basics(),
         labels: labels.clone(),
     };
     server.post("enroll", &request).await
@@ -139,6 +162,26 @@ pub async fn standing(url: &str, pair: &nkeys::KeyPair) -> Result<KeyStanding, S
     };
     let Standing { standing } = server.post("standing", &request).await.map_err(words)?;
     Ok(standing)
+}
+
+/// The time that a server says with an answer, whatever it answers; `None` when it says none.
+///
+/// # Errors
+/// Why there is no answer.
+pub async fn server_time(url: &str, limit: Duration) -> Result<Option<DateTime<Utc>>, String> {
+    let server = Server::new(url).map_err(|error| error.to_string())?;
+    let asked = server
+        .client
+        .get(format!("{url}/api/status"))
+        .timeout(limit);
+    let answer = asked.send().await.map_err(|error| words(&error))?;
+    let date = answer.headers().get(reqwest::header::DATE);
+    let date = date.and_then(|date| date.to_str().ok());
+    Ok(date.and_then(|date| {
+        DateTime::parse_from_rfc2822(date)
+            .ok()
+            .map(|date| date.to_utc())
+    }))
 }
 
 /// Why an answer is none.

@@ -37,6 +37,9 @@ pub enum AgentError {
     /// The folder is enrolled with another server.
     #[error("already enrolled with {0}; for another server use another, empty state folder")]
     EnrolledElsewhere(String),
+    /// `diagnose` found something, or `uninstall` could not do everything. What it is was printed already.
+    #[error("{0}")]
+    Unwell(String),
     /// The server cannot be reached now.
     #[error("the server cannot be reached: {0}")]
     Unreachable(String),
@@ -47,6 +50,7 @@ impl AgentError {
     #[must_use]
     pub fn code(&self) -> u8 {
         match self {
+            Self::Unwell(_) => 1,
             Self::Config(_) => 64,
             Self::NotEnrolled(_) => 65,
             Self::EnrolmentRefused(_) => 66,

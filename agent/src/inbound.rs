@@ -1,15 +1,19 @@
 //! What comes from the bus, before anything is believed: verified, then parsed, then compared with who this is.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use contract::order::fingerprint;
-use domain::{DeploymentId, MachineId, OrgId};
+use domain::{DeploymentId, MachineId, OrgId, Timestamp};
 
 use crate::state::enrolment::Enrolment;
+use crate::state::standing::LastRefused;
 
 pub mod order;
 pub mod page;
+
+/// The longest text that is remembered of a refusal, in characters.
+const TEXT_MAX_CHARS: usize = 300;
 
 /// Who this agent is: what an order must be addressed to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,13 +77,35 @@ pub enum Refusal {
 
 /// How many refusals there were.
 #[derive(Clone, Debug, Default)]
-pub struct Refused(Arc<AtomicU64>);
+pub struct Refused(Arc<AtomicU64>, Arc<Mutex<Option<LastRefused>>>);
 
 impl Refused {
     /// Logs a refusal and counts it.
     pub fn note(&self, what: &str, refusal: &Refusal) {
         let count = self.0.fetch_add(1, Ordering::Relaxed) + 1;
         tracing::warn!(what, reason = %refusal, count, "refused");
+        // Who sends it decides what is in it.
+        let plain = |text: &str| {
+            let text = text.chars().filter(|c| !c.is_control());
+            text.take(TEXT_MAX_CHARS).collect()
+        };
+        self.remember(LastRefused {
+            at: Timestamp::now(),
+            what: plain(what),
+            reason: plain(&refusal.to_string()),
+        });
+    }
+
+    /// Remembers what was refused last.
+    pub fn remember(&self, refused: LastRefused) {
+        *self.1.lock().unwrap_or_else(PoisonError::into_inner) = Some(refused);
+    }
+
+    /// What was refused last.
+    #[must_use]
+    pub fn last(&self) -> Option<LastRefused> {
+        let last = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        last.clone()
     }
 
     /// How many there were.

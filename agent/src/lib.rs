@@ -4,7 +4,8 @@
 //! folder, [`policy`] what the machine's owner allows, [`inbound`] what the bus brings, verified, [`engine`] what is
 //! decided, [`journal`] what is never forgotten, [`app`] the loop between them, [`kinds`] what actions do,
 //! [`platform`] how each operating system does it, [`collect`] looking at the machine, [`buffer`] samples on the
-//! disk, [`clock`] the time that deadlines mean, [`backoff`] waiting, [`metrics`] the agent's own counters, [`error`] exit codes.
+//! disk, [`clock`] the time that deadlines mean, [`care`] what the machine's owner asks the agent about itself, [`log_file`]
+//! logs where there is no journal, [`backoff`] waiting, [`metrics`] the agent's own counters, [`error`] exit codes.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,6 +16,7 @@ use runtime::{Reader, Shutdown};
 pub mod app;
 pub mod backoff;
 pub mod buffer;
+pub mod care;
 pub mod clock;
 pub mod collect;
 pub mod config;
@@ -24,6 +26,7 @@ pub mod error;
 pub mod inbound;
 pub mod journal;
 pub mod kinds;
+pub mod log_file;
 pub mod metrics;
 pub mod platform;
 pub mod policy;
@@ -33,6 +36,7 @@ pub mod state;
 use app::core::Exit;
 use config::{AgentConfig, Command, CommandLine};
 use error::AgentError;
+use log_file::LogFile;
 
 /// The agent: reads the command line, does what it says, and ends with the exit code that says how.
 #[must_use]
@@ -77,7 +81,7 @@ fn start(line: CommandLine, program: Option<&Path>) -> Result<Exit, AgentError> 
         .build()
         .map_err(|error| AgentError::Internal(format!("the asynchronous runtime: {error}")))?;
     runtime.block_on(async {
-        runtime::telemetry::begin("agent", &config.telemetry)?;
+        telemetry(&line.command, &config)?;
         let ended = match line.command {
             Command::Enroll(options) => enroll::enroll(&config, &options).await.map(|enrolment| {
                 let enrolled = enrolment.enrolled;
@@ -90,6 +94,11 @@ fn start(line: CommandLine, program: Option<&Path>) -> Result<Exit, AgentError> 
                 println!("{ids}");
                 Exit::Stopped
             }),
+            Command::Status(options) => care::status::status(&config, &options),
+            Command::Diagnose(options) => care::diagnose::diagnose(&config, &options).await,
+            Command::Uninstall(options) => {
+                care::uninstall::uninstall(&config, &options, program).await
+            }
             Command::Run(options) => {
                 let mut config = config;
                 config.state = options.state.unwrap_or(config.state);
@@ -101,6 +110,25 @@ fn start(line: CommandLine, program: Option<&Path>) -> Result<Exit, AgentError> 
         runtime::telemetry::end().await;
         ended
     })
+}
+
+/// Only the agent at work has a log; a command that a person calls speaks to that person.
+fn telemetry(command: &Command, config: &AgentConfig) -> Result<(), AgentError> {
+    let log = match (&config.log_file, command) {
+        (Some(path), Command::Run(_)) => path,
+        _ => return Ok(runtime::telemetry::begin("agent", &config.telemetry)?),
+    };
+    let file = LogFile::open(log, log_file::SIZE_MAX).map_err(|error| {
+        AgentError::Config(format!(
+            "DASHFLEET_AGENT_LOG_FILE: {}: {error}",
+            log.display()
+        ))
+    })?;
+    Ok(runtime::telemetry::begin_with(
+        "agent",
+        &config.telemetry,
+        file,
+    )?)
 }
 
 fn restart(program: std::io::Result<std::path::PathBuf>) -> ExitCode {

@@ -101,6 +101,12 @@ impl Metrics {
         self.registry.clone()
     }
 
+    /// How many samples were dropped for want of room.
+    #[must_use]
+    pub fn samples_dropped(&self) -> u64 {
+        self.sampler.state().dropped
+    }
+
     /// Takes over how everything stands.
     pub fn note(&self, engine: &Engine, unreported: usize, refused: u64) {
         let tally = engine.tally();

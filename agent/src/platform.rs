@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use contract::agent::{BatterySample, Bios, InventoryDisk, TemperatureSample};
+
 use crate::policy::Policy;
 
 pub mod arguments;
@@ -11,12 +13,15 @@ pub mod helper;
 #[cfg(target_os = "linux")]
 pub mod linux;
 #[cfg(any(target_os = "macos", test))]
-#[cfg_attr(not(target_os = "macos"), allow(dead_code))]
+#[cfg_attr(not(target_os = "macos"), allow(dead_code, unused_imports))]
 mod macos;
+#[cfg(any(not(target_os = "linux"), test))]
+#[cfg_attr(target_os = "linux", allow(dead_code))]
+mod portable;
 #[cfg(unix)]
 mod unix;
 #[cfg(any(windows, test))]
-#[cfg_attr(not(windows), allow(dead_code))]
+#[cfg_attr(not(windows), allow(dead_code, unused_imports))]
 mod windows;
 
 #[cfg(target_os = "linux")]
@@ -40,6 +45,53 @@ pub struct Space {
     pub used: u64,
     /// What an ordinary user may still take.
     pub available: u64,
+}
+
+/// What passed through a network interface since it is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// The interface.
+    pub name: String,
+    /// Bytes received.
+    pub received: u64,
+    /// Bytes sent.
+    pub sent: u64,
+    /// Packets received.
+    pub packets_received: u64,
+    /// Packets sent.
+    pub packets_sent: u64,
+    /// Damaged packets received.
+    pub receive_errors: u64,
+    /// Packets that could not be sent.
+    pub send_errors: u64,
+    /// Packets received and dropped; `None` where the system does not count them.
+    pub receive_drops: Option<u64>,
+    /// Packets dropped instead of sent.
+    pub send_drops: Option<u64>,
+}
+
+/// What the hardware is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hardware {
+    /// Disks.
+    pub disks: Vec<InventoryDisk>,
+    /// What the firmware says.
+    pub bios: Option<Bios>,
+}
+
+/// A process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// The name of its program, as it was when it began or as it calls itself.
+    pub name: String,
+    /// When it began, in a unit of the system's.
+    pub started: u64,
+    /// The processor time that it has used.
+    pub cpu: Duration,
+    /// The memory that it holds, in bytes.
+    pub memory: u64,
 }
 
 /// A text to be shown to whoever uses the machine, already free of control characters.
@@ -155,9 +207,103 @@ pub fn process_count() -> Option<u32> {
     os::process_count()
 }
 
+/// What passed through the network interfaces.
+///
+/// # Errors
+/// Why it cannot be read.
+pub fn traffic() -> Result<Vec<Traffic>, String> {
+    os::traffic()
+}
+
+/// All processes.
+///
+/// # Errors
+/// Why they cannot be listed.
+pub fn processes() -> Result<Vec<Process>, String> {
+    os::processes()
+}
+
+/// Temperatures that the machine tells; none where it tells none.
+///
+/// # Errors
+/// Why what is there cannot be read.
+pub fn temperatures() -> Result<Vec<TemperatureSample>, String> {
+    os::temperatures()
+}
+
+/// The batteries that the machine runs on; none where it has none.
+///
+/// # Errors
+/// Why what is there cannot be read.
+pub fn batteries() -> Result<Vec<BatterySample>, String> {
+    os::batteries()
+}
+
+/// What the hardware is, as far as it can be read; see [`Hardware`].
+#[must_use]
+pub fn hardware() -> Hardware {
+    os::hardware()
+}
+
+/// How many packages are installed; `None` where no database of packages can be read.
+#[must_use]
+pub fn packages() -> Option<u32> {
+    os::packages()
+}
+
+/// When the databases of packages last changed; `None` where that cannot be told.
+#[must_use]
+pub fn packages_changed() -> Option<std::time::SystemTime> {
+    const DATABASES: [&str; 5] = [
+        "/var/lib/dpkg/status",
+        "/lib/apk/db/installed",
+        "/usr/lib/sysimage/rpm/rpmdb.sqlite",
+        "/var/lib/rpm/rpmdb.sqlite",
+        "/var/lib/pacman/local",
+    ];
+    DATABASES
+        .into_iter()
+        .filter_map(|path| std::fs::metadata(path).ok()?.modified().ok())
+        .max()
+}
+
+/// Who is logged in, by name; a name may come several times.
+#[must_use]
+pub fn users() -> Vec<String> {
+    os::users()
+}
+
 /// Shows a notice to whoever uses the machine.
 pub async fn show(notice: &Notice, policy: &Policy) -> Shown {
     os::show(notice, policy).await
+}
+
+/// Who may read the state folder and what is in it: for each look whether it is well, what was found, and what to do.
+#[must_use]
+pub fn permissions(folder: &Path) -> Vec<(bool, String, String)> {
+    os::permissions(folder)
+}
+
+/// The files that make the agent a service, whether they are there or not.
+#[must_use]
+pub fn service_files() -> Vec<std::path::PathBuf> {
+    os::service_files()
+}
+
+/// Ends the service, and keeps it from beginning again. Nothing where there is no service.
+///
+/// # Errors
+/// Why it could not be ended.
+pub async fn service_stop() -> Result<(), String> {
+    os::service_stop().await
+}
+
+/// Tells the service manager that the files are gone.
+///
+/// # Errors
+/// What it says.
+pub async fn service_forget() -> Result<(), String> {
+    os::service_forget().await
 }
 
 /// Restarts the machine now.

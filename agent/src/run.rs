@@ -10,7 +10,7 @@ use tokio::sync::mpsc::channel;
 
 use crate::app::core::{Core, Exit, Parts};
 use crate::app::execution_log::{ExecutionLog, ROTATE_AT_BYTES};
-use crate::app::uplink::Uplink;
+use crate::app::uplink::{InventoryKeeper, Uplink};
 use crate::clock::{Clock, SystemTime};
 use crate::collect::inventory::{self, VERSION};
 use crate::collect::sampler::Sampler;
@@ -75,7 +75,12 @@ pub async fn run(
     )?;
     engine.begin(clock.moment());
 
-    let sampler = Sampler::begin(folder.file("samples"), config.sample, Arc::clone(&clock))?;
+    let sampler = Sampler::begin(
+        folder.file("samples"),
+        config.sample,
+        config.optional,
+        Arc::clone(&clock),
+    )?;
     let metrics =
         Metrics::new(sampler.clone()).map_err(|error| AgentError::Internal(error.to_string()))?;
     let log_path = folder.file("execution.log");
@@ -126,7 +131,11 @@ pub async fn run(
     let samples = tokio::spawn(uplink.samples(sampler));
     let core = Core::new(Parts {
         keys: PinnedKeys::read(&folder, &enrolled.action_keys)?,
-        inventory: (inventory::inventory(), folder.file("inventory.sha256")),
+        inventory: Arc::new(InventoryKeeper {
+            watch: inventory::begin(),
+            file: folder.file("inventory.sha256"),
+            period: config.inventory,
+        }),
         means: Means {
             policy: Arc::new(policy),
             reboot: config.reboot,

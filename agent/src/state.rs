@@ -10,6 +10,7 @@ pub mod enrolment;
 pub mod files;
 pub mod keys;
 pub mod seal;
+pub mod standing;
 
 /// The lock file.
 const LOCK: &str = "agent.lock";
@@ -70,6 +71,15 @@ impl StateFolder {
                 taken => return taken,
             }
         }
+    }
+
+    /// Whether an agent process holds this folder. It is asked without making anything there.
+    #[must_use]
+    pub fn is_held(path: &Path) -> bool {
+        let Ok(lock) = OpenOptions::new().write(true).open(path.join(LOCK)) else {
+            return false;
+        };
+        matches!(lock.try_lock(), Err(TryLockError::WouldBlock))
     }
 
     /// Where it is.

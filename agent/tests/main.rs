@@ -11,6 +11,7 @@
 
 mod main {
     pub mod buffer;
+    pub mod care;
     pub mod clock;
     pub mod collect;
     pub mod deaf;

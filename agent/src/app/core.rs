@@ -2,7 +2,7 @@
 //! the engine, so there is nothing to lock and nothing to race.
 //!
 //! Rooms: `journal` the journal's answers, `orders` what the bus brings, `connection` the state of the bus, `report`
-//! what is said, `end` how it ends.
+//! what is said, `standing` how it stands, `end` how it ends.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,6 +26,7 @@ use uuid::Uuid;
 use crate::app::execution_log::ExecutionLog;
 use crate::app::outbox::{Outbox, Outgoing};
 use crate::app::sync::Sync;
+use crate::app::uplink::InventoryKeeper;
 use crate::clock::{Clock, Moment};
 use crate::engine::{Effect, Engine, Work};
 use crate::error::AgentError;
@@ -36,12 +37,14 @@ use crate::kinds::{self, Ending, Means};
 use crate::metrics::Metrics;
 use crate::state::StateFolder;
 use crate::state::keys::PinnedKeys;
+use crate::state::standing::Standing;
 
 mod connection;
 mod end;
 mod journal;
 mod orders;
 mod report;
+mod standing;
 
 use end::Farewell;
 
@@ -84,8 +87,8 @@ pub struct Parts {
     pub keys: PinnedKeys,
     /// What kinds need.
     pub means: Means,
-    /// The inventory, and the file that remembers which one the server has.
-    pub inventory: (contract::agent::Inventory, PathBuf),
+    /// Who looks at what the machine is.
+    pub inventory: Arc<InventoryKeeper>,
     /// The witness.
     pub log: ExecutionLog,
     /// The counters.
@@ -133,6 +136,7 @@ pub struct Core {
     tick_at: Duration,
     forget_at: Duration,
     clock_noted: Option<domain::Timestamp>,
+    standing: Option<Standing>,
     ending: Option<Farewell>,
 }
 
@@ -164,6 +168,7 @@ impl Core {
             tick_at: Duration::ZERO,
             forget_at: Duration::ZERO,
             clock_noted: None,
+            standing: None,
             ending: None,
         }
     }
@@ -261,6 +266,7 @@ impl Core {
             self.parts.engine.forget(moment);
         }
         self.note_clock(false);
+        self.note_standing();
         self.parts.metrics.note(
             &self.parts.engine,
             self.outbox.results(),
@@ -283,7 +289,10 @@ impl Core {
             Effect::Result {
                 report,
                 traceparent,
-            } => self.outbox.result(report, traceparent, moment.boot),
+            } => {
+                self.note_denied(&report);
+                self.outbox.result(report, traceparent, moment.boot);
+            }
             Effect::Sync => self.sync.want(false),
         }
     }

@@ -1,11 +1,13 @@
 //! Samples and inventory on their way to the server: kept until it says that they are written.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backoff;
 use crate::collect::inventory::digest;
 use crate::collect::sampler::Sampler;
+use crate::collect::watch::Watch;
 use crate::state::files::write_atomic;
 use bus::{Bus, BusState};
 use contract::agent::{Inventory, Noted, Sample, SampleAnswer, SampleBatch};
@@ -15,6 +17,17 @@ use domain::{MachineId, OrgId, Timestamp};
 
 /// How long the server may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What is needed to tell the server what the machine is, and only when that changed.
+#[derive(Debug)]
+pub struct InventoryKeeper {
+    /// Who looks.
+    pub watch: Watch<Inventory>,
+    /// Remembers which one the server noted.
+    pub file: PathBuf,
+    /// How often it is looked at.
+    pub period: Duration,
+}
 
 /// The way up.
 #[derive(Clone, Debug)]
@@ -110,36 +123,54 @@ impl Uplink {
             .ok_or_else(|| Problem::unavailable("no samples"))
     }
 
-    /// Sends the inventory when it is not the one that the server last noted, which `file` remembers.
-    pub async fn inventory(self, inventory: Inventory, file: PathBuf) {
-        let digest = digest(&inventory);
-        if std::fs::read_to_string(&file).is_ok_and(|noted| noted.trim() == digest) {
-            return;
-        }
-        for tries in 0..u32::MAX {
-            if !self.bus.is_connected() {
-                return;
+    /// Looks at what the machine is now and then, while the connection lasts, and sends it when it is not what the server
+    /// last noted.
+    pub async fn inventory(self, keeper: Arc<InventoryKeeper>) {
+        let mut tries = 0;
+        while self.bus.is_connected() {
+            let looked = keeper.watch.look().await;
+            let again = match looked {
+                Ok(inventory) => self.inventory_send(&inventory, &keeper.file).await,
+                Err(reason) => {
+                    tracing::warn!(reason, "what the machine is cannot be looked at");
+                    false
+                }
+            };
+            if again {
+                tokio::time::sleep(backoff::pause(tries)).await;
+                tries += 1;
+            } else {
+                tries = 0;
+                tokio::time::sleep(backoff::jittered(keeper.period)).await;
             }
-            let subject = up(self.org, self.machine, Up::Inventory);
-            match self
-                .bus
-                .agent_request::<_, Noted>(subject, self.org, &inventory, TIMEOUT)
-                .await
-            {
-                Ok(_) => {
-                    if let Err(error) = write_atomic(&file, digest.as_bytes()) {
-                        tracing::warn!(%error, "the inventory will be sent again");
-                    }
-                    return;
+        }
+    }
+
+    /// Whether it is to be tried again soon.
+    async fn inventory_send(&self, inventory: &Inventory, file: &Path) -> bool {
+        let digest = digest(inventory);
+        if std::fs::read_to_string(file).is_ok_and(|noted| noted.trim() == digest) {
+            return false;
+        }
+        let subject = up(self.org, self.machine, Up::Inventory);
+        match self
+            .bus
+            .agent_request::<_, Noted>(subject, self.org, inventory, TIMEOUT)
+            .await
+        {
+            Ok(_) => {
+                if let Err(error) = write_atomic(file, digest.as_bytes()) {
+                    tracing::warn!(%error, "the inventory will be sent again");
                 }
-                Err(problem) if is_final(&problem) => {
-                    tracing::warn!(%problem, "the inventory is refused for good");
-                    return;
-                }
-                Err(problem) => {
-                    tracing::debug!(%problem, "the inventory is not noted yet");
-                    tokio::time::sleep(backoff::pause(tries)).await;
-                }
+                false
+            }
+            Err(problem) if is_final(&problem) => {
+                tracing::warn!(%problem, "the inventory is refused for good");
+                false
+            }
+            Err(problem) => {
+                tracing::debug!(%problem, "the inventory is not noted yet");
+                true
             }
         }
     }

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::backoff;
 use crate::buffer::{Bounds, Buffer};
 use crate::clock::{AHEAD_MAX, Clock, Increasing};
-use crate::collect::Collector;
+use crate::collect::{Collector, Optional};
 use crate::error::AgentError;
 
 /// The first sample comes so soon: a share of processor time needs a while to be measured.
@@ -50,7 +50,12 @@ impl Sampler {
     ///
     /// # Errors
     /// [`AgentError`] when the buffer cannot be opened or the machine cannot be looked at.
-    pub fn begin(folder: PathBuf, period: Duration, clock: Arc<Clock>) -> Result<Self, AgentError> {
+    pub fn begin(
+        folder: PathBuf,
+        period: Duration,
+        optional: Optional,
+        clock: Arc<Clock>,
+    ) -> Result<Self, AgentError> {
         let buffer = Buffer::open(&folder, Bounds::default())
             .map_err(|error| AgentError::state(&folder, error))?;
         let (commands, receiver) = sync_channel(QUEUE);
@@ -64,7 +69,7 @@ impl Sampler {
             .name("sampler".into())
             .stack_size(STACK_BYTES)
             .spawn(move || {
-                let collector = match Collector::new() {
+                let collector = match Collector::new(optional) {
                     Ok(collector) => collector,
                     Err(error) => {
                         tracing::error!(

@@ -1,13 +1,29 @@
 //! Linux: systemd's sessions, the kernel's boot id, `notify-send` and `wall`.
+//!
+//! Rooms: [`procfs`] interfaces and processes, [`sensors`] temperatures and batteries, [`hardware`] and [`packages`] for
+//! the inventory.
 
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
+use contract::agent::{BatterySample, TemperatureSample};
 use tokio::process::Command;
 
 use super::helper::{self, HELPER_PATH};
 use super::{Notice, Shown, ShownOn, arguments};
 use crate::policy::Policy;
+
+mod service;
+
+pub mod hardware;
+pub mod packages;
+pub mod procfs;
+pub mod sensors;
+
+pub(super) use super::unix::permissions;
+pub(super) use procfs::{processes, traffic};
+pub(super) use service::{service_files, service_forget, service_stop};
 
 /// How long a program that asks for a reboot may take: an overloaded machine is what is rebooted most.
 const REBOOT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -66,6 +82,40 @@ pub(super) fn process_count() -> Option<u32> {
         })
     };
     u32::try_from(entries.map(numeric).filter(|is| *is).count()).ok()
+}
+
+pub(super) fn temperatures() -> Result<Vec<TemperatureSample>, String> {
+    sensors::temperatures(Path::new("/sys/class"))
+}
+
+pub(super) fn batteries() -> Result<Vec<BatterySample>, String> {
+    sensors::batteries(Path::new("/sys/class"))
+}
+
+pub(super) fn hardware() -> super::Hardware {
+    hardware::hardware(Path::new("/sys"))
+}
+
+pub(super) fn packages() -> Option<u32> {
+    packages::count(Path::new("/"))
+}
+
+/// Who is logged in, as systemd-logind keeps it, and as `utmp` does where it is still written.
+pub(super) fn users() -> Vec<String> {
+    let mut users = super::unix::users();
+    for session in sensors::entries(Path::new("/run/systemd/sessions"), "") {
+        let Ok(text) = std::fs::read_to_string(&session) else {
+            continue;
+        };
+        let value = |name: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+        };
+        if value("CLASS") == Some("user") && value("STATE") != Some("closing") {
+            users.extend(value("USER").map(ToOwned::to_owned));
+        }
+    }
+    users
 }
 
 pub(super) async fn show(notice: &Notice, policy: &Policy) -> Shown {

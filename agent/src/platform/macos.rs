@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::helper::{self, HELPER_PATH};
 use super::{Notice, Shown, ShownOn, arguments, boot_id_of};
+use contract::agent::{BatterySample, TemperatureSample};
+
 use crate::policy::Policy;
 
 #[allow(unsafe_code)]
@@ -108,4 +110,60 @@ pub(super) async fn reboot() -> Result<(), String> {
     let mut shutdown = helper::command("shutdown", HELPER_PATH);
     shutdown.args(["-r", "now"]);
     helper::run(shutdown, None).await.map(|_| ())
+}
+
+pub(super) use super::portable::{hardware, processes, traffic};
+
+/// Temperatures need a driver or a private interface here.
+#[allow(clippy::unnecessary_wraps)] // as on other systems
+pub(super) fn temperatures() -> Result<Vec<TemperatureSample>, String> {
+    Ok(Vec::new())
+}
+
+/// Batteries are not looked at here yet.
+#[allow(clippy::unnecessary_wraps)] // as on other systems
+pub(super) fn batteries() -> Result<Vec<BatterySample>, String> {
+    Ok(Vec::new())
+}
+
+pub(super) fn packages() -> Option<u32> {
+    // Each installation leaves a receipt.
+    let receipts = std::fs::read_dir("/var/db/receipts").ok()?;
+    let is_receipt = |name: std::ffi::OsString| name.as_encoded_bytes().ends_with(b".plist");
+    u32::try_from(
+        receipts
+            .filter(|entry| {
+                entry
+                    .as_ref()
+                    .is_ok_and(|entry| is_receipt(entry.file_name()))
+            })
+            .count(),
+    )
+    .ok()
+}
+
+pub(super) fn users() -> Vec<String> {
+    super::unix::users()
+}
+
+pub(super) use super::unix::permissions;
+
+pub(super) fn service_files() -> Vec<std::path::PathBuf> {
+    vec!["/Library/LaunchDaemons/dev.dashfleet.agent.plist".into()]
+}
+
+pub(super) async fn service_stop() -> Result<(), String> {
+    let mut launchctl = helper::command("launchctl", HELPER_PATH);
+    launchctl.args(["bootout", "system/dev.dashfleet.agent"]);
+    match helper::run(launchctl, None).await {
+        Ok(_) => Ok(()),
+        // It is no service, or none that runs.
+        Err(reason) if reason.contains("No such process") => Ok(()),
+        Err(reason) => Err(reason),
+    }
+}
+
+#[allow(clippy::unused_async)] // other systems ask a program
+pub(super) async fn service_forget() -> Result<(), String> {
+    Ok(())
 }

@@ -98,3 +98,81 @@ pub fn private_folder(path: &Path) -> io::Result<()> {
 pub fn restart_in_place(program: &Path, arguments: &[std::ffi::OsString]) -> io::Error {
     Command::new(program).args(arguments).exec()
 }
+
+/// The most entries of `utmp` that are looked at.
+const LOGINS_MAX: usize = 1_024;
+
+/// Who is logged in, as `utmp` says. Only one thread may ask at a time: the system keeps the place in the file.
+#[allow(unsafe_code)]
+#[cfg(any(target_env = "gnu", target_os = "macos"))]
+pub(super) fn users() -> Vec<String> {
+    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _one = ONE.lock();
+    let mut users = Vec::new();
+    // SAFETY: nobody else in this process reads `utmp`, and the lock above lets only one thread do so.
+    unsafe { libc::setutxent() };
+    for _ in 0..LOGINS_MAX {
+        // SAFETY: as above.
+        let entry = unsafe { libc::getutxent() };
+        // SAFETY: it is null at the end, else it points to an entry that stays until the next call.
+        let Some(entry) = (unsafe { entry.as_ref() }) else {
+            break;
+        };
+        if entry.ut_type == libc::USER_PROCESS {
+            // The letters' type is signed on some processors and not on others.
+            #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast)]
+            let bytes = entry.ut_user.iter().map(|byte| *byte as u8);
+            let name: Vec<u8> = bytes.take_while(|byte| *byte != 0).collect();
+            users.push(String::from_utf8_lossy(&name).into_owned());
+        }
+    }
+    // SAFETY: as above.
+    unsafe { libc::endutxent() };
+    users
+}
+
+/// Who is logged in: this system's library keeps no `utmp`.
+#[cfg(not(any(target_env = "gnu", target_os = "macos")))]
+pub(super) fn users() -> Vec<String> {
+    Vec::new()
+}
+
+/// Who may read the state folder and what is in it.
+pub(super) fn permissions(folder: &Path) -> Vec<(bool, String, String)> {
+    let looked = |path: &Path| -> (bool, String, String) {
+        let shown = path.display();
+        let meta = match std::fs::metadata(path) {
+            Ok(meta) => meta,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return (
+                    false,
+                    format!("{shown} is not there."),
+                    "Enrol this machine.".into(),
+                );
+            }
+            Err(error) => {
+                let advice = "Run this as root or as the agent's user.".into();
+                return (
+                    false,
+                    format!("{shown} cannot be looked at: {error}."),
+                    advice,
+                );
+            }
+        };
+        if meta.mode() & 0o077 != 0 {
+            let mode = meta.mode() & 0o7777;
+            let advice = format!("Run `chmod go= {shown}`.");
+            return (
+                false,
+                format!("Others than its owner may use {shown} (mode {mode:o})."),
+                advice,
+            );
+        }
+        (
+            true,
+            format!("Only user {} may use {shown}.", meta.uid()),
+            String::new(),
+        )
+    };
+    vec![looked(folder), looked(&folder.join("seed.nk"))]
+}

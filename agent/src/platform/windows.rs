@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::helper;
 use super::{Notice, Shown, ShownOn, Space, boot_id_of};
+use contract::agent::{BatterySample, TemperatureSample};
+
 use crate::policy::Policy;
 
 /// Where Windows keeps its own programs.
@@ -103,4 +105,51 @@ pub fn restart_in_place(program: &Path, arguments: &[std::ffi::OsString]) -> io:
         Ok(_) => std::process::exit(0),
         Err(error) => error,
     }
+}
+
+pub(super) use super::portable::{hardware, processes, traffic};
+
+/// Temperatures need a driver or a private interface here.
+#[allow(clippy::unnecessary_wraps)] // as on other systems
+pub(super) fn temperatures() -> Result<Vec<TemperatureSample>, String> {
+    Ok(Vec::new())
+}
+
+/// Batteries are not looked at here yet.
+#[allow(clippy::unnecessary_wraps)] // as on other systems
+pub(super) fn batteries() -> Result<Vec<BatterySample>, String> {
+    Ok(Vec::new())
+}
+
+pub(super) fn packages() -> Option<u32> {
+    None
+}
+
+pub(super) fn users() -> Vec<String> {
+    Vec::new()
+}
+
+/// Who may use the state folder is in its access list, which comes from the folder above it.
+pub(super) fn permissions(_folder: &Path) -> Vec<(bool, String, String)> {
+    Vec::new()
+}
+
+pub(super) fn service_files() -> Vec<std::path::PathBuf> {
+    Vec::new()
+}
+
+pub(super) async fn service_stop() -> Result<(), String> {
+    let mut stop = helper::command("sc.exe", SYSTEM_PATH);
+    stop.args(["stop", "DashFleetAgent"]);
+    if let Err(reason) = helper::run(stop, None).await {
+        tracing::debug!(reason, "the service was not running");
+    }
+    Ok(())
+}
+
+#[allow(clippy::unused_async)] // other systems ask a program
+pub(super) async fn service_forget() -> Result<(), String> {
+    let mut delete = helper::command("sc.exe", SYSTEM_PATH);
+    delete.args(["delete", "DashFleetAgent"]);
+    helper::run(delete, None).await.map(|_| ())
 }

@@ -49,14 +49,25 @@ impl MachineKey {
     /// # Errors
     /// [`AgentError::State`] when it cannot be read.
     pub fn read(folder: &StateFolder) -> Result<Option<Self>, AgentError> {
-        let path = folder.file(SEED);
-        let seed = match std::fs::read_to_string(&path) {
+        Self::of_file(&folder.file(SEED))
+    }
+
+    fn of_file(path: &std::path::Path) -> Result<Option<Self>, AgentError> {
+        let seed = match std::fs::read_to_string(path) {
             Ok(text) => text.trim().to_owned(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(AgentError::state(&path, error)),
+            Err(error) => return Err(AgentError::state(path, error)),
         };
-        let pair = KeyPair::from_seed(&seed).map_err(|error| AgentError::state(&path, error))?;
+        let pair = KeyPair::from_seed(&seed).map_err(|error| AgentError::state(path, error))?;
         Ok(Some(Self { pair, seed }))
+    }
+
+    /// The same, by the folder's path and without its lock: for those who only look.
+    ///
+    /// # Errors
+    /// [`AgentError::State`] when it cannot be read.
+    pub fn look(folder: &std::path::Path) -> Result<Option<Self>, AgentError> {
+        Self::of_file(&folder.join(SEED))
     }
 
     /// The key of a folder, made and synced to the disk when there is none: whatever happens during the enrolment,
@@ -84,6 +95,14 @@ impl Enrolment {
     /// [`AgentError::State`] when it cannot be read.
     pub fn read(folder: &StateFolder) -> Result<Option<Self>, AgentError> {
         read_json(&folder.file(ENROLMENT))
+    }
+
+    /// The same, by the folder's path and without its lock: for those who only look.
+    ///
+    /// # Errors
+    /// [`AgentError::State`] when it cannot be read.
+    pub fn look(folder: &std::path::Path) -> Result<Option<Self>, AgentError> {
+        read_json(&folder.join(ENROLMENT))
     }
 
     /// Keeps the enrolment.

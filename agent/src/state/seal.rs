@@ -79,12 +79,24 @@ impl Seal {
     /// # Errors
     /// [`AgentError::Sealed`] when it is another machine's or missing, [`AgentError::State`] when it cannot be read.
     pub fn verify(&self, folder: &StateFolder) -> Result<(), AgentError> {
-        match read_json::<Self>(&folder.file(SEAL))? {
+        self.verify_file(&folder.file(SEAL))
+    }
+
+    fn verify_file(&self, file: &std::path::Path) -> Result<(), AgentError> {
+        match read_json::<Self>(file)? {
             Some(sealed) => sealed.check(self),
             None => Err(AgentError::Sealed(format!(
                 "its {SEAL} is missing, and only `enroll` makes one; enrol this machine with an empty state folder"
             ))),
         }
+    }
+
+    /// The same, by the folder's path and without its lock: for those who only look.
+    ///
+    /// # Errors
+    /// As [`Seal::verify`].
+    pub fn look(&self, folder: &std::path::Path) -> Result<(), AgentError> {
+        self.verify_file(&folder.join(SEAL))
     }
 
     /// Seals a folder that is being enrolled, or checks the seal that it has.

@@ -31,10 +31,15 @@ fn sample(at: i64) -> Sample {
             total: 8,
             used: 4,
             percent: 50.0,
+            ..DiskSample::default()
         }],
         networks: Vec::new(),
         uptime_seconds: 5,
         processes: 7,
+        temperatures: Vec::new(),
+        batteries: Vec::new(),
+        top_processes: None,
+        faults: Vec::new(),
     }
 }
 

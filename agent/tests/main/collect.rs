@@ -1,6 +1,11 @@
 //! What samples say is what the system's own programs say.
 
-use dashfleet_agent::collect::Collector;
+use std::time::{Duration, Instant};
+
+use contract::agent::BatteryState;
+use dashfleet_agent::collect::watch::Watch;
+use dashfleet_agent::collect::{Collector, Optional, inventory, networks};
+use dashfleet_agent::platform::linux::{packages, procfs, sensors};
 use domain::Timestamp;
 
 /// Total, used and available bytes, as `df` shows them for one mount point.
@@ -22,7 +27,9 @@ fn df(mount: &str) -> [u64; 3] {
 
 #[test]
 fn a_disk_is_as_full_as_df_says() {
-    let sample = Collector::new().unwrap().sample(Timestamp::now());
+    let sample = Collector::new(Optional::default())
+        .unwrap()
+        .sample(Timestamp::now());
     assert!(!sample.disks.is_empty());
     for disk in &sample.disks {
         let [total, used, available] = df(&disk.mount);
@@ -35,4 +42,264 @@ fn a_disk_is_as_full_as_df_says() {
             "{disk:?}: {used} used"
         );
     }
+}
+
+#[test]
+fn a_disk_tells_what_is_free_and_an_interface_what_passed() {
+    let mut collector = Collector::new(Optional::default()).unwrap();
+    collector.sample(Timestamp::now());
+    let sample = collector.sample(Timestamp::now());
+    let root = sample.disks.iter().find(|disk| disk.mount == "/").unwrap();
+    assert!(root.available.unwrap() <= root.total);
+    for network in &sample.networks {
+        assert!(network.packets_received.is_some() && network.receive_drops.is_some());
+        assert_ne!(network.name, "lo");
+    }
+    assert_eq!(sample.faults, []);
+    assert_eq!(sample.top_processes, None, "nobody has switched it on");
+}
+
+#[test]
+fn top_processes_are_at_most_ten_with_names_and_without_command_lines() {
+    let mut collector = Collector::new(Optional { processes: true }).unwrap();
+    collector.sample(Timestamp::now());
+    let begun = Instant::now();
+    let mut burnt = 0_u64;
+    while begun.elapsed() < Duration::from_millis(500) {
+        burnt = burnt.wrapping_add(1);
+    }
+    let top = collector.sample(Timestamp::now()).top_processes.unwrap();
+    assert!(burnt > 0 && top.by_cpu.len() <= 10 && top.by_memory.len() <= 10);
+    assert!(
+        top.by_memory
+            .is_sorted_by(|one, next| one.memory >= next.memory)
+    );
+    let me = top
+        .by_cpu
+        .iter()
+        .find(|process| process.pid == std::process::id())
+        .expect("this test is busy");
+    assert!(me.cpu_percent > 0.0 && me.memory > 0 && !me.name.contains('/'));
+}
+
+#[test]
+fn a_look_that_hangs_or_fails_is_named_and_stops_nobody() {
+    let (_keep, never) = std::sync::mpsc::sync_channel::<()>(0);
+    let hanging = Watch::<u8>::begin("hanging", Duration::from_millis(300), move || {
+        move || {
+            let _ = never.recv();
+            Ok(1)
+        }
+    });
+    let mut looks = 0;
+    let failing = Watch::<u8>::begin("failing", Duration::from_secs(5), move || {
+        move || {
+            looks += 1;
+            if looks == 2 {
+                Err(format!("no such\u{1b} sensor {}", "x".repeat(1_000)))
+            } else {
+                Ok(looks)
+            }
+        }
+    });
+    let ending = Watch::<u8>::begin("ending", Duration::from_secs(5), || {
+        || -> Result<u8, String> { std::panic::resume_unwind(Box::new("gone")) }
+    });
+    failing.wait();
+    assert_eq!((failing.known(), failing.fault()), (Some(1), None));
+    failing.ask();
+    failing.wait();
+    let fault = failing.fault().unwrap();
+    assert_eq!(
+        (failing.known(), fault.collector.as_str()),
+        (None, "failing")
+    );
+    assert!(fault.message.starts_with("no such sensor") && fault.message.len() <= 200);
+    failing.ask();
+    failing.wait();
+    assert_eq!(
+        (failing.known(), failing.fault()),
+        (Some(3), None),
+        "it works again"
+    );
+    let begun = Instant::now();
+    while hanging.fault().is_none() {
+        hanging.ask();
+        hanging.wait();
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+    assert!(hanging.fault().unwrap().message.contains("hangs"));
+    // Who hangs was waited for once, and is not any more.
+    let begun = Instant::now();
+    for _ in 0..100 {
+        hanging.ask();
+        hanging.wait();
+    }
+    assert!(begun.elapsed() < Duration::from_millis(100));
+    ending.wait();
+    assert!(
+        ending.fault().unwrap().message.contains("ended"),
+        "{:?}",
+        ending.fault()
+    );
+}
+
+#[test]
+fn interfaces_are_read_as_the_kernel_shows_them() {
+    let text = "Inter-|   Receive                                                |  Transmit\n \
+         face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n\
+         \x20   lo: 100 2 0 0 0 0 0 0 100 2 0 0 0 0 0 0\n\
+         \x20 eth0:1000 20 3 4 0 0 0 0 5000 60 7 8 0 0 0 0\n";
+    let before = procfs::parse_traffic(text);
+    assert_eq!(before.len(), 2);
+    let mut now = before.clone();
+    now[1].received += 50;
+    now[1].send_drops = Some(28);
+    now[1].sent = 0;
+    let samples = networks::samples(&before, &now, 10.0);
+    assert_eq!(samples.len(), 1, "the loopback is left out");
+    let eth0 = &samples[0];
+    assert_eq!(
+        (
+            eth0.received,
+            eth0.sent,
+            eth0.send_drops,
+            eth0.receive_errors
+        ),
+        (5.0, 0.0, Some(2.0), Some(0.0)),
+        "what began anew has not gone backwards"
+    );
+    assert_eq!(networks::samples(&[], &now, 10.0)[0].received, 0.0);
+}
+
+#[test]
+fn a_process_may_call_itself_anything() {
+    let units = procfs::Units {
+        ticks: 100,
+        page: 4_096,
+    };
+    let text = "42 (evil) R 1 (x) S 1 42 42 0 -1 4194560 1 0 0 0 150 50 0 0 20 0 1 0 777 1000 10 18446744073709551615";
+    let process = procfs::parse_stat(42, text, units).unwrap();
+    assert_eq!(
+        (process.name.as_str(), process.started, process.memory),
+        ("evil) R 1 (x", 777, 40_960)
+    );
+    assert_eq!(process.cpu, Duration::from_secs(2));
+    assert_eq!(procfs::parse_stat(1, "1 (short) S", units), None);
+}
+
+#[test]
+fn sensors_are_read_as_the_kernel_shows_them() {
+    let folder = testkit::Folder::new("sensors");
+    let file = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    assert_eq!(sensors::temperatures(folder.path()), Ok(Vec::new()));
+    file("thermal/thermal_zone0/type", "acpitz\n");
+    file("thermal/thermal_zone0/temp", "27800\n");
+    let zones = sensors::temperatures(folder.path()).unwrap();
+    assert_eq!((zones[0].name.as_str(), zones[0].celsius), ("acpitz", 27.8));
+    for disk in ["hwmon/hwmon0", "hwmon/hwmon1"] {
+        file(&format!("{disk}/name"), "nvme\n");
+        file(&format!("{disk}/temp1_input"), "41850\n");
+        file(&format!("{disk}/temp1_label"), "Composite\n");
+        file(&format!("{disk}/temp1_crit"), "84850\n");
+    }
+    file("hwmon/hwmon1/temp2_input", "-273150\n");
+    let read = sensors::temperatures(folder.path()).unwrap();
+    let read: Vec<_> = read
+        .iter()
+        .map(|sensor| (sensor.name.as_str(), sensor.celsius, sensor.critical))
+        .collect();
+    assert_eq!(
+        read,
+        [
+            ("nvme Composite", 41.9, Some(84.9)),
+            ("nvme Composite #2", 41.9, Some(84.9))
+        ]
+    );
+    for (name, scope, capacity) in [("BAT0", "System", "87"), ("mouse", "Device", "5")] {
+        file(&format!("power_supply/{name}/type"), "Battery\n");
+        file(&format!("power_supply/{name}/scope"), scope);
+        file(&format!("power_supply/{name}/status"), "Not charging\n");
+        file(&format!("power_supply/{name}/capacity"), capacity);
+    }
+    file("power_supply/AC/type", "Mains\n");
+    let batteries = sensors::batteries(folder.path()).unwrap();
+    assert_eq!(batteries.len(), 1);
+    assert_eq!(
+        (
+            batteries[0].name.as_str(),
+            batteries[0].percent,
+            batteries[0].state
+        ),
+        ("BAT0", 87.0, BatteryState::Idle)
+    );
+    file("power_supply/BAT0/capacity", "?");
+    assert!(
+        sensors::batteries(folder.path())
+            .unwrap_err()
+            .contains("BAT0/capacity")
+    );
+}
+
+#[test]
+fn packages_are_counted_from_each_managers_own_database() {
+    let folder = testkit::Folder::new("packages");
+    assert_eq!(packages::count(folder.path()), None);
+    let file = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let long = "x".repeat(100_000);
+    file(
+        "var/lib/dpkg/status",
+        &format!(
+            "Package: a\nStatus: install ok installed\nDescription: {long}\nStatus: not one\n\nPackage: b\n\
+             Status: deinstall ok config-files\n\nPackage: c\nStatus: hold ok installed"
+        ),
+    );
+    assert_eq!(packages::count(folder.path()), Some(2));
+    file("lib/apk/db/installed", "C:Q1\nP:musl\n\nP:busybox\n");
+    assert_eq!(packages::count(folder.path()), Some(4));
+    std::fs::create_dir_all(folder.path().join("var/lib/rpm")).unwrap();
+    let database = folder.path().join("var/lib/rpm/rpmdb.sqlite");
+    let made = std::process::Command::new("python3")
+        .args([
+            "-c",
+            "import sqlite3, sys\n\
+             d = sqlite3.connect(sys.argv[1])\n\
+             d.execute('CREATE TABLE Other (key TEXT)')\n\
+             d.execute('CREATE TABLE Packages (hnum INTEGER PRIMARY KEY AUTOINCREMENT, blob BLOB NOT NULL)')\n\
+             d.executemany('INSERT INTO Packages (blob) VALUES (?)', [(b'x' * (n * 7 % 9000),) for n in range(5000)])\n\
+             d.commit()",
+        ])
+        .arg(&database)
+        .status()
+        .expect("python3");
+    assert!(made.success());
+    assert_eq!(packages::count(folder.path()), Some(5_004));
+    std::fs::write(&database, b"SQLite format 3\0 and then rubbish").unwrap();
+    assert_eq!(packages::count(folder.path()), Some(4));
+}
+
+#[tokio::test]
+async fn the_inventory_is_the_same_twice_and_the_server_takes_it() {
+    let watch = inventory::begin();
+    let one = watch.look().await.unwrap();
+    let two = watch.look().await.unwrap();
+    assert_eq!(one, two);
+    assert_eq!(one.check(""), Ok(()));
+    assert!(one.cpu_cores > 0 && !one.kernel.is_empty());
+    if std::path::Path::new("/var/lib/dpkg/status").exists() {
+        assert!(one.packages.unwrap() > 0);
+    }
+    assert!(
+        one.interfaces
+            .iter()
+            .all(|interface| interface.name != "lo")
+    );
 }

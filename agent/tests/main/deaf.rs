@@ -6,9 +6,10 @@ use std::time::Duration;
 use bus::{Bus, BusConfig};
 use dashfleet_agent::app::core::{Core, Parts};
 use dashfleet_agent::app::execution_log::{ExecutionLog, ROTATE_AT_BYTES};
+use dashfleet_agent::app::uplink::InventoryKeeper;
 use dashfleet_agent::clock::{Clock, SystemTime};
-use dashfleet_agent::collect::inventory;
 use dashfleet_agent::collect::sampler::Sampler;
+use dashfleet_agent::collect::{Optional, inventory};
 use dashfleet_agent::engine::Engine;
 use dashfleet_agent::inbound::{Identity, Refused};
 use dashfleet_agent::journal::{ANSWERS, Journal, Limits};
@@ -43,7 +44,13 @@ async fn an_agent_whose_journal_has_ended_without_a_word_ends_too() {
     let (gone, journal_events) = channel(1);
     drop(gone);
     let period = Duration::from_secs(5);
-    let sampler = Sampler::begin(folder.file("samples"), period, Arc::clone(&clock)).unwrap();
+    let sampler = Sampler::begin(
+        folder.file("samples"),
+        period,
+        Optional::default(),
+        Arc::clone(&clock),
+    )
+    .unwrap();
     let urls = enrolment.enrolled.nats_urls.clone();
     let config = BusConfig::agent(urls, None, key.seed, me.org, me.machine);
     let bus = Bus::connect(config).await.unwrap();
@@ -54,7 +61,11 @@ async fn an_agent_whose_journal_has_ended_without_a_word_ends_too() {
     let core = Core::new(Parts {
         program: None,
         keys: PinnedKeys::read(&folder, &enrolment.enrolled.action_keys).unwrap(),
-        inventory: (inventory::inventory(), folder.file("inventory.sha256")),
+        inventory: Arc::new(InventoryKeeper {
+            watch: inventory::begin(),
+            file: folder.file("inventory.sha256"),
+            period: Duration::from_secs(300),
+        }),
         means: Means {
             policy: Arc::new(Policy::default()),
             reboot: RebootMode::DryRun,

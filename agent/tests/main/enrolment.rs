@@ -142,6 +142,7 @@ fn options(url: &str) -> EnrollOptions {
         token: Some("dfe_token".to_owned().into()),
         token_file: None,
         state: None,
+        action_key: None,
         labels: vec!["env=prod".into()],
     }
 }

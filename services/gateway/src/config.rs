@@ -6,6 +6,7 @@ use runtime::config::ServiceConfig;
 use runtime::{ConfigError, Reader};
 
 use crate::address::Network;
+use crate::inbound::install::{Binaries, Install};
 
 /// Admin port of the gateway.
 const ADMIN_PORT: u16 = 9100;
@@ -29,6 +30,8 @@ pub struct Config {
     pub failed_authentications_per_minute: u32,
     /// `DASHFLEET_REQUESTS_PER_SECOND`, for each credential.
     pub requests_per_second: u32,
+    /// `DASHFLEET_PUBLIC_URL` and `DASHFLEET_AGENT_BINARIES`: what the install scripts say.
+    pub install: Install,
     /// How long it waits for what. Not from the environment: tests hold shorter ones.
     pub patience: Patience,
 }
@@ -94,9 +97,43 @@ impl Config {
                 FAILED_AUTHENTICATIONS_PER_MINUTE,
             )?,
             requests_per_second: reader.or("DASHFLEET_REQUESTS_PER_SECOND", REQUESTS_PER_SECOND)?,
+            install: install(reader)?,
             patience: Patience::default(),
         })
     }
+}
+
+/// What the install scripts say. An address becomes part of a script: it has nothing in it that means something to a shell.
+fn install(reader: &mut Reader) -> Result<Install, ConfigError> {
+    let url = |variable: &str, url: String| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "./:-_~[]%".contains(c);
+        let rest = url
+            .strip_prefix("http://")
+            .or_else(|| url.strip_prefix("https://"));
+        if rest.is_none_or(|rest| rest.is_empty() || !rest.chars().all(plain)) {
+            return Err(ConfigError {
+                variable: variable.into(),
+                reason: format!("`{url}` is no plain http:// or https:// address"),
+            });
+        }
+        Ok(url.trim_end_matches('/').to_owned())
+    };
+    let public_url = reader
+        .optional("DASHFLEET_PUBLIC_URL")
+        .map(|text| url("DASHFLEET_PUBLIC_URL", text))
+        .transpose()?;
+    let binaries = match reader.optional("DASHFLEET_AGENT_BINARIES") {
+        None => None,
+        Some(text) if text.contains("://") => {
+            Some(Binaries::Url(url("DASHFLEET_AGENT_BINARIES", text)?))
+        }
+        Some(text) => Some(Binaries::Folder(text.into())),
+    };
+    Ok(Install {
+        public_url,
+        binaries,
+        patience: Patience::default().read,
+    })
 }
 
 fn networks(reader: &mut Reader, name: &str) -> Result<Vec<Network>, ConfigError> {

@@ -1,10 +1,11 @@
 //! The operations, by noun: decode, ask the owner, encode. The pages that are no part of the API are in [`pages`], the
-//! routes of Dash-Fleet in [`legacy`].
+//! install scripts in [`install`], the routes of Dash-Fleet in [`legacy`].
 
 pub mod action;
 pub mod auth;
 pub mod enrollment;
 pub mod idempotency;
+pub mod install;
 pub mod legacy;
 pub mod machine;
 pub mod pages;

@@ -113,9 +113,11 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Gatewa
     revocations::listen(&bus, &credentials, &shutdown);
     let owners = Owners::new(&bus, &credentials, &config.patience);
     let installation = Installation::new(owners.clone(), &config.patience);
+    let mut pages = inbound::pages::all();
+    pages.extend(inbound::install::all(&owners, config.install.clone()));
     let (router, routes) = routes::build(
         inbound::api(&owners, &credentials, installation),
-        inbound::pages::all(),
+        pages,
         inbound::legacy::all(&owners),
     );
     let bodies = body::Bodies::new(config.patience.body);

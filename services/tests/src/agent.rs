@@ -93,6 +93,10 @@ impl TestAgent {
             .env("DASHFLEET_AGENT_REBOOT", "dry-run")
             .env("DASHFLEET_LOG", "info")
             .stdin(Stdio::null());
+        let configuration = self.folder.join("agent.json");
+        if configuration.exists() {
+            command.env("DASHFLEET_AGENT_CONFIG", configuration);
+        }
         command
     }
 

@@ -28,6 +28,7 @@ impl Core {
             }
             BusState::Connected(_) | BusState::Connecting | BusState::Closed => {}
         }
+        self.note_standing();
     }
 
     fn say_refused(&mut self, words: &str) {
@@ -70,8 +71,8 @@ impl Core {
             greeting.abort();
         }
         let uplink = self.uplink();
-        let (inventory, file) = self.parts.inventory.clone();
-        self.greeting = Some(tokio::spawn(uplink.inventory(inventory, file)));
+        let keeper = Arc::clone(&self.parts.inventory);
+        self.greeting = Some(tokio::spawn(uplink.inventory(keeper)));
     }
 
     fn uplink(&self) -> Uplink {

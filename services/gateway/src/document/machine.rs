@@ -119,6 +119,50 @@ pub struct Inventory {
     memory_total: Option<u64>,
     /// Version of the agent.
     agent_version: Option<String>,
+    /// Disks: the devices, not what is mounted. At most 64.
+    disks: Option<Vec<InventoryDisk>>,
+    /// Network interfaces, without the loopback. At most 64.
+    interfaces: Option<Vec<InventoryInterface>>,
+    bios: Option<Bios>,
+    /// How many packages are installed.
+    packages: Option<u32>,
+    /// Who is logged in, each name once. At most 64.
+    users: Option<Vec<String>>,
+}
+
+/// A disk.
+#[derive(Object)]
+pub struct InventoryDisk {
+    /// Its name, such as `nvme0n1`.
+    name: String,
+    /// Its model; empty where the machine does not say.
+    model: Option<String>,
+    /// Its size, in bytes.
+    size: u64,
+}
+
+/// A network interface.
+#[derive(Object)]
+pub struct InventoryInterface {
+    /// Its name, such as `eth0`.
+    name: String,
+    /// Its hardware address, such as `02:42:ac:11:00:02`.
+    mac: Option<String>,
+    /// Its addresses with their prefixes, such as `10.0.0.5/24`.
+    addresses: Option<Vec<String>>,
+}
+
+/// What the firmware says of the machine. Empty where it does not say, or only root may read it.
+#[derive(Object)]
+pub struct Bios {
+    /// Who made the machine.
+    vendor: Option<String>,
+    /// What it is called.
+    product: Option<String>,
+    /// Its serial number.
+    serial: Option<String>,
+    /// The firmware's version.
+    version: Option<String>,
 }
 
 /// A machine.

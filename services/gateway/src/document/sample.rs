@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use contract::metrics as message;
-use poem_openapi::Object;
+use poem_openapi::{Enum, Object};
 
 use crate::json::Documented;
 
@@ -58,21 +58,110 @@ pub struct DiskSample {
     file_system: String,
     /// All there is.
     total: u64,
-    /// In use: total without what is available.
+    /// In use: total without what is free.
     used: u64,
     /// Use, 0 to 100.
     percent: f64,
+    /// What an ordinary user may still take.
+    available: Option<u64>,
+    /// Bytes read from its device per second.
+    read: Option<f64>,
+    /// Bytes written to its device per second.
+    written: Option<f64>,
 }
 
-/// A network interface, in bytes per second.
+/// A network interface. What happened per second.
 #[derive(Object)]
+#[oai(rename_all = "camelCase")]
 pub struct NetworkSample {
     /// Its name, such as `eth0`.
     name: String,
-    /// Received.
+    /// Bytes received.
     received: f64,
-    /// Sent.
+    /// Bytes sent.
     sent: f64,
+    /// Packets received.
+    packets_received: Option<f64>,
+    /// Packets sent.
+    packets_sent: Option<f64>,
+    /// Damaged packets received.
+    receive_errors: Option<f64>,
+    /// Packets that could not be sent.
+    send_errors: Option<f64>,
+    /// Packets received and dropped.
+    receive_drops: Option<f64>,
+    /// Packets dropped instead of sent.
+    send_drops: Option<f64>,
+}
+
+/// A temperature.
+#[derive(Object)]
+pub struct TemperatureSample {
+    /// What is measured, such as `coretemp Package id 0`.
+    name: String,
+    /// Degrees Celsius.
+    celsius: f64,
+    /// From where on it is too hot, as the hardware says.
+    critical: Option<f64>,
+}
+
+/// What a battery does.
+#[derive(Enum)]
+#[oai(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum BatteryState {
+    /// It takes power.
+    Charging,
+    /// It gives power.
+    Discharging,
+    /// It takes no more.
+    Full,
+    /// It does neither, and is not full.
+    Idle,
+    /// The machine does not say.
+    Unknown,
+}
+
+/// A battery that the machine itself runs on.
+#[derive(Object)]
+pub struct BatterySample {
+    /// Its name, such as `BAT0`.
+    name: String,
+    /// How full it is, 0 to 100.
+    percent: f64,
+    state: BatteryState,
+}
+
+/// A process. Neither its command line nor its user.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+pub struct ProcessSample {
+    /// Its number.
+    pid: u32,
+    /// The name of its program, as the system has it.
+    name: String,
+    /// Its share of all cores together, 0 to 100.
+    cpu_percent: f64,
+    /// The memory that it holds, in bytes.
+    memory: u64,
+}
+
+/// The processes that use the most, at most 10 each.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+pub struct TopProcesses {
+    /// Of processor time since the sample before, the greatest use first.
+    by_cpu: Vec<ProcessSample>,
+    /// Of memory, the greatest use first.
+    by_memory: Vec<ProcessSample>,
+}
+
+/// A part of the machine that could not be looked at: what it would say is missing, or older than the sample.
+#[derive(Object)]
+pub struct CollectorFault {
+    /// Who looks at it: `disks`, `networks`, `temperatures`, `batteries`, `processes`.
+    collector: String,
+    /// What is wrong, for a person.
+    message: String,
 }
 
 /// One machine's report at one time.
@@ -93,6 +182,14 @@ pub struct Sample {
     uptime_seconds: u64,
     /// How many processes there are.
     processes: u32,
+    /// Temperatures, where the machine tells them.
+    temperatures: Option<Vec<TemperatureSample>>,
+    /// The machine's own batteries.
+    batteries: Option<Vec<BatterySample>>,
+    /// Who uses the most; only where the machine's owner has switched it on.
+    top_processes: Option<TopProcesses>,
+    /// What could not be looked at.
+    faults: Option<Vec<CollectorFault>>,
 }
 
 /// A page of samples, the oldest first.

@@ -3,8 +3,9 @@
 
 use contract::action::{Action, ActionBatch, ActionPage, ActionSummary};
 use contract::agent::{
-    ActionError, CpuSample, DiskSample, Inventory, LoadSample, MemorySample, NetworkSample, Sample,
-    SwapSample,
+    ActionError, BatterySample, BatteryState, Bios, CollectorFault, CpuSample, DiskSample,
+    Inventory, InventoryDisk, InventoryInterface, LoadSample, MemorySample, NetworkSample,
+    ProcessSample, Sample, SwapSample, TemperatureSample, TopProcesses,
 };
 use contract::grant::PrincipalKind;
 use contract::identity::{
@@ -109,14 +110,50 @@ pub fn sample() -> Sample {
             total: u64::MAX,
             used: 1,
             percent: 0.0,
+            available: Some(1),
+            read: Some(0.5),
+            written: Some(1e6),
         }],
         networks: vec![NetworkSample {
             name: text("eth0"),
             received: 1.5,
             sent: 0.0,
+            packets_received: Some(1.0),
+            packets_sent: Some(2.0),
+            receive_errors: Some(0.0),
+            send_errors: Some(0.0),
+            receive_drops: Some(0.1),
+            send_drops: Some(0.0),
         }],
         uptime_seconds: 86_400,
         processes: 211,
+        temperatures: vec![TemperatureSample {
+            name: text("coretemp Core 0"),
+            celsius: 41.5,
+            critical: Some(100.0),
+        }],
+        batteries: vec![BatterySample {
+            name: text("BAT0"),
+            percent: 99.0,
+            state: BatteryState::Idle,
+        }],
+        top_processes: Some(TopProcesses {
+            by_cpu: vec![process()],
+            by_memory: vec![process()],
+        }),
+        faults: vec![CollectorFault {
+            collector: text("disks"),
+            message: text("hangs: no answer for 5 s"),
+        }],
+    }
+}
+
+fn process() -> ProcessSample {
+    ProcessSample {
+        pid: 4_242,
+        name: text("postgres"),
+        cpu_percent: 12.5,
+        memory: 1 << 30,
     }
 }
 
@@ -133,6 +170,22 @@ pub fn machine() -> Machine {
             os: text("Debian GNU/Linux"),
             cpu_cores: 8,
             memory_total: 1 << 34,
+            disks: vec![InventoryDisk {
+                name: text("nvme0n1"),
+                model: text("Disk 1"),
+                size: 1 << 40,
+            }],
+            interfaces: vec![InventoryInterface {
+                name: text("eth0"),
+                mac: text("02:42:ac:11:00:02"),
+                addresses: vec![text("172.17.0.2/16")],
+            }],
+            bios: Some(Bios {
+                vendor: text("Vendor"),
+                ..Bios::default()
+            }),
+            packages: Some(412),
+            users: vec![text("ann")],
             ..Inventory::default()
         },
         health: Some(health(12.5, 50.0, 0.0)),

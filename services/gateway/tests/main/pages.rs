@@ -91,3 +91,61 @@ async fn the_root_leads_to_the_documentation() {
     let reply = world.get_as("", "/").await;
     assert_eq!((reply.status, reply.header("location")), (307, "/docs"));
 }
+
+#[tokio::test]
+async fn the_install_scripts_are_open_and_say_where_and_whose_orders() {
+    let world = World::new().await;
+    for path in ["/install.sh", "/install.ps1"] {
+        let script = world.get_as("", path).await;
+        assert_eq!(script.status, 200, "{}", script.text);
+        assert!(script.text.contains(&world.base) && script.text.contains("'0123abcd'"));
+        assert!(!script.text.contains('@'), "{}", script.text);
+        assert!(
+            script.text.contains("does not offer the agent's program") || path.ends_with("ps1")
+        );
+    }
+    let bad = world
+        .send("GET", "/install.sh", &[("host", b"a'b$(id)")], "")
+        .await;
+    assert!((400..500).contains(&bad.status) && !bad.text.contains("$(id)"));
+    let missing = world
+        .get_as("", "/download/dashfleet-agent-linux-x86_64")
+        .await;
+    assert_eq!(missing.status, 404);
+    assert!(missing.text.contains("DASHFLEET_AGENT_BINARIES"));
+}
+
+#[tokio::test]
+async fn programs_come_from_the_folder_that_is_configured_and_from_no_other() {
+    let folder = testkit::Folder::new("binaries");
+    std::fs::create_dir(folder.path().join("inner")).unwrap();
+    std::fs::write(
+        folder.path().join("dashfleet-agent-linux-x86_64"),
+        "program",
+    )
+    .unwrap();
+    std::fs::write(folder.path().join(".hidden"), "secret").unwrap();
+    let path = folder.path().display().to_string();
+    let world = World::with(
+        crate::world::patience(),
+        &[
+            ("DASHFLEET_AGENT_BINARIES", path.as_str()),
+            ("DASHFLEET_PUBLIC_URL", "https://fleet.example.com/"),
+        ],
+    )
+    .await;
+    let script = world.get_as("", "/install.sh").await;
+    assert!(
+        script
+            .text
+            .contains("binaries='https://fleet.example.com/download'")
+    );
+    let program = world
+        .get_as("", "/download/dashfleet-agent-linux-x86_64")
+        .await;
+    assert_eq!((program.status, program.text.as_str()), (200, "program"));
+    for name in [".hidden", "inner", "..%2Fsecret", "%2E%2E", "nothing"] {
+        let refused = world.get_as("", &format!("/download/{name}")).await;
+        assert_eq!(refused.status, 404, "{name}");
+    }
+}

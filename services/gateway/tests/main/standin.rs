@@ -13,9 +13,9 @@ use contract::action::{
 };
 use contract::grant::{Grant, ISSUER, Jwk, Jwks, PrincipalKind};
 use contract::identity::{
-    Challenge, Challenged, Done, Enroll, Enrolled, Exchange, Exchanged, JwksGet, KeyStanding,
-    Login, Logout, MachineRelease, MachineRevoke, Me, Principal, Refresh, Standing, StandingGet,
-    Tokens,
+    ActionKeyFingerprints, ActionKeysGet, Challenge, Challenged, Done, Enroll, Enrolled, Exchange,
+    Exchanged, JwksGet, KeyStanding, Login, Logout, MachineRelease, MachineRevoke, Me, Principal,
+    Refresh, Standing, StandingGet, Tokens,
 };
 use contract::legacy::{
     LegacyFleet, LegacyFleetPage, LegacyKey, LegacyMachine, LegacyNoted, LegacyPending,
@@ -178,6 +178,14 @@ impl Identity {
             }
         };
         service.answer(exchange).await.unwrap();
+        service
+            .answer(move |_, ActionKeysGet {}| {
+                std::future::ready(Ok(ActionKeyFingerprints {
+                    fingerprints: vec!["0123abcd".to_owned()],
+                }))
+            })
+            .await
+            .unwrap();
         let jwks = self.jwks();
         service
             .answer(move |_, JwksGet {}| std::future::ready(Ok(jwks.clone())))

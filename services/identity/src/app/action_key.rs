@@ -1,7 +1,8 @@
 //! The keys whose orders agents obey: `action` says them, enrolment pins them.
 
 use contract::Problem;
-use contract::identity::{ActionKeysPut, Deployment};
+use contract::identity::{ActionKeyFingerprints, ActionKeysPut, Deployment};
+use contract::order::fingerprint;
 
 use crate::app::App;
 use crate::error::IdentityError;
@@ -11,6 +12,19 @@ use crate::store;
 const KEYS_MAX: usize = 4;
 
 impl App {
+    /// What the keys look like, the signing one first.
+    ///
+    /// # Errors
+    /// UNAVAILABLE before `action` has said them.
+    pub async fn action_keys_get(&self) -> Result<ActionKeyFingerprints, IdentityError> {
+        let keys = store::action_key::list(self.pools.system()).await?;
+        if keys.is_empty() {
+            return Err(Problem::unavailable("no key that signs orders is known yet").into());
+        }
+        let fingerprints = keys.iter().map(|key| fingerprint(key)).collect();
+        Ok(ActionKeyFingerprints { fingerprints })
+    }
+
     /// Keeps the keys, the signing one first, and says which installation this is.
     ///
     /// # Errors

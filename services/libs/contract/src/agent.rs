@@ -1,11 +1,23 @@
 //! What agents send upwards, on `df.up.<org>.<machine>.…`, and what they get back. The sender is read from the
 //! subject, which the server's permissions fix; nothing in a body says who speaks.
+//!
+//! Rooms: [`sample`] how the machine is, [`inventory`] what it is.
 
 use domain::action::Outcome;
 use domain::{ActionId, SessionId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::Problem;
+pub mod inventory;
+pub mod sample;
+
+pub use inventory::{
+    Bios, INVENTORY_LIST_MAX, INVENTORY_MAX_BYTES, INVENTORY_TEXT_MAX_CHARS, Inventory,
+    InventoryDisk, InventoryInterface,
+};
+pub use sample::{
+    BatterySample, BatteryState, CollectorFault, CpuSample, DiskSample, LoadSample, MemorySample,
+    NetworkSample, ProcessSample, Sample, SwapSample, TemperatureSample, TopProcesses,
+};
 
 /// Version of the form of what agents send.
 pub const VERSION: u32 = 1;
@@ -13,8 +25,6 @@ pub const VERSION: u32 = 1;
 pub const MESSAGE_MAX_BYTES: usize = 256 * 1024;
 /// The most samples of one message.
 pub const SAMPLES_MAX: usize = 64;
-/// The longest text of an inventory, in characters.
-pub const INVENTORY_TEXT_MAX_CHARS: usize = 256;
 
 /// `accepted` and `started`: an order reached this step in the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,173 +114,6 @@ pub struct SampleAnswer {
     pub refused: u32,
 }
 
-/// One machine's report at one time. Percents 0 to 100, sizes in bytes, rates per second.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Sample {
-    /// When it was collected; strictly increasing per machine.
-    pub at: Timestamp,
-    /// Processor use.
-    pub cpu: CpuSample,
-    /// Load averages; absent where the system has none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub load: Option<LoadSample>,
-    /// Memory.
-    pub memory: MemorySample,
-    /// Swap.
-    pub swap: SwapSample,
-    /// Mounted file systems.
-    pub disks: Vec<DiskSample>,
-    /// Network interfaces.
-    pub networks: Vec<NetworkSample>,
-    /// Seconds since boot.
-    pub uptime_seconds: u64,
-    /// How many processes there are.
-    pub processes: u32,
-}
-
-/// Processor use.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CpuSample {
-    /// All cores together, 0 to 100.
-    pub percent: f64,
-    /// Each core, 0 to 100.
-    pub cores: Vec<f64>,
-}
-
-/// Load averages over one, five and fifteen minutes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LoadSample {
-    /// Over one minute.
-    pub one: f64,
-    /// Over five minutes.
-    pub five: f64,
-    /// Over fifteen minutes.
-    pub fifteen: f64,
-}
-
-/// Memory, in bytes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct MemorySample {
-    /// All there is.
-    pub total: u64,
-    /// In use: total without available.
-    pub used: u64,
-    /// What can be given to programs without swapping.
-    pub available: u64,
-    /// Use, 0 to 100.
-    pub percent: f64,
-}
-
-/// Swap, in bytes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SwapSample {
-    /// All there is.
-    pub total: u64,
-    /// In use.
-    pub used: u64,
-}
-
-/// A mounted file system, in bytes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DiskSample {
-    /// Where it is mounted.
-    pub mount: String,
-    /// Its type, such as `ext4`.
-    pub file_system: String,
-    /// All there is.
-    pub total: u64,
-    /// In use: total without what is available.
-    pub used: u64,
-    /// Use, 0 to 100.
-    pub percent: f64,
-}
-
-/// A network interface.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct NetworkSample {
-    /// Its name, such as `eth0`.
-    pub name: String,
-    /// Bytes received per second.
-    pub received: f64,
-    /// Bytes sent per second.
-    pub sent: f64,
-}
-
-/// `inventory`: what the machine is. Sent at enrolment and when it changed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Inventory {
-    /// Operating system, such as `Debian GNU/Linux`.
-    #[serde(default)]
-    pub os: String,
-    /// Its version.
-    #[serde(default)]
-    pub os_version: String,
-    /// Kernel version.
-    #[serde(default)]
-    pub kernel: String,
-    /// Processor architecture, such as `x86_64`.
-    #[serde(default)]
-    pub architecture: String,
-    /// Processor model.
-    #[serde(default)]
-    pub cpu_model: String,
-    /// Logical cores.
-    #[serde(default)]
-    pub cpu_cores: u32,
-    /// Memory, in bytes.
-    #[serde(default)]
-    pub memory_total: u64,
-    /// Version of the agent.
-    #[serde(default)]
-    pub agent_version: String,
-}
-
-impl Inventory {
-    /// Checks the texts, which come from a stranger. `under` is the path that leads here: empty, or `inventory.`.
-    ///
-    /// # Errors
-    /// INVALID naming the field: longer than [`INVENTORY_TEXT_MAX_CHARS`] characters, or with control characters.
-    pub fn check(&self, under: &str) -> Result<(), Problem> {
-        let Self {
-            os,
-            os_version,
-            kernel,
-            architecture,
-            cpu_model,
-            agent_version,
-            cpu_cores: _,
-            memory_total: _,
-        } = self;
-        for (field, text) in [
-            ("os", os),
-            ("osVersion", os_version),
-            ("kernel", kernel),
-            ("architecture", architecture),
-            ("cpuModel", cpu_model),
-            ("agentVersion", agent_version),
-        ] {
-            let length = text.chars().count();
-            let wrong = if length > INVENTORY_TEXT_MAX_CHARS {
-                format!("has {length} characters; at most {INVENTORY_TEXT_MAX_CHARS}")
-            } else if text.chars().any(char::is_control) {
-                "has control characters".to_owned()
-            } else {
-                continue;
-            };
-            return Err(Problem::invalid(format!("{under}{field}"), wrong));
-        }
-        Ok(())
-    }
-}
-
 /// The answer to `inventory` and `stopping`, after commit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -287,33 +130,4 @@ pub struct Stopping {
     pub session_id: SessionId,
     /// Why, such as `SIGTERM` or `restart`.
     pub reason: String,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wrong_texts_of_an_inventory_are_named() {
-        let long = Inventory {
-            cpu_model: "x".repeat(INVENTORY_TEXT_MAX_CHARS + 1),
-            ..Inventory::default()
-        };
-        let odd = Inventory {
-            kernel: "6.1\0".into(),
-            ..Inventory::default()
-        };
-        let paths = |inventory: &Inventory, under| {
-            inventory.check(under).map_err(|problem| {
-                let errors = problem.errors.into_iter();
-                errors.map(|error| error.path).collect::<Vec<_>>()
-            })
-        };
-        assert_eq!(paths(&long, ""), Err(vec!["cpuModel".to_owned()]));
-        assert_eq!(
-            paths(&odd, "inventory."),
-            Err(vec!["inventory.kernel".to_owned()])
-        );
-        assert_eq!(paths(&Inventory::default(), ""), Ok(()));
-    }
 }

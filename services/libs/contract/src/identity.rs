@@ -315,6 +315,19 @@ pub struct MachineRecord {
     pub releases: i32,
 }
 
+/// `actionkeys.get`: what the keys that sign orders look like, for people who compare. Open: it is on every machine.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ActionKeysGet {}
+
+/// Fingerprints of the keys that sign orders, the current one first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ActionKeyFingerprints {
+    /// SHA-256 of each key's nkey text, hexadecimal.
+    pub fingerprints: Vec<String>,
+}
+
 /// `actionkeys.put`: action says which keys sign orders, the current one first.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -344,4 +357,5 @@ crate::call!(MachineRevoke => Done: "identity", "machine", "revoke", Gateway, id
 crate::call!(MachineRelease => Done: "identity", "machine", "release", Gateway, idempotent: true);
 crate::call!(MachineQuarantine => Done: "identity", "machine", "quarantine", Services, idempotent: true);
 crate::call!(MachineChanges => MachineChangesPage: "identity", "machine", "changes", Services, idempotent: true);
+crate::call!(ActionKeysGet => ActionKeyFingerprints: "identity", "actionkeys", "get", Gateway, idempotent: true);
 crate::call!(ActionKeysPut => Deployment: "identity", "actionkeys", "put", Services, idempotent: true);

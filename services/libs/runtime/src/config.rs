@@ -23,6 +23,8 @@ pub const EXIT_CONFIG: i32 = 64;
 #[derive(Debug, Default)]
 pub struct Reader {
     environment: BTreeMap<String, String>,
+    /// Values of a file, each with its place there: they hold where the environment is silent.
+    file: BTreeMap<String, (String, String)>,
     effective: Vec<(String, String)>,
 }
 
@@ -36,7 +38,7 @@ impl Reader {
             .collect();
         Self {
             environment,
-            effective: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -49,15 +51,40 @@ impl Reader {
             .collect();
         Self {
             environment,
-            effective: Vec::new(),
+            ..Self::default()
         }
     }
 
-    fn raw(&self, name: &str) -> Option<&str> {
+    /// Values of a file, as `(variable, value, place)`: each holds where the environment is silent.
+    pub fn file(&mut self, values: impl IntoIterator<Item = (&'static str, String, String)>) {
+        for (variable, value, place) in values {
+            self.file.insert(variable.to_owned(), (value, place));
+        }
+    }
+
+    /// An error that names the place in the file where the value came from, when it came from there.
+    #[must_use]
+    pub fn placed(&self, error: ConfigError) -> ConfigError {
+        match self.file.get(&error.variable) {
+            Some((_, place)) if self.given(&error.variable).is_none() => ConfigError {
+                variable: place.clone(),
+                reason: error.reason,
+            },
+            _ => error,
+        }
+    }
+
+    fn given(&self, name: &str) -> Option<&str> {
         self.environment
             .get(name)
             .map(|value| value.trim())
             .filter(|value| !value.is_empty())
+    }
+
+    fn raw(&self, name: &str) -> Option<&str> {
+        let file = || self.file.get(name).map(|(value, _)| value.trim());
+        self.given(name)
+            .or_else(|| file().filter(|value| !value.is_empty()))
     }
 
     fn note(&mut self, name: &str, value: &str) {

@@ -11,6 +11,7 @@ use opentelemetry_sdk::runtime::Tokio;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use opentelemetry_sdk::trace::span_processor_with_async_runtime::BatchSpanProcessor;
 use tracing_subscriber::EnvFilter;
+pub use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -23,6 +24,21 @@ static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
 /// # Errors
 /// [`ConfigError`] naming the variable: a filter or an endpoint that cannot be used.
 pub fn begin(service: &'static str, config: &TelemetryConfig) -> Result<(), ConfigError> {
+    begin_with(service, config, std::io::stderr)
+}
+
+/// The same, with lines that go elsewhere than to standard error.
+///
+/// # Errors
+/// As [`begin`].
+pub fn begin_with<W>(
+    service: &'static str,
+    config: &TelemetryConfig,
+    writer: W,
+) -> Result<(), ConfigError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let wrong = |variable: &str, reason: String| ConfigError {
         variable: variable.into(),
         reason,
@@ -52,7 +68,7 @@ pub fn begin(service: &'static str, config: &TelemetryConfig) -> Result<(), Conf
     }
     let provider = PROVIDER.get_or_init(|| provider.build());
     let spans = tracing_opentelemetry::layer().with_tracer(provider.tracer("dashfleet"));
-    let lines = line::layer(config.json, std::io::stderr);
+    let lines = line::layer(config.json, writer);
     if tracing_subscriber::registry()
         .with(filter)
         .with(spans)

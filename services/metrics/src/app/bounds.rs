@@ -3,7 +3,7 @@
 
 use chrono::Duration;
 use contract::Problem;
-use contract::agent::{SAMPLES_MAX, Sample, SampleBatch};
+use contract::agent::{NetworkSample, SAMPLES_MAX, Sample, SampleBatch};
 use domain::Timestamp;
 
 /// How long raw samples are kept; older ones are refused.
@@ -20,6 +20,14 @@ const RATE_MAX: f64 = 1e18;
 const PRECISION: f64 = 1e6;
 /// The longest name of a mount point, file system or interface, in bytes.
 const NAME_MAX: usize = 1_024;
+/// The most temperatures, and the most batteries.
+const SENSORS_MAX: usize = 128;
+/// The lowest and the highest temperature that a machine can tell of, in degrees Celsius.
+const CELSIUS: std::ops::RangeInclusive<f64> = -273.15..=1_000.0;
+/// The most processes of each order.
+const PROCESSES_MAX: usize = 10;
+/// The most faults.
+const FAULTS_MAX: usize = 16;
 
 /// A message, sorted into what is written and what is not.
 #[derive(Debug, PartialEq)]
@@ -128,10 +136,71 @@ fn complaint(sample: &Sample, now: Timestamp) -> Option<&'static str> {
             !sample.networks.iter().all(|network| name(&network.name)),
             "an interface's name",
         ),
+        (
+            !sample
+                .disks
+                .iter()
+                .all(|disk| disk.available.is_none_or(|free| free <= disk.total)),
+            "a disk's space",
+        ),
+        (
+            !(sample.disks.iter())
+                .flat_map(|disk| [disk.read, disk.written])
+                .chain(sample.networks.iter().flat_map(packets))
+                .flatten()
+                .all(rate),
+            "a disk's or a network's rate",
+        ),
+        (
+            sample.temperatures.len() > SENSORS_MAX || sample.batteries.len() > SENSORS_MAX,
+            "too many temperatures or batteries",
+        ),
+        (
+            !sample.temperatures.iter().all(|sensor| {
+                name(&sensor.name)
+                    && CELSIUS.contains(&sensor.celsius)
+                    && sensor.critical.is_none_or(|it| CELSIUS.contains(&it))
+            }),
+            "a temperature",
+        ),
+        (
+            !(sample.batteries.iter())
+                .all(|battery| name(&battery.name) && percent(battery.percent)),
+            "a battery",
+        ),
+        (
+            sample.top_processes.as_ref().is_some_and(|top| {
+                [&top.by_cpu, &top.by_memory].into_iter().any(|processes| {
+                    processes.len() > PROCESSES_MAX
+                        || !processes
+                            .iter()
+                            .all(|process| name(&process.name) && percent(process.cpu_percent))
+                })
+            }),
+            "a process",
+        ),
+        (
+            sample.faults.len() > FAULTS_MAX
+                || !(sample.faults.iter())
+                    .all(|fault| name(&fault.collector) && name(&fault.message)),
+            "a fault",
+        ),
     ];
     wrong
         .into_iter()
         .find_map(|(is_wrong, reason)| is_wrong.then_some(reason))
+}
+
+/// The rates of an interface that older agents do not tell.
+fn packets(network: &NetworkSample) -> [Option<f64>; 6] {
+    [
+        network.packets_received,
+        network.packets_sent,
+        network.receive_errors,
+        network.send_errors,
+        network.receive_drops,
+        network.send_drops,
+    ]
 }
 
 fn percent(value: f64) -> bool {
@@ -143,6 +212,36 @@ fn rate(value: f64) -> bool {
 }
 
 fn rounded(mut sample: Sample) -> Sample {
+    let disks = sample
+        .disks
+        .iter_mut()
+        .flat_map(|disk| [disk.read.as_mut(), disk.written.as_mut()])
+        .flatten();
+    disks.for_each(round);
+    for network in &mut sample.networks {
+        [
+            network.packets_received.as_mut(),
+            network.packets_sent.as_mut(),
+            network.receive_errors.as_mut(),
+            network.send_errors.as_mut(),
+            network.receive_drops.as_mut(),
+            network.send_drops.as_mut(),
+        ]
+        .into_iter()
+        .flatten()
+        .for_each(round);
+    }
+    for sensor in &mut sample.temperatures {
+        round(&mut sensor.celsius);
+        sensor.critical.iter_mut().for_each(round);
+    }
+    for battery in &mut sample.batteries {
+        round(&mut battery.percent);
+    }
+    if let Some(top) = &mut sample.top_processes {
+        let processes = top.by_cpu.iter_mut().chain(&mut top.by_memory);
+        processes.for_each(|process| round(&mut process.cpu_percent));
+    }
     let load = sample
         .load
         .iter_mut()
@@ -158,13 +257,15 @@ fn rounded(mut sample: Sample) -> Sample {
                 .iter_mut()
                 .flat_map(|network| [&mut network.received, &mut network.sent]),
         );
-    for figure in figures {
-        // Beyond this a double has no millionths to round.
-        if *figure < 1e9 {
-            *figure = (*figure * PRECISION).round() / PRECISION;
-        }
-    }
+    figures.for_each(round);
     sample
+}
+
+fn round(figure: &mut f64) {
+    // Beyond this a double has no millionths to round.
+    if *figure < 1e9 {
+        *figure = (*figure * PRECISION).round() / PRECISION;
+    }
 }
 
 /// No control characters: PostgreSQL takes no NUL in JSON, and people no escape sequence in a name.
@@ -176,7 +277,8 @@ fn name(text: &str) -> bool {
 mod tests {
     use super::*;
     use contract::agent::{
-        CpuSample, DiskSample, LoadSample, MemorySample, NetworkSample, SwapSample,
+        BatterySample, BatteryState, CollectorFault, CpuSample, DiskSample, LoadSample,
+        MemorySample, ProcessSample, SwapSample, TemperatureSample, TopProcesses,
     };
 
     fn sample(at: Timestamp) -> Sample {
@@ -204,14 +306,46 @@ mod tests {
                 total: u64::MAX,
                 used: u64::MAX,
                 percent: 100.0,
+                available: Some(0),
+                read: Some(0.0),
+                written: None,
             }],
             networks: vec![NetworkSample {
                 name: "eth0".into(),
                 received: 0.0,
                 sent: 1e12,
+                send_drops: Some(0.5),
+                ..NetworkSample::default()
             }],
             uptime_seconds: 1,
             processes: 1,
+            temperatures: vec![TemperatureSample {
+                name: "coretemp Core 0".into(),
+                celsius: -12.5,
+                critical: Some(100.0),
+            }],
+            batteries: vec![BatterySample {
+                name: "BAT0".into(),
+                percent: 100.0,
+                state: BatteryState::Full,
+            }],
+            top_processes: Some(TopProcesses {
+                by_cpu: vec![process()],
+                by_memory: Vec::new(),
+            }),
+            faults: vec![CollectorFault {
+                collector: "disks".into(),
+                message: "hangs".into(),
+            }],
+        }
+    }
+
+    fn process() -> ProcessSample {
+        ProcessSample {
+            pid: 1,
+            name: "init".into(),
+            cpu_percent: 0.1,
+            memory: 4_096,
         }
     }
 
@@ -255,6 +389,37 @@ mod tests {
                     .iter_mut()
                     .for_each(|network| network.name = "x".repeat(NAME_MAX + 1));
             }),
+            ("space", |s| {
+                s.disks[0] = DiskSample {
+                    total: 5,
+                    used: 1,
+                    available: Some(6),
+                    ..s.disks[0].clone()
+                };
+            }),
+            ("read", |s| s.disks[0].read = Some(f64::NAN)),
+            ("drops", |s| s.networks[0].send_drops = Some(-0.1)),
+            ("temperature", |s| s.temperatures[0].celsius = -300.0),
+            ("critical", |s| s.temperatures[0].critical = Some(f64::NAN)),
+            ("temperatures", |s| {
+                s.temperatures = vec![s.temperatures[0].clone(); SENSORS_MAX + 1];
+            }),
+            ("battery", |s| s.batteries[0].percent = 100.5),
+            ("processes", |s| {
+                s.top_processes = Some(TopProcesses {
+                    by_cpu: Vec::new(),
+                    by_memory: vec![process(); PROCESSES_MAX + 1],
+                });
+            }),
+            ("process", |s| {
+                s.top_processes.iter_mut().for_each(|top| {
+                    top.by_cpu[0].name.push('\u{1b}');
+                });
+            }),
+            ("faults", |s| {
+                s.faults = vec![s.faults[0].clone(); FAULTS_MAX + 1];
+            }),
+            ("fault", |s| s.faults[0].message = "x".repeat(NAME_MAX + 1)),
             ("old", |s| {
                 s.at = Timestamp::now().plus(-RETENTION - Duration::seconds(1));
             }),

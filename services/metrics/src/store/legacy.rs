@@ -34,6 +34,9 @@ const CAME: &str = r#"
             presence_reason = 'reports', presence_version = nextval('metrics.presence_version')
         WHERE m.org_id = $1 AND m.id = $2 AND m.transport = 'HTTP' AND NOT m.online AND m.revoked_at IS NULL
         RETURNING m.org_id, m.id, m.online, m.presence_version, m.presence_at, m.presence_reason, m.status
+    ), noted AS (
+        INSERT INTO metrics.presence_changes (org_id, machine_id, version, at, online, reason)
+        SELECT org_id, id, presence_version, presence_at, online, presence_reason FROM came
     ), told AS (
         INSERT INTO metrics.outbox (id, org_id, noun, verb, subject_id, version, at, data)
         SELECT gen_random_uuid(), org_id, 'machine', 'online', id, presence_version, presence_at, jsonb_build_object(

@@ -3,7 +3,26 @@
 use contract::agent::{Inventory, Noted};
 use contract::subject::Up;
 
-use crate::main::world::World;
+use crate::main::world::{Enrolled, Heard, World};
+
+/// Waits for the event that this path of the machine's inventory changed; gives its version.
+async fn changed(events: &mut Heard, enrolled: &Enrolled, path: &str) -> i64 {
+    loop {
+        let event = events.event().await;
+        if event.verb == "inventory-changed" {
+            let changes = event.data["changes"].as_array().unwrap();
+            assert!(
+                changes.iter().any(|change| change["path"] == path),
+                "{event:?}"
+            );
+            assert_eq!(
+                (event.org, event.subject_id),
+                (enrolled.org, enrolled.machine.0)
+            );
+            return event.version;
+        }
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_agents_word_replaces_what_enrolment_said_and_identity_does_not_take_it_back() {
@@ -29,6 +48,7 @@ async fn the_agents_word_replaces_what_enrolment_said_and_identity_does_not_take
         ),
         (None, None, Some("never connected"))
     );
+    let mut events = world.hear("df.evt.*.machine.*").await;
     let agent = world.connect(&enrolled).await;
     let said = Inventory {
         os: "Debian GNU/Linux".into(),
@@ -39,6 +59,16 @@ async fn the_agents_word_replaces_what_enrolment_said_and_identity_does_not_take
     };
     let noted: Noted = agent.say(Up::Inventory, &said).await.unwrap();
     assert!(noted.noted);
+    let version = changed(&mut events, &enrolled, "osVersion").await;
+    // The same again changes nothing, and is no event: the next one is the next change's.
+    agent.say::<_, Noted>(Up::Inventory, &said).await.unwrap();
+    let said = Inventory {
+        users: vec!["ann".into()],
+        ..said
+    };
+    agent.say::<_, Noted>(Up::Inventory, &said).await.unwrap();
+    let next = changed(&mut events, &enrolled, "users[ann]").await;
+    assert!(next > version);
     // A later change of identity's brings the old inventory along.
     world.machine_changes(enrolled.machine, |record| {
         record.quarantined_at = Some(domain::Timestamp::now());

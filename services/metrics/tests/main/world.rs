@@ -501,6 +501,7 @@ pub fn sample(at: Timestamp, cpu: f64, memory: f64, disk: f64) -> Sample {
                 total: 100_000_000,
                 used: 1,
                 percent: 0.1,
+                ..DiskSample::default()
             },
             DiskSample {
                 mount: "/".into(),
@@ -508,15 +509,21 @@ pub fn sample(at: Timestamp, cpu: f64, memory: f64, disk: f64) -> Sample {
                 total: 100_000_000,
                 used: part(disk),
                 percent: disk,
+                ..DiskSample::default()
             },
         ],
         networks: vec![NetworkSample {
             name: "eth0".into(),
             received: 12.5,
             sent: 0.25,
+            ..NetworkSample::default()
         }],
         uptime_seconds: 4_242,
         processes: 99,
+        temperatures: Vec::new(),
+        batteries: Vec::new(),
+        top_processes: None,
+        faults: Vec::new(),
     }
 }
 

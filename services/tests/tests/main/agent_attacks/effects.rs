@@ -76,6 +76,10 @@ fn sample(at: Timestamp) -> Sample {
         networks: Vec::new(),
         uptime_seconds: 1,
         processes: 1,
+        temperatures: Vec::new(),
+        batteries: Vec::new(),
+        top_processes: None,
+        faults: Vec::new(),
     }
 }
 

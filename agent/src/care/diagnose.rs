@@ -1,0 +1,283 @@
+//! `diagnose`: what keeps the agent from its work, in plain words, each with what to do about it. It changes nothing and
+//! connects as nobody: the agent may be at work meanwhile.
+
+use std::path::Path;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use contract::identity::KeyStanding;
+use domain::Timestamp;
+use domain::action::ActionKind;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+use crate::app::core::Exit;
+use crate::care::{say, wrapped};
+use crate::config::{AgentConfig, DiagnoseOptions};
+use crate::error::AgentError;
+use crate::policy::Policy;
+use crate::state::StateFolder;
+use crate::state::enrolment::{Enrolment, MachineKey};
+use crate::state::seal::Seal;
+use crate::{enroll, platform};
+
+/// How long one server may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How far the clocks may lie apart: the server takes samples from the future up to ten minutes.
+const CLOCK_MAX: chrono::Duration = chrono::Duration::minutes(5);
+
+/// What one look found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Whether it is well.
+    pub well: bool,
+    /// What was looked at, and how it is.
+    pub what: String,
+    /// What to do; empty when it is well.
+    pub advice: String,
+}
+
+impl Finding {
+    fn well(what: impl Into<String>) -> Self {
+        Self {
+            well: true,
+            what: what.into(),
+            advice: String::new(),
+        }
+    }
+
+    fn bad(what: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self {
+            well: false,
+            what: what.into(),
+            advice: advice.into(),
+        }
+    }
+}
+
+/// Looks at everything and prints what it finds.
+///
+/// # Errors
+/// [`AgentError::Unwell`] when something is not well.
+pub async fn diagnose(config: &AgentConfig, options: &DiagnoseOptions) -> Result<Exit, AgentError> {
+    let folder = options.state.as_deref().unwrap_or(&config.state);
+    let findings = findings(config, folder).await;
+    let bad = findings.iter().filter(|finding| !finding.well).count();
+    for finding in &findings {
+        let mark = if finding.well { "ok   " } else { "WRONG" };
+        say(&format!("{mark} {}\n", wrapped(&finding.what, 6)));
+        if !finding.advice.is_empty() {
+            say(&format!("      {}\n", wrapped(&finding.advice, 6)));
+        }
+    }
+    if bad == 0 {
+        say("All is well.\n");
+        return Ok(Exit::Stopped);
+    }
+    Err(AgentError::Unwell(format!(
+        "{bad} of {} looks found something wrong",
+        findings.len()
+    )))
+}
+
+async fn findings(config: &AgentConfig, folder: &Path) -> Vec<Finding> {
+    let mut findings = vec![policy(config)];
+    findings.extend(
+        platform::permissions(folder)
+            .into_iter()
+            .map(|(well, what, advice)| Finding { well, what, advice }),
+    );
+    if StateFolder::is_held(folder) {
+        findings.push(Finding::well("An agent is running with this state folder."));
+    } else {
+        findings.push(Finding::bad(
+            "No agent is running with this state folder.",
+            "Start it: `systemctl start dashfleet-agent` where it is a service, else `dashfleet-agent run`. Its log \
+             says why it ended (`journalctl -u dashfleet-agent`).",
+        ));
+    }
+    let enrolment = match Enrolment::look(folder) {
+        Ok(Some(enrolment)) => enrolment,
+        Ok(None) => {
+            findings.push(Finding::bad(
+                "This machine is not enrolled.",
+                "Get an enrolment token and run `dashfleet-agent enroll --url URL`.",
+            ));
+            return findings;
+        }
+        Err(error) => {
+            findings.push(Finding::bad(
+                format!("The enrolment cannot be read: {error}."),
+                "Run this as root or as the agent's user.",
+            ));
+            return findings;
+        }
+    };
+    findings.push(Finding::well(format!(
+        "This machine is enrolled with {}.",
+        enrolment.url
+    )));
+    findings.push(seal(config, folder).await);
+    findings.extend(server(&enrolment.url).await);
+    match MachineKey::look(folder) {
+        Ok(Some(key)) => findings.push(standing(&enrolment.url, &key).await),
+        Ok(None) | Err(_) => findings.push(Finding::bad(
+            "The machine's key cannot be read.",
+            "Run this as root or as the agent's user. When the key is lost, enrol this machine anew with an empty state \
+             folder.",
+        )),
+    }
+    for url in &enrolment.enrolled.nats_urls {
+        findings.push(bus(url).await);
+    }
+    findings
+}
+
+fn policy(config: &AgentConfig) -> Finding {
+    match Policy::read(&config.policy) {
+        Err(error) => Finding::bad(
+            format!("The policy cannot be used, and the agent does not start: {error}."),
+            "Mend the file as the text says.",
+        ),
+        Ok(policy) => {
+            let (allowed, denied): (Vec<_>, Vec<_>) = ActionKind::ALL
+                .iter()
+                .partition(|kind| policy.denies(**kind).is_none());
+            let names = |kinds: Vec<&ActionKind>| {
+                let names: Vec<_> = kinds.into_iter().map(ToString::to_string).collect();
+                names.join(", ")
+            };
+            let denied = match names(denied) {
+                none if none.is_empty() => String::new(),
+                denied => format!(" and forbids {denied}"),
+            };
+            Finding::well(format!(
+                "The policy ({}) allows {}{denied}.",
+                config.policy,
+                names(allowed)
+            ))
+        }
+    }
+}
+
+async fn seal(config: &AgentConfig, folder: &Path) -> Finding {
+    let checked = match Seal::of_this_machine(config.machine_id.as_deref()).await {
+        Ok(seal) => seal.look(folder),
+        Err(error) => Err(error),
+    };
+    match checked {
+        Ok(()) => Finding::well("The state folder is this machine's."),
+        Err(error) => Finding::bad(
+            format!("The state folder does not fit this machine: {error}."),
+            "Enrol this machine with an empty state folder.",
+        ),
+    }
+}
+
+/// Whether the server answers, and what time it has.
+async fn server(url: &str) -> Vec<Finding> {
+    let sent = Timestamp::now();
+    match enroll::server_time(url, PATIENCE).await {
+        Err(reason) => vec![Finding::bad(
+            format!("The server {url} cannot be reached: {reason}."),
+            "Look at the name, the network, the firewall and, for https, at this machine's certificate authorities \
+             (SSL_CERT_FILE). Actions and samples need only the bus below.",
+        )],
+        Ok(None) => vec![Finding::well(format!(
+            "The server {url} answers (without its time)."
+        ))],
+        Ok(Some(time)) => vec![
+            Finding::well(format!("The server {url} answers.")),
+            clock(sent, time),
+        ],
+    }
+}
+
+fn clock(here: Timestamp, server: DateTime<Utc>) -> Finding {
+    let apart = here.since(Timestamp::from(server));
+    if apart.abs() <= CLOCK_MAX {
+        return Finding::well("This machine's clock agrees with the server's.");
+    }
+    let direction = if apart > chrono::Duration::zero() {
+        "ahead of"
+    } else {
+        "behind"
+    };
+    Finding::bad(
+        format!(
+            "This machine's clock is {} s {direction} the server's.",
+            apart.abs().num_seconds()
+        ),
+        "Set it (`timedatectl set-ntp true`). Samples with a wrong time are refused, or appear at the wrong time.",
+    )
+}
+
+async fn standing(url: &str, key: &MachineKey) -> Finding {
+    match tokio::time::timeout(PATIENCE, enroll::standing(url, &key.pair)).await {
+        Ok(Ok(KeyStanding::Revoked)) => Finding::bad(
+            "The server has revoked this machine's key.",
+            "Enrol this machine anew with an empty state folder, if it is to be used again.",
+        ),
+        Ok(Ok(standing)) => Finding::well(format!(
+            "What the server says of this machine's key: {standing:?}."
+        )),
+        Ok(Err(reason)) => Finding::bad(
+            format!("The server does not say how this machine's key stands: {reason}."),
+            "Try again when the server can be reached.",
+        ),
+        Err(_) => Finding::bad(
+            "The server does not say in time how this machine's key stands.",
+            "Try again when the server can be reached.",
+        ),
+    }
+}
+
+/// Whether a server of the bus can be reached, and greets as one.
+async fn bus(url: &str) -> Finding {
+    let advice = "Look at the name, the network and the firewall: the agent needs one outgoing connection to one of the \
+                  bus' servers.";
+    let bad = |reason: String| {
+        Finding::bad(
+            format!("The bus {url} cannot be reached: {reason}."),
+            advice,
+        )
+    };
+    let parsed = match reqwest::Url::parse(url) {
+        Ok(parsed) => parsed,
+        Err(error) => return bad(error.to_string()),
+    };
+    let web = matches!(parsed.scheme(), "ws" | "wss");
+    let usual = match parsed.scheme() {
+        "ws" => 80,
+        "wss" => 443,
+        _ => 4222,
+    };
+    let Some(host) = parsed.host_str() else {
+        return bad("the address has no host".into());
+    };
+    let address = format!("{host}:{}", parsed.port().unwrap_or(usual));
+    let greeted = tokio::time::timeout(PATIENCE, async {
+        let mut stream = TcpStream::connect(&address)
+            .await
+            .map_err(|error| error.to_string())?;
+        if web {
+            return Ok(());
+        }
+        let mut word = [0; 5];
+        stream
+            .read_exact(&mut word)
+            .await
+            .map_err(|error| error.to_string())?;
+        if &word == b"INFO " {
+            Ok(())
+        } else {
+            Err("what answers there is no NATS server".to_owned())
+        }
+    });
+    match greeted.await {
+        Ok(Ok(())) if web => Finding::well(format!("The bus {url} takes connections.")),
+        Ok(Ok(())) => Finding::well(format!("The bus {url} answers.")),
+        Ok(Err(reason)) => bad(reason),
+        Err(_) => bad(format!("no answer within {} s", PATIENCE.as_secs())),
+    }
+}

@@ -1,0 +1,212 @@
+//! The agent's footprint: memory and processor time over a minute of its usual work (a sample every 5 s), beside Debian's
+//! `prometheus-node-exporter` in the same run where it is installed (scraped every 5 s, as Prometheus would), then after
+//! many actions, and after an hour's worth of samples at a hundred times the speed.
+//!
+//! Aims: at most 15 MB of resident memory and no growth; at most 0.15 s of processor time a minute.
+
+#![allow(
+    missing_docs,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing
+)]
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use dashfleet_tests::{Api, Product, TestAgent};
+use futures::StreamExt;
+use serde_json::json;
+
+const MINUTE: Duration = Duration::from_secs(60);
+/// An hour's 720 samples at a hundred times the speed.
+const FAST_MS: u64 = 50;
+const FAST_FOR: Duration = Duration::from_secs(36);
+const ACTIONS: usize = 10_000;
+const AT_ONCE: usize = 16;
+
+/// What the kernel says of a process: resident and proportional memory in KiB, processor time in seconds.
+#[derive(Clone, Copy, Debug)]
+struct Footprint {
+    rss: u64,
+    anonymous: u64,
+    pss: u64,
+    cpu: f64,
+    threads: u64,
+}
+
+impl Footprint {
+    fn of(pid: i32) -> Self {
+        let read = |file: &str| {
+            std::fs::read_to_string(format!("/proc/{pid}/{file}")).expect("a process that lives")
+        };
+        let field = |text: &str, name: &str| -> u64 {
+            text.lines()
+                .find_map(|line| {
+                    line.strip_prefix(name)?
+                        .split_whitespace()
+                        .next()?
+                        .parse()
+                        .ok()
+                })
+                .unwrap_or(0)
+        };
+        let (status, rollup, stat) = (read("status"), read("smaps_rollup"), read("stat"));
+        let times: Vec<u64> = stat
+            .rsplit_once(')')
+            .expect("a name")
+            .1
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(|ticks| ticks.parse().expect("ticks"))
+            .collect();
+        Self {
+            rss: field(&status, "VmRSS:"),
+            anonymous: field(&status, "RssAnon:"),
+            pss: field(&rollup, "Pss:"),
+            cpu: (times[0] + times[1]) as f64 / 100.0,
+            threads: field(&status, "Threads:"),
+        }
+    }
+
+    fn show(self, what: &str, before: Self) {
+        println!(
+            "{what}: RSS {:.1} MB (of it not of files {:.1}), PSS {:.1} MB, {} threads, {:.2} s of processor time",
+            self.rss as f64 / 1_000.0 * 1.024,
+            self.anonymous as f64 / 1_000.0 * 1.024,
+            self.pss as f64 / 1_000.0 * 1.024,
+            self.threads,
+            self.cpu - before.cpu
+        );
+    }
+}
+
+/// node_exporter, and where it answers.
+struct Exporter {
+    child: Child,
+    url: String,
+}
+
+impl Exporter {
+    fn start() -> Option<Self> {
+        let program: PathBuf = std::env::var_os("NODE_EXPORTER")
+            .map_or_else(|| "/usr/bin/prometheus-node-exporter".into(), PathBuf::from);
+        if !program.exists() {
+            println!(
+                "{} is not there (apt: prometheus-node-exporter; NODE_EXPORTER names another): measured without it",
+                program.display()
+            );
+            return None;
+        }
+        let address = format!("127.0.0.1:{}", testkit::folder::free_port());
+        let child = Command::new(&program)
+            .arg(format!("--web.listen-address={address}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("node_exporter");
+        Some(Self {
+            child,
+            url: format!("http://{address}/metrics"),
+        })
+    }
+
+    fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Says how often the agent samples, by its configuration file.
+fn configure(agent: &TestAgent, sample_ms: u64) {
+    let path = agent.folder.join("agent.json");
+    std::fs::write(&path, json!({ "sampleMs": sample_ms }).to_string()).expect("a file");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&path, mode).expect("its mode");
+}
+
+async fn sampled(api: &Api, agent: &TestAgent) {
+    let begun = Instant::now();
+    loop {
+        let machine = api
+            .get(&format!("/api/v1/machines/{}", agent.machine))
+            .await;
+        if machine["status"] == "ONLINE" && machine["latestSample"].is_object() {
+            return;
+        }
+        assert!(begun.elapsed() < MINUTE, "no sample: {machine}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::main]
+async fn main() {
+    let product = Product::start(1);
+    let api = product.api();
+    let mut agent = TestAgent::enroll(&product, "footprint");
+    configure(&agent, 5_000);
+    agent.start();
+    let exporter = Exporter::start();
+    sampled(&api, &agent).await;
+    let pid = agent.pid().expect("it runs");
+    // What the first connection and the first inventory cost is not what a minute costs.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+
+    let before = Footprint::of(pid);
+    let exporter_before = exporter
+        .as_ref()
+        .map(|exporter| Footprint::of(exporter.pid()));
+    let begun = Instant::now();
+    while begun.elapsed() < MINUTE {
+        if let Some(exporter) = &exporter {
+            let page = reqwest::get(&exporter.url).await.expect("a page");
+            page.bytes().await.expect("its text");
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+    Footprint::of(pid).show("agent, 60 s, a sample every 5 s", before);
+    if let (Some(exporter), Some(before)) = (&exporter, exporter_before) {
+        Footprint::of(exporter.pid()).show("node_exporter, 60 s, scraped every 5 s", before);
+    }
+    drop(exporter);
+
+    let before = Footprint::of(pid);
+    let begun = Instant::now();
+    futures::stream::iter(0..ACTIONS)
+        .for_each_concurrent(AT_ONCE, |_| async {
+            let id = api.action(&agent.machine, "ping", json!({})).await;
+            let ended = api.ended(&id, MINUTE).await;
+            assert_eq!(ended["status"], "SUCCEEDED");
+        })
+        .await;
+    println!(
+        "{ACTIONS} actions took {:.0} s",
+        begun.elapsed().as_secs_f64()
+    );
+    Footprint::of(pid).show("agent, after that", before);
+
+    agent.kill();
+    configure(&agent, FAST_MS);
+    agent.start();
+    sampled(&api, &agent).await;
+    let pid = agent.pid().expect("it runs");
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let before = Footprint::of(pid);
+    before.show(
+        "agent, a new life with the journal of these actions",
+        before,
+    );
+    tokio::time::sleep(FAST_FOR).await;
+    Footprint::of(pid).show("agent, after 720 samples at 100 times the speed", before);
+    agent.kill();
+}
