@@ -167,6 +167,7 @@ pub fn boot_id_of(seconds: u64) -> String {
 /// Whether two boot ids are of the same boot. Nobody's is the same as an empty one.
 #[must_use]
 pub fn is_same_boot(one: &str, other: &str) -> bool {
+    // What is no such time is a name, and compared as one.
     let seconds = |id: &str| id.strip_prefix("boot-")?.parse::<u64>().ok();
     match (seconds(one), seconds(other)) {
         (Some(one), Some(other)) => one.abs_diff(other) <= BOOT_TOLERANCE_SECONDS,

@@ -50,7 +50,9 @@ pub fn basics() -> Inventory {
     let kinds = RefreshKind::nothing()
         .with_cpu(CpuRefreshKind::nothing())
         .with_memory(MemoryRefreshKind::nothing().with_ram());
-    let system = System::new_with_specifics(kinds).ok();
+    let system = System::new_with_specifics(kinds)
+        .inspect_err(|error| tracing::warn!(%error, "processors and memory cannot be looked at"))
+        .ok();
     let cpus = system.as_ref().map_or(&[][..], |system| system.cpus());
     Inventory {
         os: bounded(&System::name().unwrap_or_default()),

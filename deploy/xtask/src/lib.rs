@@ -39,7 +39,9 @@ use std::process::ExitCode;
 
 /// Runs one command line and turns its outcome into the exit code; an error is printed for a person.
 pub fn run(arguments: Vec<String>) -> ExitCode {
-    let outcome = args::parse(&arguments).and_then(commands::dispatch);
+    let outcome = workspace::own_program()
+        .and_then(|_| args::parse(&arguments))
+        .and_then(commands::dispatch);
     match outcome {
         Ok(code) => code,
         Err(error) => {

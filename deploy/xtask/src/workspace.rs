@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
 use crate::terminal;
@@ -40,9 +41,7 @@ impl Workspace {
                 "the clone that was at {own} is gone; build again"
             )));
         };
-        let binary = std::env::current_exe().map_err(|source| {
-            Error::io("cannot find the launcher's own binary in", root, source)
-        })?;
+        let binary = own_program()?;
         // <target>/<profile>/xtask, and <target>/<profile>/deps/… for a test.
         let profile = binary
             .ancestors()
@@ -96,6 +95,16 @@ impl Workspace {
         terminal::progress("build", &format!("cargo {}", arguments.join(" ")));
         run(self.cargo(&arguments), "the build")
     }
+}
+
+/// The launcher's own program, by the path that it was started from. [`crate::run`] asks before anything else: `up`
+/// builds, and a build may put a new program in its place; then the system would only say that the old one is gone.
+pub fn own_program() -> Result<&'static Path> {
+    static OWN: OnceLock<std::io::Result<PathBuf>> = OnceLock::new();
+    OWN.get_or_init(std::env::current_exe)
+        .as_ref()
+        .map(PathBuf::as_path)
+        .map_err(|error| Error::failed(format!("cannot find the launcher's own program: {error}")))
 }
 
 /// Runs a command with the terminal's streams; an unsuccessful end is an error that names it.

@@ -14,7 +14,7 @@ use crate::folder::{Folder, Launch, Lock};
 use crate::process::Identity;
 use crate::system::{self, Signal, Wake};
 use crate::tools::{nats, postgres};
-use crate::workspace::Workspace;
+use crate::workspace::{self, Workspace};
 use crate::{files, startup, terminal};
 
 /// How long a running supervisor may take to be ready.
@@ -65,9 +65,8 @@ fn detached(data: &Folder) -> Result<()> {
         .try_clone()
         .map_err(|source| Error::io("cannot open", &path, source))?;
     files::remove(&data.devfile())?;
-    let own = std::env::current_exe()
-        .map_err(|source| Error::io("cannot find the launcher's binary for", &data.path, source))?;
-    let mut command = Command::new(&own);
+    let own = workspace::own_program()?;
+    let mut command = Command::new(own);
     command.arg("supervise").arg("--data").arg(&data.path);
     command
         .current_dir(&data.path)
@@ -78,7 +77,7 @@ fn detached(data: &Folder) -> Result<()> {
     system::detach(&mut command);
     let supervisor = command
         .spawn()
-        .map_err(|source| Error::io("cannot start", &own, source))?;
+        .map_err(|source| Error::io("cannot start", own, source))?;
     let devfile = follow(data, supervisor, &path, said)?;
     welcome(data, &devfile);
     let option = data_option(&data.path);

@@ -12,10 +12,9 @@ use poem_openapi::param::{Path, Query};
 use poem_openapi::{ApiResponse, OpenApi};
 use serde::Deserialize;
 
-use super::parameter::{Id, Limit, Maybe, Word};
+use super::parameter::{Id, Limit, Maybe, Word, range};
 use crate::caller::Caller;
 use crate::document::{Tag, machine as documented};
-use crate::error::Refused;
 use crate::json::{Documented, Shown};
 use crate::owners::Owners;
 use crate::refusal::{Change, Listing, Question, Refusal};
@@ -212,17 +211,7 @@ impl Machines {
         /// `nextCursor` of the page before.
         cursor: Query<Maybe<String>>,
     ) -> Result<Shown<SamplePage>, Refusal<Question>> {
-        let now = Timestamp::now();
-        let (from, to) = (from.0.value(), to.0.value().unwrap_or(now));
-        let from = from.unwrap_or_else(|| now.min(to).plus(-SAMPLES_SINCE));
-        if from > to {
-            let message = format!("must not be after `to` ({to})");
-            return Err(Refused::invalid(vec![contract::FieldError {
-                path: "from".to_owned(),
-                message,
-            }])
-            .into());
-        }
+        let (from, to) = range(from.0, to.0, SAMPLES_SINCE)?;
         let question = SampleList {
             machine_id: id.0.0.into(),
             from,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::iter;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Duration, Utc};
 use domain::Timestamp;
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::types::{ParseError, ParseFromParameter, ParseResult, Type};
@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::error::Refused;
 use crate::json::Documented;
 use crate::{document, shape};
 
@@ -163,6 +164,28 @@ impl<T> Maybe<Word<T>> {
     pub fn value(self) -> Option<T> {
         self.0.map(|word| word.0)
     }
+}
+
+/// The range of time that a query means: to now when `to` is absent, from so long before it when `from` is.
+///
+/// # Errors
+/// INVALID naming `from`, when it is after `to`.
+pub fn range(
+    from: Maybe<Word<Timestamp>>,
+    to: Maybe<Word<Timestamp>>,
+    since: Duration,
+) -> Result<(Timestamp, Timestamp), Refused> {
+    let now = Timestamp::now();
+    let to = to.value().unwrap_or(now);
+    let from = from.value().unwrap_or_else(|| now.min(to).plus(-since));
+    if from > to {
+        let message = format!("must not be after `to` ({to})");
+        return Err(Refused::invalid(vec![contract::FieldError {
+            path: "from".to_owned(),
+            message,
+        }]));
+    }
+    Ok((from, to))
 }
 
 impl Documented for Timestamp {

@@ -6,10 +6,9 @@ use domain::Timestamp;
 use poem_openapi::OpenApi;
 use poem_openapi::param::{Path, Query};
 
-use super::parameter::{Id, Limit, Maybe, Word};
+use super::parameter::{Id, Limit, Maybe, Word, range};
 use crate::caller::Caller;
 use crate::document::Tag;
-use crate::error::Refused;
 use crate::json::Shown;
 use crate::owners::Owners;
 use crate::refusal::{Question, Refusal};
@@ -55,7 +54,7 @@ impl Presences {
         /// `nextCursor` of the page before.
         cursor: Query<Maybe<String>>,
     ) -> Result<Shown<PresenceHistoryPage>, Refusal<Question>> {
-        let (from, to) = range(from.0.value(), to.0.value())?;
+        let (from, to) = range(from.0, to.0, SINCE)?;
         let question = PresenceHistory {
             machine_id: id.0.0.into(),
             from,
@@ -84,7 +83,7 @@ impl Presences {
         /// To the day of this time; now when absent.
         to: Query<Maybe<Word<Timestamp>>>,
     ) -> Result<Shown<Availability>, Refusal<Question>> {
-        let (from, to) = range(from.0.value(), to.0.value())?;
+        let (from, to) = range(from.0, to.0, SINCE)?;
         let question = AvailabilityGet {
             machine_id: id.0.0.into(),
             from,
@@ -92,23 +91,4 @@ impl Presences {
         };
         Ok(Shown(self.owners.read(&caller, &question).await?))
     }
-}
-
-/// The range that a query means.
-fn range(
-    from: Option<Timestamp>,
-    to: Option<Timestamp>,
-) -> Result<(Timestamp, Timestamp), Refusal<Question>> {
-    let now = Timestamp::now();
-    let to = to.unwrap_or(now);
-    let from = from.unwrap_or_else(|| now.min(to).plus(-SINCE));
-    if from > to {
-        let message = format!("must not be after `to` ({to})");
-        return Err(Refused::invalid(vec![contract::FieldError {
-            path: "from".to_owned(),
-            message,
-        }])
-        .into());
-    }
-    Ok((from, to))
 }

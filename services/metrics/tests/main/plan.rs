@@ -235,6 +235,9 @@ async fn a_decision_about_a_machine_does_not_read_all_its_sessions() {
     .bind(vec![machine])
     .bind(2.0)
     .bind(45.0)
+    .bind(60.0)
+    .bind(8_i64)
+    .bind(600.0)
     .fetch_one(&mut *tx)
     .await
     .unwrap();

@@ -94,6 +94,54 @@ async fn the_readme_says_what_works() {
     assert_eq!(answers[1]["status"], "SUCCEEDED", "{said}");
 }
 
+/// `cargo xtask` builds the launcher alone, and the launcher's own build of the workspace another one in its place.
+#[test]
+fn a_build_that_replaces_the_launcher_does_not_stop_it() {
+    let scratch = testkit::Folder::new("replaced");
+    let built = dashfleet_tests::product::program("xtask");
+    let built = built.parent().expect("a folder");
+    let target = scratch.path().join("target");
+    let folder = target.join("debug");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    for entry in std::fs::read_dir(built).expect("the programs") {
+        let path = entry.expect("a program").path();
+        let name = path.file_name().expect("a name");
+        if name.to_string_lossy().starts_with("dashfleet-") {
+            std::os::unix::fs::symlink(&path, folder.join(name)).expect("a link");
+        }
+    }
+    let tools = built.join("../tools");
+    if tools.is_dir() {
+        std::os::unix::fs::symlink(tools, target.join("tools")).expect("a link");
+    }
+    let launcher = folder.join("xtask");
+    std::fs::copy(built.join("xtask"), &launcher).expect("a copy");
+    let cargo = scratch.path().join("cargo");
+    let build = format!(
+        "#!/bin/sh\ncp '{0}' '{0}.new' && mv '{0}.new' '{0}'\n",
+        launcher.display()
+    );
+    std::fs::write(&cargo, build).expect("a script");
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&cargo, executable).expect("a mode");
+    let xtask = |arguments: &[&str]| {
+        let output = std::process::Command::new(&launcher)
+            .env("CARGO", &cargo)
+            .env_remove("DASHFLEET_BUILT")
+            .args(arguments)
+            .arg("--data")
+            .arg(scratch.path().join("data"))
+            .current_dir(dashfleet_tests::product::repository())
+            .output()
+            .expect("the launcher");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {said}");
+    };
+    let port = testkit::folder::free_port().to_string();
+    xtask(&["up", "--detach", "--http", &port]);
+    xtask(&["down"]);
+}
+
 #[tokio::test]
 async fn offline_machines_catch_up_in_order_and_leave_out_what_expired() {
     let product = Product::start(1);
