@@ -277,7 +277,8 @@ impl Server {
 }
 
 /// What a refusal says, in one line.
-fn said(status: reqwest::StatusCode, text: &str) -> String {
+#[must_use]
+pub fn said(status: reqwest::StatusCode, text: &str) -> String {
     let problem: Problem = serde_json::from_str(text).unwrap_or_default();
     let mut said = if problem.detail.is_empty() {
         problem.title
@@ -297,7 +298,8 @@ fn said(status: reqwest::StatusCode, text: &str) -> String {
 }
 
 /// An error with its causes: "connection refused" is at the bottom.
-fn words(error: &reqwest::Error) -> String {
+#[must_use]
+pub fn words(error: &reqwest::Error) -> String {
     let mut said = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

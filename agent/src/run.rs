@@ -89,7 +89,7 @@ pub async fn run(
 
     let enrolled = &enrolment.enrolled;
     let bus = BusConfig::agent(
-        enrolled.nats_urls.clone(),
+        enrolment.bus_urls()?,
         enrolment.bus_ca(&folder)?,
         key.seed,
         me.org,

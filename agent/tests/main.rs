@@ -29,6 +29,7 @@ mod main {
     pub mod policy;
     pub mod program;
     pub mod sequence;
+    pub mod servers;
     pub mod state;
     pub mod task;
     pub mod world;

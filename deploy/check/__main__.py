@@ -68,18 +68,21 @@ def main():
         copy = render.copy(ROOT, pathlib.Path(folder))
         run.check("keys of a trial", keys.make(copy, bootstrap))
         rendered = {}
-        for name in ("k8s/base", "k8s/overlays/trial"):
+        for name in ("k8s/base", "k8s/overlays/trial", "k8s/overlays/cluster"):
             run.check(f"{name}: renders", render.into(rendered, copy, name))
         for name, documents in rendered.items():
             run.check(f"{name}: schemas of Kubernetes {', '.join(schema.VERSIONS)}", schema.findings(documents))
             run.check(f"{name}: pods", pods.findings(documents))
             run.check(f"{name}: network", network.findings(documents))
+        for name in ("k8s/overlays/trial", "k8s/overlays/cluster"):
+            if name in rendered:
+                run.check(f"{name}: names that refer to each other", references.findings(rendered[name]))
+                if bootstrap:
+                    run.check(f"{name}: nats-server accepts its configuration", nats.accepted(rendered[name]))
         trial = rendered.get("k8s/overlays/trial")
         if trial:
-            run.check("trial: names that refer to each other", references.findings(trial))
             if bootstrap:
                 run.check("trial: services accept their variables", programs.findings(trial, bootstrap.parent))
-                run.check("trial: nats-server accepts its configuration", nats.accepted(trial))
             run.check("the checks find what is broken on purpose", broken.findings(trial))
     return 1 if run.failed else 0
 

@@ -2,8 +2,8 @@
 
 from check.documents import of_kind, selects, workloads
 
-# (protocol, port) that the gateway may open: names, and the bus.
-GATEWAY = {("UDP", 53), ("TCP", 53), ("TCP", 4222)}
+# (protocol, port) that the gateway may open: names, and the bus, for itself and for agents that come through it.
+GATEWAY = {("UDP", 53), ("TCP", 53), ("TCP", 4222), ("TCP", 4280)}
 POSTGRES = ("TCP", 5432)
 WITH_DATABASE = {"identity", "action", "metrics", "setup", "owner"}
 EVERYTHING = ("every protocol", "every port")

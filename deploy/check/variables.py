@@ -24,19 +24,23 @@ AGENT = LOG | names("AGENT_STATE AGENT_POLICY AGENT_REBOOT AGENT_SAMPLE_MS AGENT
 PROGRAMS = {
     "dashfleet-gateway": Reads(
         BUS,
-        SERVICE | names("HTTP_ADDR TRUSTED_PROXIES FAILED_AUTHENTICATIONS_PER_MINUTE REQUESTS_PER_SECOND"),
+        SERVICE
+        | names("HTTP_ADDR TRUSTED_PROXIES FAILED_AUTHENTICATIONS_PER_MINUTE REQUESTS_PER_SECOND")
+        | names("PUBLIC_URL AGENT_BINARIES NATS_WEBSOCKET_URLS NATS_TUNNELS NATS_TUNNELS_PER_SECOND"),
     ),
     "dashfleet-identity": Reads(BUS | DATABASE | names("AGENT_NATS_URLS"), OWNER | names("AGENT_NATS_CA")),
     "dashfleet-identity bootstrap": Reads(
         DATABASE | names("BOOTSTRAP_ADMIN_EMAIL BOOTSTRAP_ADMIN_PASSWORD"),
-        OWNER | names("BOOTSTRAP_ORGANIZATION BOOTSTRAP_API_KEY BOOTSTRAP_ENROLLMENT_TOKEN"),
+        OWNER
+        | names("BOOTSTRAP_ORGANIZATION BOOTSTRAP_API_KEY BOOTSTRAP_ENROLLMENT_TOKEN")
+        | names("BOOTSTRAP_LEGACY_API_KEY BOOTSTRAP_LEGACY_NETWORKS"),
     ),
     "dashfleet-action": Reads(BUS | DATABASE, OWNER),
     "dashfleet-metrics": Reads(BUS | DATABASE, OWNER),
     "dashfleet-bootstrap keys": Reads(frozenset(), SERVICE),
     "dashfleet-bootstrap database": Reads(names("DATABASE_ADMIN_URL"), SERVICE),
     "dashfleet-bootstrap migrate": Reads(names("DATABASE_OWNER_URL"), SERVICE),
-    "dashfleet-bootstrap bus": Reads(BUS, SERVICE),
+    "dashfleet-bootstrap bus": Reads(BUS, SERVICE | names("NATS_REPLICAS")),
     "dashfleet-agent enroll": Reads(frozenset(), AGENT | names("ENROLLMENT_TOKEN")),
     "dashfleet-agent run": Reads(frozenset(), AGENT),
 }

@@ -1,6 +1,8 @@
 //! `diagnose`: what keeps the agent from its work, in plain words, each with what to do about it. It changes nothing and
 //! connects as nobody: the agent may be at work meanwhile.
 
+mod servers;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,8 +10,6 @@ use chrono::{DateTime, Utc};
 use contract::identity::KeyStanding;
 use domain::Timestamp;
 use domain::action::ActionKind;
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 
 use crate::app::core::Exit;
 use crate::care::{say, wrapped};
@@ -19,6 +19,7 @@ use crate::policy::Policy;
 use crate::state::StateFolder;
 use crate::state::enrolment::{Enrolment, MachineKey};
 use crate::state::seal::Seal;
+use crate::state::standing::Standing;
 use crate::{enroll, platform};
 
 /// How long one server may take.
@@ -127,9 +128,11 @@ async fn findings(config: &AgentConfig, folder: &Path) -> Vec<Finding> {
              folder.",
         )),
     }
-    for url in &enrolment.enrolled.nats_urls {
-        findings.push(bus(url).await);
-    }
+    let used = match Standing::read(folder) {
+        Ok(Some(standing)) if StateFolder::is_held(folder) => standing.bus,
+        _ => None,
+    };
+    findings.extend(servers::findings(&enrolment, used.as_deref()).await);
     findings
 }
 
@@ -229,55 +232,5 @@ async fn standing(url: &str, key: &MachineKey) -> Finding {
             "The server does not say in time how this machine's key stands.",
             "Try again when the server can be reached.",
         ),
-    }
-}
-
-/// Whether a server of the bus can be reached, and greets as one.
-async fn bus(url: &str) -> Finding {
-    let advice = "Look at the name, the network and the firewall: the agent needs one outgoing connection to one of the \
-                  bus' servers.";
-    let bad = |reason: String| {
-        Finding::bad(
-            format!("The bus {url} cannot be reached: {reason}."),
-            advice,
-        )
-    };
-    let parsed = match reqwest::Url::parse(url) {
-        Ok(parsed) => parsed,
-        Err(error) => return bad(error.to_string()),
-    };
-    let web = matches!(parsed.scheme(), "ws" | "wss");
-    let usual = match parsed.scheme() {
-        "ws" => 80,
-        "wss" => 443,
-        _ => 4222,
-    };
-    let Some(host) = parsed.host_str() else {
-        return bad("the address has no host".into());
-    };
-    let address = format!("{host}:{}", parsed.port().unwrap_or(usual));
-    let greeted = tokio::time::timeout(PATIENCE, async {
-        let mut stream = TcpStream::connect(&address)
-            .await
-            .map_err(|error| error.to_string())?;
-        if web {
-            return Ok(());
-        }
-        let mut word = [0; 5];
-        stream
-            .read_exact(&mut word)
-            .await
-            .map_err(|error| error.to_string())?;
-        if &word == b"INFO " {
-            Ok(())
-        } else {
-            Err("what answers there is no NATS server".to_owned())
-        }
-    });
-    match greeted.await {
-        Ok(Ok(())) if web => Finding::well(format!("The bus {url} takes connections.")),
-        Ok(Ok(())) => Finding::well(format!("The bus {url} answers.")),
-        Ok(Err(reason)) => bad(reason),
-        Err(_) => bad(format!("no answer within {} s", PATIENCE.as_secs())),
     }
 }

@@ -138,6 +138,9 @@ impl Status {
                 Connection::Refused => "no, the server refuses this machine's key",
             };
             line("connected", &format!("{connection}, since {}", agent.since));
+            if let Some(bus) = &agent.bus {
+                line("by way of", bus);
+            }
             if let Some(words) = &agent.words {
                 line("", words);
             }

@@ -113,6 +113,31 @@ impl Enrolment {
         write_json(&folder.file(ENROLMENT), self)
     }
 
+    /// The bus' servers, in the order in which they are tried. One that this agent does not go to is left out, and said.
+    ///
+    /// # Errors
+    /// [`AgentError::Config`] when none is left.
+    pub fn bus_urls(&self) -> Result<Vec<String>, AgentError> {
+        let mut left_out = Vec::new();
+        let mut urls = Vec::new();
+        for url in &self.enrolled.nats_urls {
+            match bus::check_agent_url(url) {
+                Ok(()) => urls.push(url.clone()),
+                Err(error) => {
+                    tracing::error!(%error, "a bus server of the enrolment is left out");
+                    left_out.push(error.to_string());
+                }
+            }
+        }
+        if urls.is_empty() {
+            let reasons = left_out.join("; ");
+            return Err(AgentError::Config(format!(
+                "the enrolment names no bus server that can be used: {reasons}"
+            )));
+        }
+        Ok(urls)
+    }
+
     /// The file with the bus' authority, when the enrolment names one.
     ///
     /// # Errors

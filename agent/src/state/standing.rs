@@ -66,6 +66,9 @@ pub struct Standing {
     pub connection: Connection,
     /// Since when.
     pub since: Timestamp,
+    /// The server of the bus, while it is reached, as the enrolment names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bus: Option<String>,
     /// What the server says when it refuses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub words: Option<String>,

@@ -93,7 +93,7 @@ fn the_environment_beats_the_file_and_what_is_unknown_there_is_refused_by_name()
 }
 
 /// Calls the agent's program; its output.
-fn call(program: &Path, state: &Path, machine_id: &Path, arguments: &[&str]) -> Output {
+pub fn call(program: &Path, state: &Path, machine_id: &Path, arguments: &[&str]) -> Output {
     let policy = state.with_extension("policy.json");
     let config = state.with_extension("agent.json");
     Command::new(program)
@@ -120,7 +120,7 @@ fn text(output: &Output) -> String {
     )
 }
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_dashfleet-agent");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_dashfleet-agent");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn status_says_what_is_and_what_was_refused_last() {

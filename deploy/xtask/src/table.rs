@@ -253,6 +253,7 @@ impl Table<'_> {
         if service.serves_http {
             port = self.http_port(replica)?;
             tell("HTTP_ADDR", format!("127.0.0.1:{port}").into());
+            tell("NATS_WEBSOCKET_URLS", self.nats_websocket_url()?.into());
         }
         spec.program = self.binary(service.name);
         spec.port = Some(port);

@@ -1,5 +1,6 @@
 //! What the gateway reads from its environment, with the defaults.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use runtime::config::ServiceConfig;
@@ -7,6 +8,7 @@ use runtime::{ConfigError, Reader};
 
 use crate::address::Network;
 use crate::inbound::install::{Binaries, Install};
+use crate::tunnel::{TunnelConfig, Upstream};
 
 /// Admin port of the gateway.
 const ADMIN_PORT: u16 = 9100;
@@ -16,6 +18,10 @@ const HTTP_ADDR: &str = "0.0.0.0:8080";
 const FAILED_AUTHENTICATIONS_PER_MINUTE: u32 = 2_000;
 /// Requests that one credential may make in a second, at each replica.
 const REQUESTS_PER_SECOND: u32 = 1_000;
+/// Tunnels of agents to the bus, at each replica.
+const TUNNELS: usize = 10_240;
+/// Tunnels that one address may open in a second: a site behind one address comes back whole after an outage.
+const TUNNELS_PER_SECOND: u32 = 500;
 
 /// The gateway's configuration.
 #[derive(Clone, Debug)]
@@ -32,6 +38,9 @@ pub struct Config {
     pub requests_per_second: u32,
     /// `DASHFLEET_PUBLIC_URL` and `DASHFLEET_AGENT_BINARIES`: what the install scripts say.
     pub install: Install,
+    /// `DASHFLEET_NATS_WEBSOCKET_URLS`, `DASHFLEET_NATS_TUNNELS` and `DASHFLEET_NATS_TUNNELS_PER_SECOND`: the agents' way to
+    /// the bus through this port.
+    pub tunnels: TunnelConfig,
     /// How long it waits for what. Not from the environment: tests hold shorter ones.
     pub patience: Patience,
 }
@@ -56,6 +65,10 @@ pub struct Patience {
     pub body: Duration,
     /// For a client to take any byte of a response.
     pub stalled_write: Duration,
+    /// For a server of the bus to take a tunnel, and for the client to take the answer.
+    pub tunnel_handshake: Duration,
+    /// For anything to move in a tunnel; both ends of the bus ask each other every six seconds whether they live.
+    pub tunnel_idle: Duration,
     /// Between "not ready" and the end of accepting, so that those who look at readiness can turn away.
     pub linger: Duration,
     /// How long identity's word about a credential is used.
@@ -75,6 +88,8 @@ impl Default for Patience {
             next_request: Duration::from_secs(75),
             body: Duration::from_secs(30),
             stalled_write: Duration::from_secs(30),
+            tunnel_handshake: Duration::from_secs(5),
+            tunnel_idle: Duration::from_secs(60),
             linger: Duration::from_millis(250),
             grant_fresh: Duration::from_secs(60),
             grant_renew: Duration::from_secs(45),
@@ -91,16 +106,33 @@ impl Config {
         Ok(Self {
             service: ServiceConfig::read(reader, ADMIN_PORT)?,
             http_addr: reader.or("DASHFLEET_HTTP_ADDR", HTTP_ADDR.to_owned())?,
-            trusted_proxies: networks(reader, "DASHFLEET_TRUSTED_PROXIES")?,
+            trusted_proxies: parsed(reader, "DASHFLEET_TRUSTED_PROXIES")?,
             failed_authentications_per_minute: reader.or(
                 "DASHFLEET_FAILED_AUTHENTICATIONS_PER_MINUTE",
                 FAILED_AUTHENTICATIONS_PER_MINUTE,
             )?,
             requests_per_second: reader.or("DASHFLEET_REQUESTS_PER_SECOND", REQUESTS_PER_SECOND)?,
             install: install(reader)?,
+            tunnels: tunnels(reader)?,
             patience: Patience::default(),
         })
     }
+}
+
+fn tunnels(reader: &mut Reader) -> Result<TunnelConfig, ConfigError> {
+    const AT_ONCE: &str = "DASHFLEET_NATS_TUNNELS";
+    let config = TunnelConfig {
+        upstreams: parsed::<Upstream>(reader, "DASHFLEET_NATS_WEBSOCKET_URLS")?,
+        at_once: reader.or(AT_ONCE, TUNNELS)?,
+        per_second: reader.or("DASHFLEET_NATS_TUNNELS_PER_SECOND", TUNNELS_PER_SECOND)?,
+    };
+    if config.at_once > tokio::sync::Semaphore::MAX_PERMITS {
+        return Err(ConfigError {
+            variable: AT_ONCE.into(),
+            reason: format!("`{}` is too many", config.at_once),
+        });
+    }
+    Ok(config)
 }
 
 /// What the install scripts say. An address becomes part of a script: it has nothing in it that means something to a shell.
@@ -136,7 +168,11 @@ fn install(reader: &mut Reader) -> Result<Install, ConfigError> {
     })
 }
 
-fn networks(reader: &mut Reader, name: &str) -> Result<Vec<Network>, ConfigError> {
+/// A list separated by commas that may be empty.
+fn parsed<T: FromStr<Err = String>>(
+    reader: &mut Reader,
+    name: &str,
+) -> Result<Vec<T>, ConfigError> {
     let text = reader.optional(name).unwrap_or_default();
     text.split(',')
         .map(str::trim)
@@ -178,7 +214,24 @@ mod tests {
             ),
             (2_000, 1_000)
         );
-        assert!(config.trusted_proxies.is_empty());
+        assert!(config.trusted_proxies.is_empty() && config.tunnels.upstreams.is_empty());
+    }
+
+    #[test]
+    fn a_wrong_way_to_the_bus_names_its_variable() {
+        for (name, value) in [
+            (
+                "DASHFLEET_NATS_WEBSOCKET_URLS",
+                "ws://nats:4280,nats://nats:4222",
+            ),
+            ("DASHFLEET_NATS_TUNNELS", "-1"),
+            ("DASHFLEET_NATS_TUNNELS", "18446744073709551615"),
+            ("DASHFLEET_NATS_TUNNELS_PER_SECOND", "many"),
+        ] {
+            assert_eq!(read(&[(name, value)]).expect_err("refused").variable, name);
+        }
+        let config = read(&[("DASHFLEET_NATS_WEBSOCKET_URLS", "ws://a:1, ws://b:2")]);
+        assert_eq!(config.expect("a configuration").tunnels.upstreams.len(), 2);
     }
 
     #[test]

@@ -36,6 +36,8 @@ use crate::metrics::{GrantOutcome, Metrics};
 
 /// How many credentials are remembered.
 const REMEMBERED: usize = 16_384;
+/// Requests that a neighbour without a credential may make in a second. A site behind one address may enrol a rack at once.
+const STRANGERS_PER_SECOND: u32 = 200;
 /// How long a refusal is remembered.
 const REFUSAL_FRESH: Duration = Duration::from_secs(1);
 /// After identity did not answer, its last word is used this long before it is asked again.
@@ -179,7 +181,7 @@ impl Credentials {
             bus: bus.clone(),
             metrics: metrics.clone(),
             failures: Failures::new(config.failed_authentications_per_minute),
-            strangers: Strangers::default(),
+            strangers: Strangers::new(STRANGERS_PER_SECOND),
             timeout: config.patience.read,
             fresh: config.patience.grant_fresh,
             renew: config.patience.grant_renew,

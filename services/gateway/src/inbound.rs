@@ -1,5 +1,5 @@
 //! The operations, by noun: decode, ask the owner, encode. The pages that are no part of the API are in [`pages`], the
-//! install scripts in [`install`], the routes of Dash-Fleet in [`legacy`].
+//! install scripts in [`install`], the routes of Dash-Fleet in [`legacy`], the agents' way to the bus in [`nats`].
 
 pub mod action;
 pub mod auth;
@@ -8,6 +8,7 @@ pub mod idempotency;
 pub mod install;
 pub mod legacy;
 pub mod machine;
+pub mod nats;
 pub mod pages;
 pub mod parameter;
 pub mod presence;

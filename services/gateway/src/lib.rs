@@ -3,9 +3,9 @@
 //!
 //! Rooms: [`server`] accepts, [`edge`] is what every request meets, [`routes`] what the router knows, [`caller`] and
 //! [`credentials`] who calls, [`inbound`] the operations, [`json`] bodies in and out, checked by [`shape`] against the
-//! [`document`]; [`body`] how large and slow bodies may be, [`address`] whose request it is on the network, [`visit`] what
-//! one request carries along, [`owners`] the way to those who decide, [`refusal`] and [`error`] how they refuse;
-//! [`config`], [`metrics`].
+//! [`document`]; [`tunnel`] the agents' way to the bus; [`body`] how large and slow bodies may be, [`address`] whose
+//! request it is on the network, [`visit`] what one request carries along, [`owners`] the way to those who decide,
+//! [`refusal`] and [`error`] how they refuse; [`config`], [`metrics`].
 
 pub mod address;
 pub mod body;
@@ -23,6 +23,7 @@ pub mod refusal;
 pub mod routes;
 pub mod server;
 pub mod shape;
+pub mod tunnel;
 pub mod visit;
 
 use std::net::SocketAddr;
@@ -42,6 +43,7 @@ pub use crate::error::GatewayError;
 use crate::inbound::status::Installation;
 use crate::metrics::Metrics;
 use crate::owners::Owners;
+use crate::tunnel::Tunnels;
 
 /// The name on the bus, and of the telemetry.
 pub const SERVICE: &str = "gateway";
@@ -115,10 +117,20 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Gatewa
     let installation = Installation::new(owners.clone(), &config.patience);
     let mut pages = inbound::pages::all();
     pages.extend(inbound::install::all(&owners, config.install.clone()));
+    let limit = config.service.shutdown;
+    let tunnels = Tunnels::new(
+        config.tunnels.clone(),
+        config.patience,
+        metrics.clone(),
+        shutdown.clone(),
+        limit,
+    );
+    let mut unversioned = inbound::legacy::all(&owners);
+    unversioned.extend(inbound::nats::all(&tunnels));
     let (router, routes) = routes::build(
         inbound::api(&owners, &credentials, installation),
         pages,
-        inbound::legacy::all(&owners),
+        unversioned,
     );
     let bodies = body::Bodies::new(config.patience.body);
     let app = Edge::new(
@@ -134,7 +146,6 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Gatewa
     admin::serve(admin_addr, registry, readiness(&bus), &shutdown)
         .await
         .map_err(listen(admin_addr))?;
-    let limit = config.service.shutdown;
     shutdown.spawn(server::serve(
         listener,
         app,

@@ -22,17 +22,23 @@ pub enum Metric {
     Grants,
     /// Authentications that failed.
     FailedAuthentications,
+    /// Tunnels to the bus that are open.
+    Tunnels,
+    /// Tunnels asked for, by what became of them.
+    TunnelsAsked,
 }
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::HttpRequests,
         Self::HttpRequestSeconds,
         Self::HttpRequestsInFlight,
         Self::HttpConnections,
         Self::Grants,
         Self::FailedAuthentications,
+        Self::Tunnels,
+        Self::TunnelsAsked,
     ];
 
     /// The name that Prometheus knows.
@@ -45,6 +51,8 @@ impl Metric {
             Self::HttpConnections => "dashfleet_gateway_http_connections",
             Self::Grants => "dashfleet_gateway_grants_total",
             Self::FailedAuthentications => "dashfleet_gateway_failed_authentications_total",
+            Self::Tunnels => "dashfleet_gateway_nats_tunnels",
+            Self::TunnelsAsked => "dashfleet_gateway_nats_tunnels_total",
         }
     }
 
@@ -60,6 +68,10 @@ impl Metric {
                 "Credentials turned into grants: cached, exchanged, kept (identity away), refused, unavailable."
             }
             Self::FailedAuthentications => "Requests with a credential that is not accepted.",
+            Self::Tunnels => "Open tunnels of agents to the bus.",
+            Self::TunnelsAsked => {
+                "Tunnels asked for: opened, full (or the gateway was ending), limited, unavailable."
+            }
         }
     }
 
@@ -95,6 +107,30 @@ impl GrantOutcome {
     }
 }
 
+/// What became of a tunnel that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TunnelOutcome {
+    /// It was opened.
+    Opened,
+    /// There was no room.
+    Full,
+    /// The address opens too many at once.
+    Limited,
+    /// No server took it.
+    Unavailable,
+}
+
+impl TunnelOutcome {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Opened => "opened",
+            Self::Full => "full",
+            Self::Limited => "limited",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
 /// The collectors.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -106,6 +142,9 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Authentications that failed.
     pub failed_authentications: IntCounter,
+    /// Open tunnels.
+    pub tunnels: IntGauge,
+    tunnels_asked: IntCounterVec,
     requests: IntCounterVec,
     seconds: HistogramVec,
     grants: IntCounterVec,
@@ -130,6 +169,8 @@ impl Metrics {
             in_flight: IntGauge::with_opts(Metric::HttpRequestsInFlight.opts())?,
             connections: IntGauge::with_opts(Metric::HttpConnections.opts())?,
             failed_authentications: IntCounter::with_opts(Metric::FailedAuthentications.opts())?,
+            tunnels: IntGauge::with_opts(Metric::Tunnels.opts())?,
+            tunnels_asked: IntCounterVec::new(Metric::TunnelsAsked.opts(), &["outcome"])?,
             requests: IntCounterVec::new(
                 Metric::HttpRequests.opts(),
                 &["route", "method", "status"],
@@ -146,6 +187,12 @@ impl Metrics {
         metrics
             .registry
             .register(Box::new(metrics.failed_authentications.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.tunnels.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.tunnels_asked.clone()))?;
         metrics
             .registry
             .register(Box::new(metrics.requests.clone()))?;
@@ -167,6 +214,13 @@ impl Metrics {
         self.seconds
             .with_label_values(&[route, method])
             .observe(took.as_secs_f64());
+    }
+
+    /// Counts a tunnel that was asked for.
+    pub fn tunnel(&self, outcome: TunnelOutcome) {
+        self.tunnels_asked
+            .with_label_values(&[outcome.label()])
+            .inc();
     }
 
     /// Counts a credential.
@@ -204,6 +258,7 @@ mod tests {
             Duration::ZERO,
         );
         metrics.grant(GrantOutcome::Cached);
+        metrics.tunnel(TunnelOutcome::Opened);
         let shown: Vec<_> = metrics
             .registry
             .gather()

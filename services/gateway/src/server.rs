@@ -14,9 +14,9 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use poem::http::Version;
 use poem::http::header::{CONNECTION, HeaderValue};
 use poem::http::uri::Scheme;
+use poem::http::{StatusCode, Version};
 use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Endpoint, Response};
 use prometheus::IntGauge;
@@ -197,7 +197,10 @@ where
                 let version = request.version();
                 let request = (request, local, remote, Scheme::HTTP).into();
                 let mut response = shared.app.get_response(request).await;
-                if shared.stop.is_cancelled() && version < Version::HTTP_2 {
+                if shared.stop.is_cancelled()
+                    && version < Version::HTTP_2
+                    && response.status() != StatusCode::SWITCHING_PROTOCOLS
+                {
                     response
                         .headers_mut()
                         .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -207,7 +210,7 @@ where
         }
     });
     let io = TokioIo::new(Stream::new(socket, shared.patience.stalled_write));
-    let served = shared.builder.serve_connection(io, service);
+    let served = shared.builder.serve_connection_with_upgrades(io, service);
     tokio::pin!(served);
     let silent = async {
         tokio::time::sleep(shared.patience.first_request).await;

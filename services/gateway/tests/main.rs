@@ -33,5 +33,7 @@ mod refusals;
 mod standin;
 #[path = "main/status.rs"]
 mod status;
+#[path = "main/tunnel.rs"]
+mod tunnel;
 #[path = "main/world.rs"]
 mod world;

@@ -40,6 +40,10 @@ impl Config {
         let service = ServiceConfig::read(reader, ADMIN_PORT)?;
         let database = DatabaseConfig::read(reader)?;
         let agent_nats_urls = reader.list("DASHFLEET_AGENT_NATS_URLS")?;
+        for url in &agent_nats_urls {
+            bus::check_agent_url(url)
+                .map_err(|error| wrong("DASHFLEET_AGENT_NATS_URLS", error.to_string()))?;
+        }
         let agent_nats_ca = match reader.path_optional("DASHFLEET_AGENT_NATS_CA") {
             None => None,
             Some(path) => Some(std::fs::read_to_string(&path).map_err(|error| {

@@ -22,4 +22,5 @@ mod main {
     mod rules;
     mod sql;
     mod trace;
+    mod websocket;
 }

@@ -46,6 +46,7 @@ impl Core {
             started_at: before.map_or_else(Timestamp::now, |before| before.started_at),
             connection,
             since,
+            bus: self.parts.bus.server(),
             words,
             quarantined: engine.quarantined().map(ToOwned::to_owned),
             open: engine.open(),

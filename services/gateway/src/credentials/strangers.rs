@@ -1,4 +1,4 @@
-//! How often those without a credential may ask what costs an owner work, by the neighbour that they come from.
+//! How often those without a credential may ask what costs others work, by the neighbour that they come from.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
@@ -8,26 +8,26 @@ use domain::network::neighbour;
 use super::pace::{Pace, Taken};
 use super::recent::Recent;
 
-/// Requests in a second. A site behind one address may enrol a rack at once.
-const REQUESTS_PER_SECOND: u32 = 200;
 /// How many neighbours are remembered.
 const NEIGHBOURS: usize = 16_384;
 
 /// The counters.
 #[derive(Debug)]
 pub struct Strangers {
+    per_second: u32,
     paces: Mutex<Recent<IpAddr, Pace>>,
 }
 
-impl Default for Strangers {
-    fn default() -> Self {
+impl Strangers {
+    /// Counters with a limit for each neighbour and second.
+    #[must_use]
+    pub fn new(per_second: u32) -> Self {
         Self {
+            per_second,
             paces: Mutex::new(Recent::new(NEIGHBOURS)),
         }
     }
-}
 
-impl Strangers {
     /// Counts one request.
     pub fn take(&self, address: IpAddr) -> Taken {
         let address = neighbour(address);
@@ -35,7 +35,7 @@ impl Strangers {
         if let Some(pace) = paces.get(&address) {
             return pace.take();
         }
-        let pace = Pace::new(REQUESTS_PER_SECOND);
+        let pace = Pace::new(self.per_second);
         let taken = pace.take();
         paces.insert(address, pace);
         taken

@@ -113,11 +113,24 @@ impl World {
     }
 
     pub async fn with(patience: Patience, extra: &[(&'static str, &str)]) -> Self {
-        Box::pin(Self::build(patience, extra)).await
+        let extra = extra
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned()))
+            .collect();
+        Self::with_bus(patience, |_| extra).await
     }
 
-    async fn build(patience: Patience, extra: &[(&'static str, &str)]) -> Self {
+    /// With variables that depend on the bus.
+    pub async fn with_bus(
+        patience: Patience,
+        extra: impl FnOnce(&Nats) -> Vec<(&'static str, String)>,
+    ) -> Self {
         let nats = Nats::start().await;
+        let extra = extra(&nats);
+        Box::pin(Self::build(nats, patience, extra)).await
+    }
+
+    async fn build(nats: Nats, patience: Patience, extra: Vec<(&'static str, String)>) -> Self {
         let (identity, actions, metrics) = (
             Identity::new(),
             Arc::<Actions>::default(),
@@ -130,7 +143,11 @@ impl World {
             actions.answer(&nats.bus("action").await, &jwks).await,
             metrics.answer(&nats.bus("metrics").await, &jwks).await,
         ];
-        let config = config(&nats, patience, extra);
+        let extra: Vec<_> = extra
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let config = config(&nats, patience, &extra);
         let admin = format!("http://{}", config.service.admin_addr);
         let shutdown = Shutdown::new();
         let running = dashfleet_gateway::start(config, shutdown.clone())

@@ -14,6 +14,7 @@ use futures::StreamExt;
 use tokio::sync::watch;
 
 use crate::error::BusError;
+use crate::servers::Servers;
 use crate::subscription::Subscription;
 
 /// The first reconnection comes within this time.
@@ -30,7 +31,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How to reach the bus, and as whom.
 #[derive(Clone)]
 pub struct BusConfig {
-    /// Servers, tried in this order.
+    /// Servers, tried in this order, and from the first again after each connection.
     pub urls: Vec<String>,
     /// PEM file of the authority that signed the servers' certificates; the system's when absent.
     pub ca: Option<PathBuf>,
@@ -48,6 +49,9 @@ pub struct BusConfig {
     pub ping_interval: Duration,
     /// How long to wait between attempts; services return sooner than a fleet.
     pub reconnect_max: Duration,
+    /// Whether the servers that a server names are tried too. An agent may stand where those cannot be reached: it keeps
+    /// to the list of its enrolment.
+    pub discovers: bool,
 }
 
 impl BusConfig {
@@ -64,6 +68,7 @@ impl BusConfig {
             capacity: 65_536,
             ping_interval: Duration::from_secs(6),
             reconnect_max: Duration::from_secs(2),
+            discovers: true,
         }
     }
 
@@ -86,6 +91,7 @@ impl BusConfig {
             capacity: 256,
             ping_interval: Duration::from_secs(6),
             reconnect_max: RECONNECT_MAX,
+            discovers: false,
         }
     }
 }
@@ -119,6 +125,7 @@ pub struct Bus {
     pub(crate) jetstream: async_nats::jetstream::Context,
     pub(crate) service: Arc<str>,
     state: watch::Receiver<BusState>,
+    turn: Arc<Servers>,
 }
 
 impl fmt::Debug for Bus {
@@ -129,11 +136,12 @@ impl fmt::Debug for Bus {
     }
 }
 
-fn follow(event: &Event, connections: &AtomicU64, state: &watch::Sender<BusState>) {
+fn follow(event: &Event, connections: &AtomicU64, turn: &Servers, state: &watch::Sender<BusState>) {
     match event {
         Event::Connected => {
             let n = connections.fetch_add(1, Ordering::Relaxed) + 1;
-            tracing::info!(connection = n, "connected to the bus");
+            let server = turn.chosen().unwrap_or_default();
+            tracing::info!(connection = n, server, "connected to the bus");
             state.send_replace(BusState::Connected(n));
         }
         Event::Disconnected => {
@@ -188,7 +196,9 @@ impl Bus {
             .map_err(|error| BusError::Config(format!("nkey seed: {error}")))?;
         let (sender, state) = watch::channel(BusState::Connecting);
         let connections = Arc::new(AtomicU64::new(0));
-        let reconnect_max = config.reconnect_max;
+        let (servers, reconnect_max) = (config.urls.len(), config.reconnect_max);
+        let turn = Arc::new(Servers::default());
+        let (chooses, followed) = (turn.clone(), turn.clone());
         let mut options = ConnectOptions::with_nkey(config.seed.trim().to_owned())
             .name(&config.name)
             .custom_inbox_prefix(&config.inbox)
@@ -199,11 +209,20 @@ impl Bus {
             .retry_on_initial_connect()
             .max_reconnects(None)
             .retain_servers_order()
-            .reconnect_delay_callback(move |attempts| reconnect_delay(attempts, reconnect_max))
+            .reconnect_to_server_callback(move |pool, _| {
+                let turn = chooses.clone();
+                async move { turn.choose(pool).await }
+            })
+            .reconnect_delay_callback(move |attempts| {
+                reconnect_delay(attempts, servers, reconnect_max)
+            })
             .event_callback(move |event| {
-                follow(&event, &connections, &sender);
+                follow(&event, &connections, &followed, &sender);
                 std::future::ready(())
             });
+        if !config.discovers {
+            options = options.ignore_discovered_servers();
+        }
         if let Some(ca) = &config.ca {
             options = options.add_root_certificates(ca.clone());
         }
@@ -222,6 +241,7 @@ impl Bus {
             .connect(urls)
             .await
             .map_err(|error| BusError::Config(error.to_string()))?;
+        turn.follow(client.statistics());
         let mut jetstream = async_nats::jetstream::new(client.clone());
         jetstream.set_timeout(Duration::from_secs(5));
         Ok(Self {
@@ -229,6 +249,7 @@ impl Bus {
             jetstream,
             service: config.service.into(),
             state,
+            turn,
         })
     }
 
@@ -242,6 +263,12 @@ impl Bus {
     #[must_use]
     pub fn is_connected(&self) -> bool {
         matches!(*self.state.borrow(), BusState::Connected(_))
+    }
+
+    /// The URL of the server that is connected, as the configuration says it.
+    #[must_use]
+    pub fn server(&self) -> Option<String> {
+        self.turn.chosen().filter(|_| self.is_connected())
     }
 
     /// Waits until the connection stands; at most `timeout`.
@@ -366,11 +393,17 @@ impl Bus {
     }
 }
 
-fn reconnect_delay(attempts: usize, max: Duration) -> Duration {
+/// How long to wait before an attempt, of which each goes to the next server. The first round has one pause, before its
+/// first attempt: who has lost one server is with the next one before anybody misses it.
+fn reconnect_delay(attempts: usize, servers: usize, max: Duration) -> Duration {
     if attempts <= 1 {
         return random_up_to(RECONNECT_FIRST.min(max));
     }
-    let doubled = RECONNECT_FIRST.saturating_mul(1u32 << attempts.min(10));
+    if attempts <= servers {
+        return Duration::ZERO;
+    }
+    let later = attempts - servers.max(1);
+    let doubled = RECONNECT_FIRST.saturating_mul(1u32 << (later + 1).min(10));
     random_up_to(doubled.min(max))
 }
 
@@ -387,8 +420,19 @@ mod tests {
     #[test]
     fn reconnection_is_spread_and_bounded() {
         for attempts in 0..200 {
-            assert!(reconnect_delay(attempts, RECONNECT_MAX) <= RECONNECT_MAX);
+            for servers in 0..4 {
+                assert!(reconnect_delay(attempts, servers, RECONNECT_MAX) <= RECONNECT_MAX);
+            }
         }
-        assert!((0..50).all(|_| reconnect_delay(1, RECONNECT_MAX) <= RECONNECT_FIRST));
+        assert!((0..50).all(|_| reconnect_delay(1, 3, RECONNECT_MAX) <= RECONNECT_FIRST));
+        let longest = (0..50).map(|_| reconnect_delay(4, 3, RECONNECT_MAX)).max();
+        assert!(longest > Some(RECONNECT_FIRST), "the second round waits");
+    }
+
+    #[test]
+    fn who_loses_one_server_tries_the_others_without_a_pause() {
+        for attempts in 2..=3 {
+            assert_eq!(reconnect_delay(attempts, 3, RECONNECT_MAX), Duration::ZERO);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! This crate is the only user of the NATS client: whoever speaks on the bus speaks through it.
 //!
-//! Rooms: [`connection`] connecting for ever, [`request`] asking with a timeout, [`service`] answering,
-//! [`subscription`] hearing, [`events`] publishing and consuming events, [`verifier`] grants, [`trace`] trace
+//! Rooms: [`connection`] connecting for ever, `servers` to whom and in which order, [`request`] asking with a timeout,
+//! [`service`] answering, [`subscription`] hearing, [`events`] publishing and consuming events, [`verifier`] grants, [`trace`] trace
 //! headers, [`callout`] deciding who may connect, [`system`] the server's own account, [`setup`] streams and
 //! consumers (the bootstrap job), `turns` fairness between agents.
 
@@ -10,6 +10,7 @@ pub mod connection;
 pub mod error;
 pub mod events;
 pub mod request;
+mod servers;
 pub mod service;
 pub mod setup;
 pub mod subscription;
@@ -21,6 +22,7 @@ pub mod verifier;
 pub use connection::{Bus, BusConfig, BusState};
 pub use error::BusError;
 pub use events::{Consumer, Delivery};
+pub use servers::check_agent_url;
 pub use service::{AgentSender, Caller, Context, Service};
 pub use subscription::{Message, Subscription};
 pub use verifier::GrantVerifier;

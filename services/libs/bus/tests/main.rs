@@ -11,4 +11,5 @@ extern crate dashfleet_bus as bus;
 
 mod main {
     mod events;
+    mod servers;
 }
