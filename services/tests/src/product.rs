@@ -48,17 +48,16 @@ impl Product {
         ));
         std::fs::create_dir_all(&folder).expect("a folder");
         let product = Self { folder };
-        product.xtask(
-            &[
-                "up",
-                "--detach",
-                "--http",
-                &testkit::folder::free_port().to_string(),
-                "--replicas",
-                &replicas.to_string(),
-            ],
-            environment,
+        let (port, replicas) = (
+            testkit::folder::free_port().to_string(),
+            replicas.to_string(),
         );
+        let mut arguments = vec!["up", "--detach", "--http", &port, "--replicas", &replicas];
+        // Programs of this binary's own profile: benches measure what is shipped.
+        if !cfg!(debug_assertions) {
+            arguments.push("--release");
+        }
+        product.xtask(&arguments, environment);
         product
     }
 
