@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use contract::{action, agent, envelope, event, grant, identity, live, metrics, order, problem};
+use contract::{
+    action, agent, envelope, event, grant, identity, legacy, live, metrics, order, problem,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -87,6 +89,8 @@ fn rooms() -> BTreeMap<&'static str, BTreeMap<&'static str, Check>> {
                 identity::MachineQuarantine,
                 identity::MachineChanges,
                 identity::MachineChangesPage,
+                identity::ActionKeysGet,
+                identity::ActionKeyFingerprints,
                 identity::ActionKeysPut,
                 identity::Deployment,
             ],
@@ -108,6 +112,23 @@ fn rooms() -> BTreeMap<&'static str, BTreeMap<&'static str, Check>> {
                 metrics::Availability,
                 metrics::PresenceGet,
                 metrics::PresencePage,
+            ],
+        ),
+        (
+            "legacy",
+            room![
+                legacy::LegacyBind,
+                legacy::LegacyBound,
+                legacy::LegacyReport,
+                legacy::LegacyReported,
+                legacy::LegacyFleet,
+                legacy::LegacyFleetPage,
+                legacy::LegacyQueue,
+                legacy::LegacyQueued,
+                legacy::LegacyPending,
+                legacy::LegacyTasks,
+                legacy::LegacyResult,
+                legacy::LegacyNoted,
             ],
         ),
     ])
