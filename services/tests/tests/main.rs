@@ -14,6 +14,7 @@ mod main {
     mod agent_attacks;
     mod catalogue;
     mod chaos;
+    mod edit;
     mod fan_out;
     mod flow;
     mod hostile;

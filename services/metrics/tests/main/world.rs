@@ -164,13 +164,7 @@ impl World {
         testkit::eventually("metrics is gone", PATIENCE, || async {
             let asked = self
                 .gateway
-                .gateway_call(
-                    &MachineGet {
-                        machine_id: MachineId::new(),
-                    },
-                    Some(&grant),
-                    SECOND,
-                )
+                .gateway_call(&MachineGet::from(MachineId::new()), Some(&grant), SECOND)
                 .await;
             asked
                 .is_err_and(|problem| problem.kind == ProblemKind::Unavailable)
@@ -186,13 +180,7 @@ impl World {
         testkit::eventually("metrics answers", PATIENCE, || async {
             let asked = self
                 .gateway
-                .gateway_call(
-                    &MachineGet {
-                        machine_id: MachineId::new(),
-                    },
-                    Some(&grant),
-                    SECOND,
-                )
+                .gateway_call(&MachineGet::from(MachineId::new()), Some(&grant), SECOND)
                 .await;
             asked
                 .is_err_and(|problem| problem.kind == ProblemKind::NotFound)
@@ -257,7 +245,7 @@ impl World {
     }
 
     pub async fn machine(&self, id: MachineId) -> Machine {
-        self.ask(&MachineGet { machine_id: id }).await.unwrap()
+        self.ask(&MachineGet::from(id)).await.unwrap()
     }
 
     pub async fn list(&self, request: MachineList) -> MachinePage {
@@ -269,7 +257,7 @@ impl World {
             &format!("the machine becomes {status}"),
             PATIENCE,
             || async {
-                let machine = self.ask(&MachineGet { machine_id: id }).await.ok()?;
+                let machine = self.ask(&MachineGet::from(id)).await.ok()?;
                 (machine.status == status).then_some(machine)
             },
         )
@@ -296,6 +284,8 @@ impl World {
             org,
             machine_id: machine,
             hostname: hostname.into(),
+            display_name: None,
+            notes: None,
             public_key: key.public_key(),
             transport: Default::default(),
             legacy: None,
