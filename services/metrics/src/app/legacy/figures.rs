@@ -73,11 +73,16 @@ pub fn sample(figures: &LegacyFigures, now: Timestamp) -> Result<Sample, Problem
             total: disk.1,
             used: part(disk),
             percent: figures.disk_percent,
+            ..DiskSample::default()
         }],
         networks: Vec::new(),
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // within bounds, above
         uptime_seconds: uptime as u64,
         processes: 0,
+        temperatures: Vec::new(),
+        batteries: Vec::new(),
+        top_processes: None,
+        faults: Vec::new(),
     })
 }
 
