@@ -18,8 +18,11 @@ mod main {
     mod fan_out;
     mod flow;
     mod hostile;
+    mod install;
     mod legacy;
+    mod offline;
     mod permissions;
+    mod presence;
     mod rules;
     mod sql;
     mod trace;

@@ -48,6 +48,9 @@ pub struct BusConfig {
     pub ping_interval: Duration,
     /// How long to wait between attempts; services return sooner than a fleet.
     pub reconnect_max: Duration,
+    /// Whether the servers that a server names are tried too. An agent may stand where those cannot be reached: it keeps
+    /// to the list of its enrolment.
+    pub discovers: bool,
 }
 
 impl BusConfig {
@@ -64,6 +67,7 @@ impl BusConfig {
             capacity: 65_536,
             ping_interval: Duration::from_secs(6),
             reconnect_max: Duration::from_secs(2),
+            discovers: true,
         }
     }
 
@@ -86,6 +90,7 @@ impl BusConfig {
             capacity: 256,
             ping_interval: Duration::from_secs(6),
             reconnect_max: RECONNECT_MAX,
+            discovers: false,
         }
     }
 }
@@ -188,7 +193,7 @@ impl Bus {
             .map_err(|error| BusError::Config(format!("nkey seed: {error}")))?;
         let (sender, state) = watch::channel(BusState::Connecting);
         let connections = Arc::new(AtomicU64::new(0));
-        let reconnect_max = config.reconnect_max;
+        let (servers, reconnect_max) = (config.urls.len(), config.reconnect_max);
         let mut options = ConnectOptions::with_nkey(config.seed.trim().to_owned())
             .name(&config.name)
             .custom_inbox_prefix(&config.inbox)
@@ -199,11 +204,16 @@ impl Bus {
             .retry_on_initial_connect()
             .max_reconnects(None)
             .retain_servers_order()
-            .reconnect_delay_callback(move |attempts| reconnect_delay(attempts, reconnect_max))
+            .reconnect_delay_callback(move |attempts| {
+                reconnect_delay(attempts, servers, reconnect_max)
+            })
             .event_callback(move |event| {
                 follow(&event, &connections, &sender);
                 std::future::ready(())
             });
+        if !config.discovers {
+            options = options.ignore_discovered_servers();
+        }
         if let Some(ca) = &config.ca {
             options = options.add_root_certificates(ca.clone());
         }
@@ -366,11 +376,17 @@ impl Bus {
     }
 }
 
-fn reconnect_delay(attempts: usize, max: Duration) -> Duration {
+/// How long to wait before an attempt, of which each goes to the next server. The first round has one pause, before its
+/// first attempt: who has lost one server is with the next one before anybody misses it.
+fn reconnect_delay(attempts: usize, servers: usize, max: Duration) -> Duration {
     if attempts <= 1 {
         return random_up_to(RECONNECT_FIRST.min(max));
     }
-    let doubled = RECONNECT_FIRST.saturating_mul(1u32 << attempts.min(10));
+    if attempts <= servers {
+        return Duration::ZERO;
+    }
+    let later = attempts - servers.max(1);
+    let doubled = RECONNECT_FIRST.saturating_mul(1u32 << (later + 1).min(10));
     random_up_to(doubled.min(max))
 }
 
@@ -387,8 +403,19 @@ mod tests {
     #[test]
     fn reconnection_is_spread_and_bounded() {
         for attempts in 0..200 {
-            assert!(reconnect_delay(attempts, RECONNECT_MAX) <= RECONNECT_MAX);
+            for servers in 0..4 {
+                assert!(reconnect_delay(attempts, servers, RECONNECT_MAX) <= RECONNECT_MAX);
+            }
         }
-        assert!((0..50).all(|_| reconnect_delay(1, RECONNECT_MAX) <= RECONNECT_FIRST));
+        assert!((0..50).all(|_| reconnect_delay(1, 3, RECONNECT_MAX) <= RECONNECT_FIRST));
+        let longest = (0..50).map(|_| reconnect_delay(4, 3, RECONNECT_MAX)).max();
+        assert!(longest > Some(RECONNECT_FIRST), "the second round waits");
+    }
+
+    #[test]
+    fn who_loses_one_server_tries_the_others_without_a_pause() {
+        for attempts in 2..=3 {
+            assert_eq!(reconnect_delay(attempts, 3, RECONNECT_MAX), Duration::ZERO);
+        }
     }
 }
