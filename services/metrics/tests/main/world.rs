@@ -148,33 +148,23 @@ impl World {
         for replica in self.replicas.drain(..) {
             replica.begin();
         }
-        let grant = self.grant(self.org, Role::Owner);
-        testkit::eventually("metrics is gone", PATIENCE, || async {
-            let asked = self
-                .gateway
-                .gateway_call(&MachineGet::from(MachineId::new()), Some(&grant), SECOND)
-                .await;
-            asked
-                .is_err_and(|problem| problem.kind == ProblemKind::Unavailable)
-                .then_some(())
+        self.refuses(ProblemKind::Unavailable).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+
+    /// Waits until a machine that is nowhere is refused like this.
+    async fn refuses(&self, kind: ProblemKind) {
+        let nowhere = MachineGet::from(MachineId::new());
+        testkit::eventually(&format!("metrics refuses: {kind:?}"), PATIENCE, || async {
+            let refused = self.ask(&nowhere).await.err()?;
+            (refused.kind == kind).then_some(())
         })
         .await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 
     /// Waits until the service answers and has its partitions.
     pub async fn settle(&self) {
-        let grant = self.grant(self.org, Role::Owner);
-        testkit::eventually("metrics answers", PATIENCE, || async {
-            let asked = self
-                .gateway
-                .gateway_call(&MachineGet::from(MachineId::new()), Some(&grant), SECOND)
-                .await;
-            asked
-                .is_err_and(|problem| problem.kind == ProblemKind::NotFound)
-                .then_some(())
-        })
-        .await;
+        self.refuses(ProblemKind::NotFound).await;
         testkit::eventually("partitions are there", PATIENCE, || async {
             let count: i64 = sqlx::query_scalar(
                 "SELECT count(*) FROM pg_inherits WHERE inhparent = 'metrics.samples'::regclass",
