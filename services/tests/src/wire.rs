@@ -107,7 +107,7 @@ async fn relay(
 
 /// Passes bytes in both directions until one side ends.
 async fn pass(mut near: TcpStream, mut far: TcpStream, passing: Passing) {
-    let (mut asked, mut answered) = ([0; 16 * 1024], [0; 16 * 1024]);
+    let (mut asked, mut answered) = (vec![0; 16 * 1024], vec![0; 16 * 1024]);
     let mut is_mute = false;
     loop {
         let passed = tokio::select! {
