@@ -25,7 +25,8 @@ fn say(text: &str) {
 pub fn wrapped(text: &str, indent: usize) -> String {
     const COLUMNS: usize = 80;
     let mut lines = String::new();
-    let mut column = 0;
+    // What stands before the first line is as wide as what stands before the others.
+    let mut column = indent;
     for (index, word) in text.split_whitespace().enumerate() {
         let length = word.chars().count();
         if index > 0 && column + 1 + length > COLUMNS {

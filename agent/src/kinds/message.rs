@@ -1,6 +1,7 @@
 //! `message`: a text for whoever uses the machine, without what could deceive the reader.
 
 use domain::action::MessagePayload;
+use domain::text::is_hidden;
 use serde_json::json;
 
 use crate::kinds::Ending;
@@ -20,18 +21,7 @@ pub fn sanitise(text: &str) -> String {
             '\t' => clean.push(' '),
             // Line and paragraph separator.
             '\u{2028}' | '\u{2029}' => clean.push('\n'),
-            // Arabic letter mark, left-to-right and right-to-left marks, embeddings, overrides, isolates.
-            '\u{061C}'
-            | '\u{200E}'
-            | '\u{200F}'
-            | '\u{202A}'..='\u{202E}'
-            | '\u{2066}'..='\u{2069}' => {}
-            // Deprecated formatting, the byte order mark, interlinear annotations, tags: invisible, and no text.
-            '\u{206A}'..='\u{206F}'
-            | '\u{FEFF}'
-            | '\u{FFF9}'..='\u{FFFB}'
-            | '\u{E0000}'..='\u{E007F}' => {}
-            c if c.is_control() => {}
+            c if c.is_control() || is_hidden(c) => {}
             c => clean.push(c),
         }
     }

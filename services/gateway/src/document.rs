@@ -7,6 +7,7 @@ pub mod action;
 pub mod auth;
 pub mod enrollment;
 pub mod machine;
+pub mod nullable;
 pub mod presence;
 pub mod problem;
 pub mod sample;

@@ -39,6 +39,30 @@ pub trait Documented: Send {
     }
 }
 
+/// What is wrong with a body of whose two fields exactly one is to be given.
+#[must_use]
+pub fn exactly_one(body: &Value, first: &str, second: &str) -> Vec<FieldError> {
+    let given = |name: &str| body.get(name).is_some_and(|value| !value.is_null());
+    match (given(first), given(second)) {
+        // A body that is no object is refused as such.
+        (false, false) if body.is_object() => vec![neither(first, second)],
+        (true, true) => vec![FieldError {
+            path: second.to_owned(),
+            message: format!("must not be given beside `{first}`"),
+        }],
+        _ => Vec::new(),
+    }
+}
+
+/// Of two fields none was given.
+#[must_use]
+pub fn neither(first: &str, second: &str) -> FieldError {
+    FieldError {
+        path: first.to_owned(),
+        message: format!("is required, unless there is a `{second}`"),
+    }
+}
+
 /// A body that a client gave.
 #[derive(Debug)]
 pub struct Given<T>(pub T);

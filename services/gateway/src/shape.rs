@@ -22,7 +22,7 @@ struct Check<'a> {
 }
 
 /// What is wrong with a value; nothing when it fits. A `null` in an optional field is the same as its absence, and is
-/// taken out.
+/// taken out, unless the document says that the field takes it.
 pub fn check(
     schema: &MetaSchemaRef,
     registry: &Registry,
@@ -62,6 +62,9 @@ impl Check<'_> {
     }
 
     fn schema(&mut self, schema: &MetaSchema, path: &str, value: &mut Value) {
+        if schema.nullable && value.is_null() {
+            return;
+        }
         for part in &schema.all_of {
             self.at(part, path, value);
         }
@@ -108,7 +111,9 @@ impl Check<'_> {
         for (name, property) in &schema.properties {
             let required = schema.required.contains(name);
             match fields.get_mut(*name) {
-                Some(Value::Null) if !required => drop(fields.remove(*name)),
+                Some(Value::Null) if !required && !takes_null(property) => {
+                    drop(fields.remove(*name));
+                }
                 Some(field) => self.at(property, &below(name), field),
                 None if required => self.wrong(&below(name), "is required"),
                 None => {}
@@ -137,12 +142,19 @@ impl Check<'_> {
         if let Some(most) = schema.max_items.filter(|most| items.len() > *most) {
             return self.wrong(path, format!("has {} items; at most {most}", items.len()));
         }
+        if let Some(least) = schema.min_items.filter(|least| items.len() < *least) {
+            return self.wrong(path, format!("has {} items; at least {least}", items.len()));
+        }
         if let Some(item) = &schema.items {
             for (index, field) in items.iter_mut().enumerate() {
                 self.at(item, &format!("{path}[{index}]"), field);
             }
         }
     }
+}
+
+fn takes_null(schema: &MetaSchemaRef) -> bool {
+    matches!(schema, MetaSchemaRef::Inline(schema) if schema.nullable)
 }
 
 fn text_error(schema: &MetaSchema, text: &str) -> Option<String> {

@@ -15,6 +15,8 @@ mod connections;
 mod credentials;
 #[path = "main/document.rs"]
 mod document;
+#[path = "main/edit.rs"]
+mod edit;
 #[path = "main/fan_out.rs"]
 mod fan_out;
 #[path = "main/legacy.rs"]

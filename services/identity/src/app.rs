@@ -1,7 +1,7 @@
 //! Decisions, authorization, transactions.
 //!
 //! People and keys: [`login`], [`password`], [`grant`], [`signer`], [`secret`]. Machines: [`enrollment`],
-//! [`machine`], [`legacy`] (those over HTTP), [`action_key`]. Connections: [`callout`] who may connect, [`key_set`] what it decides from, [`feed`]
+//! [`machine`], [`edit`] (what operators say of them), [`legacy`] (those over HTTP), [`action_key`]. Connections: [`callout`] who may connect, [`key_set`] what it decides from, [`feed`]
 //! what keeps that fresh, [`kick`] cutting what was revoked. Besides: [`buckets`] limits, [`bootstrap`] the first
 //! organisation.
 
@@ -9,6 +9,7 @@ pub mod action_key;
 pub mod bootstrap;
 pub mod buckets;
 pub mod callout;
+pub mod edit;
 pub mod enrollment;
 pub mod feed;
 pub mod grant;

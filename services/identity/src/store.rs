@@ -5,6 +5,7 @@
 pub mod action_key;
 pub mod api_key;
 pub mod deployment;
+pub mod edit;
 pub mod enrollment_token;
 pub mod legacy;
 pub mod machine;

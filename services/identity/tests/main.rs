@@ -14,6 +14,8 @@ mod action_key;
 mod bootstrap;
 #[path = "main/callout.rs"]
 mod callout;
+#[path = "main/edit.rs"]
+mod edit;
 #[path = "main/enrollment.rs"]
 mod enrollment;
 #[path = "main/feed.rs"]

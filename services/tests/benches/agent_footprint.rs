@@ -1,6 +1,7 @@
 //! The agent's footprint: memory and processor time over a minute of its usual work (a sample every 5 s), beside Debian's
-//! `prometheus-node-exporter` in the same run where it is installed (scraped every 5 s, as Prometheus would), then after
-//! many actions, and after an hour's worth of samples at a hundred times the speed.
+//! `prometheus-node-exporter` in the same run (scraped every 5 s, as Prometheus would), then after many actions, and after
+//! an hour's worth of samples at a hundred times the speed. Where node_exporter is not installed its package is unpacked
+//! below `target`; where it cannot be had either, the bench says so and goes on without it.
 //!
 //! Aims: at most 15 MB of resident memory and no growth; at most 0.15 s of processor time a minute.
 
@@ -13,17 +14,19 @@
     clippy::indexing_slicing
 )]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use dashfleet_tests::product::repository;
 use dashfleet_tests::{Api, Product, TestAgent};
 use futures::StreamExt;
 use serde_json::json;
 
 const MINUTE: Duration = Duration::from_secs(60);
+const PERIOD: Duration = Duration::from_secs(5);
 /// An hour's 720 samples at a hundred times the speed.
-const FAST_MS: u64 = 50;
+const FAST_PERIOD: Duration = Duration::from_millis(50);
 const FAST_FOR: Duration = Duration::from_secs(36);
 const ACTIONS: usize = 10_000;
 const AT_ONCE: usize = 16;
@@ -85,6 +88,35 @@ impl Footprint {
     }
 }
 
+/// node_exporter's program: the one that `NODE_EXPORTER` names, the installed one, or one out of Debian's package.
+fn exporter_program() -> Option<PathBuf> {
+    const NAME: &str = "prometheus-node-exporter";
+    let folder = repository().join("target/tools/node-exporter");
+    let installed = Path::new("/usr/bin").join(NAME);
+    let unpacked = folder.join("usr/bin").join(NAME);
+    let named = std::env::var_os("NODE_EXPORTER").map(PathBuf::from);
+    if let Some(found) = [named, Some(installed), Some(unpacked.clone())]
+        .into_iter()
+        .flatten()
+        .find(|program| program.is_file())
+    {
+        return Some(found);
+    }
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let fetch = format!("apt-get download {NAME} && dpkg-deb -x {NAME}_*.deb . && rm {NAME}_*.deb");
+    let fetched = Command::new("sh")
+        .args(["-c", &fetch])
+        .current_dir(&folder)
+        .output();
+    if fetched.is_ok() && unpacked.is_file() {
+        return Some(unpacked);
+    }
+    println!(
+        "{NAME} is neither installed nor to be had by `apt-get download`: measured without it"
+    );
+    None
+}
+
 /// node_exporter, and where it answers.
 struct Exporter {
     child: Child,
@@ -93,15 +125,7 @@ struct Exporter {
 
 impl Exporter {
     fn start() -> Option<Self> {
-        let program: PathBuf = std::env::var_os("NODE_EXPORTER")
-            .map_or_else(|| "/usr/bin/prometheus-node-exporter".into(), PathBuf::from);
-        if !program.exists() {
-            println!(
-                "{} is not there (apt: prometheus-node-exporter; NODE_EXPORTER names another): measured without it",
-                program.display()
-            );
-            return None;
-        }
+        let program = exporter_program()?;
         let address = format!("127.0.0.1:{}", testkit::folder::free_port());
         let child = Command::new(&program)
             .arg(format!("--web.listen-address={address}"))
@@ -127,14 +151,6 @@ impl Drop for Exporter {
     }
 }
 
-/// Says how often the agent samples, by its configuration file.
-fn configure(agent: &TestAgent, sample_ms: u64) {
-    let path = agent.folder.join("agent.json");
-    std::fs::write(&path, json!({ "sampleMs": sample_ms }).to_string()).expect("a file");
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    std::fs::set_permissions(&path, mode).expect("its mode");
-}
-
 async fn sampled(api: &Api, agent: &TestAgent) {
     let begun = Instant::now();
     loop {
@@ -151,10 +167,11 @@ async fn sampled(api: &Api, agent: &TestAgent) {
 
 #[tokio::main]
 async fn main() {
-    let product = Product::start(1);
+    // The one who asks is one key, and asks for thousands.
+    let product = Product::start_with(1, &[("DASHFLEET_REQUESTS_PER_SECOND", "100000")]);
     let api = product.api();
     let mut agent = TestAgent::enroll(&product, "footprint");
-    configure(&agent, 5_000);
+    agent.samples_every(PERIOD);
     agent.start();
     let exporter = Exporter::start();
     sampled(&api, &agent).await;
@@ -172,7 +189,7 @@ async fn main() {
             let page = reqwest::get(&exporter.url).await.expect("a page");
             page.bytes().await.expect("its text");
         }
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        tokio::time::sleep(PERIOD).await;
     }
     Footprint::of(pid).show("agent, 60 s, a sample every 5 s", before);
     if let (Some(exporter), Some(before)) = (&exporter, exporter_before) {
@@ -196,7 +213,7 @@ async fn main() {
     Footprint::of(pid).show("agent, after that", before);
 
     agent.kill();
-    configure(&agent, FAST_MS);
+    agent.samples_every(FAST_PERIOD);
     agent.start();
     sampled(&api, &agent).await;
     let pid = agent.pid().expect("it runs");

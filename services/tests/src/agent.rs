@@ -1,11 +1,23 @@
 //! Agents of the test's own: real processes with their own state, started, stopped and killed at will.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::product::{Product, program};
+
+/// Where machines enrol, and where the folders of a test's agents are.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// The gateway.
+    pub url: String,
+    /// An enrolment token.
+    pub token: String,
+    /// The folder of the folders.
+    pub folder: PathBuf,
+}
 
 /// An enrolled agent, perhaps running.
 #[derive(Debug)]
@@ -44,7 +56,16 @@ impl TestAgent {
     /// When it is refused.
     #[must_use]
     pub fn enroll_with(product: &Product, name: &str, labels: &[&str]) -> Self {
-        let folder = product.folder().join(format!("agent-{name}"));
+        Self::enroll_at(&product.door(), name, labels)
+    }
+
+    /// Like [`TestAgent::enroll_with`], wherever that is.
+    ///
+    /// # Panics
+    /// When it is refused.
+    #[must_use]
+    pub fn enroll_at(door: &Door, name: &str, labels: &[&str]) -> Self {
+        let folder = door.folder.join(format!("agent-{name}"));
         std::fs::create_dir_all(&folder).expect("a folder");
         std::fs::write(
             folder.join("machine-id"),
@@ -52,7 +73,6 @@ impl TestAgent {
         )
         .expect("a file");
         allow_all(&folder);
-        let dev = product.dev();
         let mut agent = Self {
             folder,
             machine: String::new(),
@@ -60,11 +80,8 @@ impl TestAgent {
         };
         let output = agent
             .command()
-            .args(["enroll", "--url", dev["url"].as_str().expect("url")])
-            .env(
-                "DASHFLEET_ENROLLMENT_TOKEN",
-                dev["enrollmentToken"].as_str().expect("token"),
-            )
+            .args(["enroll", "--url", &door.url])
+            .env("DASHFLEET_ENROLLMENT_TOKEN", &door.token)
             .args(labels.iter().flat_map(|label| ["--label", *label]))
             .output()
             .expect("the agent");
@@ -93,11 +110,56 @@ impl TestAgent {
             .env("DASHFLEET_AGENT_REBOOT", "dry-run")
             .env("DASHFLEET_LOG", "info")
             .stdin(Stdio::null());
-        let configuration = self.folder.join("agent.json");
+        let configuration = self.configuration();
         if configuration.exists() {
             command.env("DASHFLEET_AGENT_CONFIG", configuration);
         }
         command
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.folder.join("agent.json")
+    }
+
+    /// Says how often it samples, by its configuration file; it holds from the next start on.
+    ///
+    /// # Panics
+    /// When the file cannot be written.
+    pub fn samples_every(&self, period: Duration) {
+        let text = json!({ "sampleMs": u64::try_from(period.as_millis()).expect("a period") });
+        private_file(&self.configuration(), &text.to_string());
+    }
+
+    /// Says where the bus is, as another enrolment would have; it holds from the next start on.
+    ///
+    /// # Panics
+    /// When its enrolment cannot be written.
+    pub fn reaches(&self, urls: &[String]) {
+        let path = self.folder.join("state/enrolment.json");
+        let text = std::fs::read_to_string(&path).expect("an enrolment");
+        let mut enrolment: Value = serde_json::from_str(&text).expect("JSON");
+        enrolment["enrolled"]["natsUrls"] = json!(urls);
+        private_file(&path, &enrolment.to_string());
+    }
+
+    /// Where the samples are that the server does not have.
+    #[must_use]
+    pub fn samples(&self) -> PathBuf {
+        self.folder.join("state/samples")
+    }
+
+    /// What `dashfleet-agent status` says.
+    ///
+    /// # Panics
+    /// When it says nothing.
+    #[must_use]
+    pub fn status(&self) -> Value {
+        let output = self
+            .command()
+            .args(["status", "--json"])
+            .output()
+            .expect("the agent");
+        serde_json::from_slice(&output.stdout).expect("JSON")
     }
 
     /// Starts it.
@@ -156,19 +218,25 @@ impl Drop for TestAgent {
 }
 
 /// A policy file that was named must be there, and this one allows every kind.
-fn allow_all(folder: &std::path::Path) {
-    let file = folder.join("policy.json");
-    std::fs::write(&file, "{}\n").expect("a policy file");
-    // Whatever the umask: what a group can write is not trusted.
-    for (path, mode) in [(file.as_path(), 0o600), (folder, 0o700)] {
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
-        std::fs::set_permissions(path, mode).expect("permissions");
-    }
+fn allow_all(folder: &Path) {
+    private_file(&folder.join("policy.json"), "{}\n");
+    only_for_us(folder, 0o700);
+}
+
+fn private_file(path: &Path, text: &str) {
+    std::fs::write(path, text).expect("a file");
+    only_for_us(path, 0o600);
+}
+
+/// Whatever the umask: what a group can write is not trusted.
+fn only_for_us(path: &Path, mode: u32) {
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+    std::fs::set_permissions(path, mode).expect("permissions");
 }
 
 /// What an execution log says, in order.
 #[must_use]
-pub fn executions(path: &std::path::Path) -> Vec<Execution> {
+pub fn executions(path: &Path) -> Vec<Execution> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())

@@ -148,4 +148,42 @@ impl Api {
         })
         .await
     }
+
+    /// How a machine came and went, the first change first, such as `online: connected`.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn presence(&self, machine: &str) -> Vec<String> {
+        let page = self
+            .get(&format!("/api/v1/machines/{machine}/presence?limit=200"))
+            .await;
+        let changes = page["items"].as_array().expect("changes").iter().rev();
+        changes
+            .map(|change| {
+                let came = change["online"].as_bool().expect("a flag");
+                let reason = change["reason"].as_str().expect("a reason");
+                format!("{}: {reason}", if came { "online" } else { "offline" })
+            })
+            .collect()
+    }
+
+    /// A machine's samples from a time on, the oldest first; at most `limit`.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn samples(&self, machine: &str, from: &str, limit: usize) -> Vec<Value> {
+        let mut samples = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let wanted = (limit - samples.len()).min(200);
+            let path =
+                format!("/api/v1/machines/{machine}/samples?from={from}&limit={wanted}{cursor}");
+            let page = self.get(&path).await;
+            samples.extend(page["items"].as_array().expect("samples").iter().cloned());
+            match page["nextCursor"].as_str() {
+                Some(next) if samples.len() < limit => cursor = format!("&cursor={next}"),
+                _ => return samples,
+            }
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! This crate is the cross-service tests. Its library is what they share: [`product`] the whole product as the
-//! launcher runs it, [`api`] its HTTP API, [`agent`] agents of the test's own, [`random`] seeded randomness.
+//! launcher runs it, [`clustered`] its programs on several nats-servers, [`api`] its HTTP API, [`agent`] agents of the
+//! test's own, [`wire`] network paths that can be cut, [`random`] seeded randomness.
 
 #![allow(
     clippy::expect_used,
@@ -11,9 +12,13 @@
 
 pub mod agent;
 pub mod api;
+pub mod clustered;
 pub mod product;
 pub mod random;
+pub mod wire;
 
 pub use agent::TestAgent;
 pub use api::Api;
+pub use clustered::Clustered;
 pub use product::Product;
+pub use wire::Wire;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
+use crate::agent::Door;
 use crate::api::Api;
 
 /// Whether anything in this process has panicked: then the logs are kept.
@@ -48,17 +49,16 @@ impl Product {
         ));
         std::fs::create_dir_all(&folder).expect("a folder");
         let product = Self { folder };
-        product.xtask(
-            &[
-                "up",
-                "--detach",
-                "--http",
-                &testkit::folder::free_port().to_string(),
-                "--replicas",
-                &replicas.to_string(),
-            ],
-            environment,
+        let (http, replicas) = (
+            testkit::folder::free_port().to_string(),
+            replicas.to_string(),
         );
+        let mut up = vec!["up", "--detach", "--http", &http, "--replicas", &replicas];
+        // Benches are built for speed, and so is what they measure.
+        if !cfg!(debug_assertions) {
+            up.push("--release");
+        }
+        product.xtask(&up, environment);
         product
     }
 
@@ -104,6 +104,21 @@ impl Product {
             dev["url"].as_str().expect("url"),
             dev["apiKey"].as_str().expect("apiKey"),
         )
+    }
+
+    /// Where machines enrol.
+    ///
+    /// # Panics
+    /// When `dev.json` is not there.
+    #[must_use]
+    pub fn door(&self) -> Door {
+        let dev = self.dev();
+        let text = |name: &str| dev[name].as_str().expect("a text").to_owned();
+        Door {
+            url: text("url"),
+            token: text("enrollmentToken"),
+            folder: self.folder.clone(),
+        }
     }
 
     /// The machine of the launcher's own agent.

@@ -14,11 +14,15 @@ mod main {
     mod agent_attacks;
     mod catalogue;
     mod chaos;
+    mod edit;
     mod fan_out;
     mod flow;
     mod hostile;
+    mod install;
     mod legacy;
+    mod offline;
     mod permissions;
+    mod presence;
     mod rules;
     mod sql;
     mod trace;

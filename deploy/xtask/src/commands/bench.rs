@@ -29,6 +29,9 @@ pub fn run(names: &[String]) -> Result<()> {
         return Err(Error::failed(format!("there are no benches in {BENCHES}")));
     }
     let environment = suite::server_environment(&workspace)?;
+    // The programs that benches measure; together with the benches, so that the features are theirs.
+    let programs = ["build", "--workspace", "--release", "--bins", "--benches"];
+    workspace::run(workspace.cargo(&programs), "the build")?;
     for name in chosen {
         // The whole workspace with a filter, so that the features are those of every other build.
         let mut command = workspace.cargo(&["bench", "--workspace", "--bench", name]);

@@ -22,14 +22,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// # Errors
 /// INVALID naming `selector`.
 pub(crate) fn check_selector(text: &str) -> Result<Selector, Problem> {
-    let selector: Selector = text
-        .parse()
-        .map_err(|error: LabelError| Problem::invalid(error.path, error.message))?;
-    if selector.terms.is_empty() {
-        let message = "must not be empty: it would choose every machine";
-        return Err(Problem::invalid("selector", message));
-    }
-    Ok(selector)
+    Selector::of_some(text).map_err(|error: LabelError| Problem::invalid(error.path, error.message))
 }
 
 impl App {

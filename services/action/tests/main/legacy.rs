@@ -273,12 +273,17 @@ async fn who_is_not_bound_so_is_handed_nothing() {
         record.quarantined_at = None;
         record.releases += 1;
     });
+    // What waited may have been handed out before the quarantine was known here, and is leased then.
+    let next = key.message("web").await;
     testkit::eventually(
         "it is handed its action",
         super::world::PATIENCE,
         || async {
             let handed = key.pending_from("web", HOME).await.ok()?;
-            (handed.len() == 1).then_some(())
+            handed
+                .iter()
+                .any(|task| task.action_id == next)
+                .then_some(())
         },
     )
     .await;

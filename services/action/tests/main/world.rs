@@ -232,6 +232,8 @@ impl World {
             org: self.org,
             machine_id: machine,
             hostname: "test".into(),
+            display_name: None,
+            notes: None,
             transport: Transport::Nats,
             public_key,
             legacy: None,

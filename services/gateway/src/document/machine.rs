@@ -3,12 +3,16 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use contract::FieldError;
+use contract::identity::{MachineEdits, MachineLabel};
 use contract::metrics as message;
 use poem_openapi::{Enum, Object};
+use serde_json::Value;
 use uuid::Uuid;
 
+use super::nullable::Nullable;
 use super::sample::Sample;
-use crate::json::Documented;
+use crate::json::{Documented, exactly_one};
 
 /// Whether a machine can be reached, and whether it is trusted.
 #[derive(Enum)]
@@ -171,8 +175,12 @@ pub struct Bios {
 pub struct Machine {
     /// Its id.
     id: Uuid,
-    /// Its name.
+    /// Its name, as it said it when it enrolled. Several machines may have the same.
     hostname: String,
+    /// The name that an operator gave it.
+    display_name: Option<String>,
+    /// An operator's notes.
+    notes: Option<String>,
     status: MachineStatus,
     /// Why, for a person.
     status_reason: Option<String>,
@@ -189,6 +197,54 @@ pub struct Machine {
     enrolled_at: DateTime<Utc>,
 }
 
+/// What an operator says of a machine, as a merge patch (RFC 7396): a field that is absent stays as it is, `null` takes
+/// it away.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+pub struct MachineEdit {
+    /// A name that people see instead of the host's: one line, without spaces at its ends.
+    #[oai(validator(min_length = 1, max_length = 200))]
+    display_name: Nullable<String>,
+    /// Notes, of several lines if need be.
+    #[oai(validator(max_length = 4000))]
+    notes: Nullable<String>,
+    /// Labels to set or, with `null`, to take away; those that are not named stay. `null` instead of them all takes all
+    /// away. A machine has at most 64, a key or a value at most 63 characters.
+    labels: Nullable<HashMap<String, Nullable<String>>>,
+}
+
+/// Labels of many machines to be edited: of those in `machineIds`, or of every machine that `selector` chooses. Exactly
+/// one of the two is given.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+pub struct MachineLabels {
+    /// The machines, 1 to 1,000.
+    #[oai(validator(min_items = 1, max_items = 1000))]
+    machine_ids: Option<Vec<Uuid>>,
+    /// The labels of the machines, as in the list of machines: `env=prod,role!=db,gpu,!legacy`. It may choose 1,000
+    /// machines; revoked ones are left out.
+    #[oai(validator(min_length = 1))]
+    selector: Option<String>,
+    /// Labels to set or, with `null`, to take away; at least one. Those that are not named stay.
+    labels: HashMap<String, Nullable<String>>,
+}
+
+/// A machine that was meant.
+#[derive(Object)]
+pub struct LabelledMachine {
+    /// Its id.
+    id: Uuid,
+    /// Whether its labels are others than before.
+    changed: bool,
+}
+
+/// The machines that were meant, in the order of their ids.
+#[derive(Object)]
+pub struct LabelledMachines {
+    /// One for each; none when none was chosen.
+    items: Vec<LabelledMachine>,
+}
+
 /// A page of machines.
 #[derive(Object)]
 #[oai(rename_all = "camelCase")]
@@ -201,6 +257,18 @@ pub struct MachinePage {
 
 impl Documented for message::Machine {
     type Schema = Machine;
+}
+
+impl Documented for MachineEdits {
+    type Schema = MachineEdit;
+}
+
+impl Documented for MachineLabel {
+    type Schema = MachineLabels;
+
+    fn rules(body: &Value) -> Vec<FieldError> {
+        exactly_one(body, "machineIds", "selector")
+    }
 }
 
 impl Documented for message::MachinePage {

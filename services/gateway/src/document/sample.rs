@@ -145,7 +145,7 @@ pub struct ProcessSample {
     memory: u64,
 }
 
-/// The processes that use the most, at most 10 each.
+/// The processes that use the most, at most 10 each; only where the machine's owner has switched it on.
 #[derive(Object)]
 #[oai(rename_all = "camelCase")]
 pub struct TopProcesses {
@@ -186,7 +186,7 @@ pub struct Sample {
     temperatures: Option<Vec<TemperatureSample>>,
     /// The machine's own batteries.
     batteries: Option<Vec<BatterySample>>,
-    /// Who uses the most; only where the machine's owner has switched it on.
+    // No documentation here: beside a reference it would become a schema of its own.
     top_processes: Option<TopProcesses>,
     /// What could not be looked at.
     faults: Option<Vec<CollectorFault>>,

@@ -1,7 +1,7 @@
-//! The machines, how they are, and how they were.
+//! The machines, how they are, and how they were; and what operators say of them ([`edit`]).
 
 use chrono::Duration;
-use contract::identity::{MachineRelease, MachineRevoke};
+use contract::identity::{MachineEdit, MachineEdits, MachineLabel, MachineRelease, MachineRevoke};
 use contract::metrics::{
     Machine, MachineGet, MachineList, MachinePage, MachineSort, SampleList, SamplePage,
 };
@@ -12,12 +12,15 @@ use poem_openapi::param::{Path, Query};
 use poem_openapi::{ApiResponse, OpenApi};
 use serde::Deserialize;
 
+use self::edit::{Labelled, written};
 use super::parameter::{Id, Limit, Maybe, Word, range};
 use crate::caller::Caller;
 use crate::document::{Tag, machine as documented};
-use crate::json::{Documented, Shown};
+use crate::json::{Documented, Given, Shown};
 use crate::owners::Owners;
-use crate::refusal::{Change, Listing, Question, Refusal};
+use crate::refusal::{Change, ChangeWithBody, Listing, Question, Refusal};
+
+pub mod edit;
 
 /// Samples from this long ago on, when `from` is absent.
 const SAMPLES_SINCE: Duration = Duration::hours(1);
@@ -131,22 +134,71 @@ impl Machines {
         /// The machine.
         id: Path<Id>,
     ) -> Result<Shown<Machine>, Refusal<Question>> {
-        Ok(Shown(
-            self.owners
-                .read(
-                    &caller,
-                    &MachineGet {
-                        machine_id: id.0.0.into(),
-                    },
-                )
-                .await?,
-        ))
+        let question = MachineGet::from(domain::MachineId::from(id.0.0));
+        Ok(Shown(self.owners.read(&caller, &question).await?))
+    }
+
+    /// Edit a machine's name, notes and labels
+    ///
+    /// A merge patch (RFC 7396): what is absent stays, `null` takes away. The same again changes nothing. Labels are
+    /// edited one by one, so two edits at once both hold, unless they name the same label or field: then the later one
+    /// does. What a machine says when it enrols again changes none of it. Lists and selectors go by the new labels as
+    /// soon as this is answered. The credential needs `machines:read` besides.
+    #[oai(path = "/:id", method = "patch", operation_id = "machine_edit")]
+    async fn edit(
+        &self,
+        caller: Caller,
+        /// The machine.
+        id: Path<Id>,
+        body: Given<MachineEdits>,
+    ) -> Result<Shown<Machine>, Refusal<ChangeWithBody>> {
+        let machine_id = id.0.0.into();
+        let edit = MachineEdit {
+            machine_id,
+            edits: body.0,
+        };
+        let edited = self.owners.write(&caller, &edit).await?;
+        let question = MachineGet {
+            machine_id,
+            change: Some(edited.change),
+        };
+        let machine = self.owners.read(&caller, &question).await;
+        Ok(Shown(machine.map_err(written)?))
+    }
+
+    /// Edit the labels of many machines
+    ///
+    /// Of all that are meant, or, when this is refused, of none: there is one commit. A selector goes by the labels as
+    /// they are at the commit, and a machine of the list that is not there refuses the whole. The same again does no harm.
+    /// Lists and selectors follow within a second, mostly as soon as this is answered. The credential needs
+    /// `machines:read` besides.
+    #[oai(path = "/labels", method = "post", operation_id = "machine_label")]
+    async fn label(
+        &self,
+        caller: Caller,
+        body: Given<MachineLabel>,
+    ) -> Result<Shown<Labelled>, Refusal<ChangeWithBody>> {
+        let labelled = self.owners.write_many(&caller, &body.0).await?;
+        let changes = labelled.items.iter();
+        let last = changes
+            .filter_map(|item| item.change.map(|change| (change, item.machine_id)))
+            .max();
+        if let Some((change, machine_id)) = last {
+            let change = Some(change);
+            let question = MachineGet { machine_id, change };
+            if let Err(problem) = self.owners.read(&caller, &question).await {
+                tracing::debug!(%problem, "labels were edited, and lists do not show it yet");
+            }
+        }
+        Ok(Shown(labelled.into()))
     }
 
     /// Revoke a machine
     ///
     /// Its connection ends within a second, and its key is never accepted again. What it was told to do and had not been
-    /// given yet is cancelled.
+    /// given yet is cancelled. What there is of it stays readable: its actions, its presence, its samples for as long as
+    /// any; in lists it is `REVOKED`, and selectors of actions and edits leave it out. Another machine may enrol with its
+    /// `hostname`. (The name of a machine over HTTP is all that it is known by, and stays refused.)
     #[oai(path = "/:id", method = "delete", operation_id = "machine_revoke")]
     async fn revoke(
         &self,

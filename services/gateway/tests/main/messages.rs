@@ -9,11 +9,12 @@ use contract::agent::{
 };
 use contract::grant::PrincipalKind;
 use contract::identity::{
-    Challenged, Enroll, Enrolled, KeyStanding, Login, Principal, Refresh, Standing, StandingGet,
-    Tokens,
+    Challenged, Enroll, Enrolled, KeyStanding, LabelledMachine, Login, MachineEdits, MachineLabel,
+    MachineLabelled, Principal, Refresh, Standing, StandingGet, Tokens,
 };
 use contract::metrics::{Machine, MachinePage, SamplePage, Transport, Trust};
 use dashfleet_gateway::inbound::action::create::Create;
+use dashfleet_gateway::inbound::machine::edit::Labelled;
 use dashfleet_gateway::json::Documented;
 use dashfleet_gateway::{document, shape};
 use domain::access::{Role, Scopes};
@@ -161,6 +162,8 @@ pub fn machine() -> Machine {
     Machine {
         id: MachineId::new(),
         hostname: text("web-1"),
+        display_name: Some(text("Web server 1")),
+        notes: Some(text("rack 4\ndisk swapped")),
         status: MachineStatus::Online,
         status_reason: Some(text("connected")),
         transport: Transport::Nats,
@@ -197,6 +200,8 @@ pub fn machine() -> Machine {
 
 fn machine_new() -> Machine {
     Machine {
+        display_name: None,
+        notes: None,
         status_reason: None,
         health: None,
         latest_sample: None,
@@ -285,6 +290,13 @@ fn what_owners_send_is_what_the_document_says() {
         items: vec![machine_new(), machine()],
         next_cursor: Some(text("c")),
     });
+    let labelled = [Some(7), None].map(|change| LabelledMachine {
+        machine_id: MachineId::new(),
+        change,
+    });
+    documented(&Labelled::from(MachineLabelled {
+        items: labelled.into(),
+    }));
     documented(&sample());
     documented(&SamplePage {
         items: vec![Sample {
@@ -391,6 +403,13 @@ fn what_the_document_takes_is_what_the_messages_take() {
     taken::<Create>(json!({
         "machineId": null, "selector": "env=prod,!legacy", "kind": "restart", "payload": {},
     }));
+    taken::<MachineEdits>(json!({}));
+    taken::<MachineEdits>(json!({ "displayName": null, "notes": null, "labels": null }));
+    taken::<MachineEdits>(json!({
+        "displayName": "x", "notes": "", "labels": { "env": "prod", "rack": null, "owner": "" },
+    }));
+    taken::<MachineLabel>(json!({ "machineIds": [Uuid::now_v7()], "labels": { "rack": null } }));
+    taken::<MachineLabel>(json!({ "machineIds": null, "selector": "env", "labels": {} }));
     taken::<Login>(json!({ "email": "a@b", "password": "c" }));
     taken::<StandingGet>(
         json!({ "challenge": "c", "publicKey": "U", "signature": "s", "later": 1 }),

@@ -14,16 +14,13 @@ use contract::action::{
 use contract::grant::{Grant, ISSUER, Jwk, Jwks, PrincipalKind};
 use contract::identity::{
     ActionKeyFingerprints, ActionKeysGet, Challenge, Challenged, Done, Enroll, Enrolled, Exchange,
-    Exchanged, JwksGet, KeyStanding, Login, Logout, MachineRelease, MachineRevoke, Me, Principal,
-    Refresh, Standing, StandingGet, Tokens,
+    Exchanged, JwksGet, KeyStanding, Login, Logout, MachineEdit, MachineLabel, MachineRelease,
+    MachineRevoke, Me, Principal, Refresh, Standing, StandingGet, Tokens,
 };
-use contract::legacy::{
-    LegacyFleet, LegacyFleetPage, LegacyKey, LegacyMachine, LegacyNoted, LegacyPending,
-    LegacyQueue, LegacyQueued, LegacyReport, LegacyReported, LegacyResult, LegacyTask, LegacyTasks,
-};
+use contract::legacy::{LegacyKey, LegacyQueue, LegacyReport, LegacyResult};
 use contract::metrics::{Machine, MachineGet, MachineList, MachinePage, SampleList, SamplePage};
 use contract::{Problem, ProblemKind};
-use domain::access::{LEGACY_AGENT, LEGACY_OPERATOR, LEGACY_SCOPES, Role, Scopes};
+use domain::access::{LEGACY_SCOPES, Role, Scopes};
 use domain::action::{ActionKind, ActionStatus, Payload};
 use domain::labels::{LabelError, Selector};
 use domain::{ActionId, CredentialId, MachineId, OrgId, Timestamp};
@@ -31,6 +28,11 @@ use nkeys::KeyPair;
 use uuid::Uuid;
 
 use crate::messages;
+
+#[path = "standin/edit.rs"]
+mod edit;
+#[path = "standin/legacy.rs"]
+mod legacy;
 
 /// Machines by which a test chooses what the owner does.
 pub const ELSEWHERE: &str = "00000000-0000-7000-8000-000000000404";
@@ -43,6 +45,9 @@ pub const ENDED: &str = "00000000-0000-7000-8000-000000000409";
 /// Selectors likewise.
 pub const SLOW_ONES: &str = "speed=slow";
 pub const NO_ONES: &str = "env=none";
+
+/// The change that every edit is.
+pub const CHANGE: i64 = 77;
 
 fn id(text: &str) -> Uuid {
     text.parse().unwrap()
@@ -59,6 +64,8 @@ pub struct Identity {
     pub role: Mutex<Role>,
     pub ids: Mutex<HashMap<String, CredentialId>>,
     pub addresses: Mutex<Vec<String>>,
+    pub edits: Mutex<Vec<MachineEdit>>,
+    pub labels: Mutex<Vec<MachineLabel>>,
 }
 
 impl Identity {
@@ -73,6 +80,8 @@ impl Identity {
             role: Mutex::new(Role::Owner),
             ids: Mutex::default(),
             addresses: Mutex::default(),
+            edits: Mutex::default(),
+            labels: Mutex::default(),
         })
     }
 
@@ -253,6 +262,7 @@ impl Identity {
             }
         };
         service.answer(enroll).await.unwrap();
+        self.answer_edits(&service).await;
         let known = |machine: MachineId| {
             if machine.0 == id(ELSEWHERE) {
                 Err(Problem::not_found("machine"))
@@ -431,61 +441,13 @@ impl Actions {
         bus.settled().await;
         service
     }
-
-    async fn answer_legacy(self: &Arc<Self>, service: &Service) {
-        let this = self.clone();
-        let queue = move |ctx: bus::Context, queue: LegacyQueue| {
-            let this = this.clone();
-            async move {
-                ctx.grant()?.require(LEGACY_OPERATOR)?;
-                let kind: ActionKind = queue
-                    .kind
-                    .parse()
-                    .map_err(|error| Problem::invalid("action_type", error))?;
-                Payload::parse(kind, &queue.payload)
-                    .map_err(|error| Problem::invalid(error.path, error.message))?;
-                if queue.name == "nobody" {
-                    return Err(Problem::not_found("machine"));
-                }
-                this.legacy_queued.lock().unwrap().push(queue);
-                Ok(LegacyQueued {
-                    action_id: ActionId::new(),
-                })
-            }
-        };
-        service.answer(queue).await.unwrap();
-        let pending = |ctx: bus::Context, _: LegacyPending| async move {
-            ctx.grant()?.require(LEGACY_AGENT)?;
-            Ok(LegacyTasks {
-                items: vec![LegacyTask {
-                    action_id: ActionId(id(HERE)),
-                    attempt: 1,
-                    kind: ActionKind::Reboot,
-                    payload: serde_json::json!({ "delaySeconds": 5 }),
-                }],
-            })
-        };
-        service.answer(pending).await.unwrap();
-        let this = self.clone();
-        let result = move |ctx: bus::Context, result: LegacyResult| {
-            let this = this.clone();
-            async move {
-                ctx.grant()?.require(LEGACY_AGENT)?;
-                if result.action_id.0 == id(ELSEWHERE) {
-                    return Err(Problem::not_found("action"));
-                }
-                this.legacy_results.lock().unwrap().push(result);
-                Ok(LegacyNoted { applied: true })
-            }
-        };
-        service.answer(result).await.unwrap();
-    }
 }
 
 /// Metrics' memory.
 #[derive(Default)]
 pub struct Metrics {
     pub machines: Mutex<Vec<MachineList>>,
+    pub gets: Mutex<Vec<MachineGet>>,
     pub samples: Mutex<Vec<SampleList>>,
     pub legacy_reports: Mutex<Vec<LegacyReport>>,
 }
@@ -509,15 +471,23 @@ impl Metrics {
             }
         };
         service.answer(list).await.unwrap();
-        let get = |ctx: bus::Context, get: MachineGet| async move {
-            ctx.grant()?.require(domain::access::MACHINES_READ)?;
-            if get.machine_id.0 == id(ELSEWHERE) {
-                return Err(Problem::not_found("machine"));
+        let this = self.clone();
+        let get = move |ctx: bus::Context, get: MachineGet| {
+            let this = this.clone();
+            async move {
+                ctx.grant()?.require(domain::access::MACHINES_READ)?;
+                this.gets.lock().unwrap().push(get.clone());
+                if get.machine_id.0 == id(ELSEWHERE) {
+                    return Err(Problem::not_found("machine"));
+                }
+                if get.machine_id.0 == id(SLOW) {
+                    return Err(Problem::unavailable("identity is away"));
+                }
+                Ok(Machine {
+                    id: get.machine_id,
+                    ..messages::machine()
+                })
             }
-            Ok(Machine {
-                id: get.machine_id,
-                ..messages::machine()
-            })
         };
         service.answer(get).await.unwrap();
         let this = self.clone();
@@ -536,61 +506,5 @@ impl Metrics {
         self.answer_legacy(&service).await;
         bus.settled().await;
         service
-    }
-
-    async fn answer_legacy(self: &Arc<Self>, service: &Service) {
-        let this = self.clone();
-        let report = move |ctx: bus::Context, report: LegacyReport| {
-            let this = this.clone();
-            async move {
-                let grant = ctx.grant()?;
-                grant.require(LEGACY_AGENT)?;
-                if report.name == "quarantined" {
-                    let text = "this machine is quarantined";
-                    return Err(Problem::new(ProblemKind::Forbidden, text));
-                }
-                if report.figures.cpu_percent > 100.0 {
-                    return Err(Problem::invalid(
-                        "report.cpu_percent",
-                        "must be from 0 to 100",
-                    ));
-                }
-                this.legacy_reports.lock().unwrap().push(report);
-                Ok(LegacyReported {
-                    org: grant.org,
-                    machine_id: MachineId::new(),
-                })
-            }
-        };
-        service.answer(report).await.unwrap();
-        let this = self.clone();
-        let fleet = move |ctx: bus::Context, fleet: LegacyFleet| {
-            let this = this.clone();
-            async move {
-                let grant = ctx.grant()?;
-                grant.require(LEGACY_OPERATOR)?;
-                // Two pages of one machine each.
-                let reports = this.legacy_reports.lock().unwrap();
-                let place = usize::from(fleet.after.is_some());
-                let items: Vec<_> = reports.iter().skip(place).take(1).map(listed).collect();
-                let next = items.last().filter(|_| place == 0 && reports.len() > 1);
-                Ok(LegacyFleetPage {
-                    org: grant.org,
-                    next: next.map(|last: &LegacyMachine| last.name.clone()),
-                    items,
-                })
-            }
-        };
-        service.answer(fleet).await.unwrap();
-    }
-}
-
-fn listed(report: &LegacyReport) -> LegacyMachine {
-    LegacyMachine {
-        name: report.name.clone(),
-        client: report.address.to_string(),
-        at: Timestamp::now(),
-        figures: report.figures.clone(),
-        ttl_remaining_seconds: 600,
     }
 }

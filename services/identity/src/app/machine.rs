@@ -1,5 +1,5 @@
-//! Machines after their enrolment: revoked, quarantined, released; and the feed that other services mirror. Those over
-//! HTTP begin in [`super::legacy`], and are then machines like others.
+//! Machines after their enrolment: revoked, quarantined, released; and the feed that other services mirror. What operators
+//! say of them is in [`super::edit`]; those over HTTP begin in [`super::legacy`], and are then machines like others.
 
 use std::sync::Arc;
 

@@ -8,7 +8,7 @@ use futures::StreamExt;
 
 use crate::app::App;
 
-/// What identity itself publishes about machines; the rest is presence.
+/// What identity itself publishes about machines and the key set must know; an edit changes no key.
 const VERBS: [&str; 4] = ["enrolled", "revoked", "quarantined", "released"];
 
 /// Rings for ever.

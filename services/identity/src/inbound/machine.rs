@@ -1,21 +1,40 @@
-//! `machine.revoke`, `machine.release`, `machine.quarantine`, `machine.changes`.
+//! `machine.edit`, `machine.label`, `machine.revoke`, `machine.release`, `machine.quarantine`, `machine.changes`.
 
 use std::sync::Arc;
 
 use bus::{BusError, Context, Service};
 use contract::Problem;
 use contract::identity::{
-    Done, MachineChanges, MachineChangesPage, MachineQuarantine, MachineRelease, MachineRevoke,
+    Done, MachineChanges, MachineChangesPage, MachineEdit, MachineEdited, MachineLabel,
+    MachineLabelled, MachineQuarantine, MachineRelease, MachineRevoke,
 };
 
 use crate::app::App;
 use crate::inbound::{require_caller, with};
 
 pub(super) async fn answer(service: &Service, app: &Arc<App>) -> Result<(), BusError> {
+    service.answer(with(app, edit)).await?;
+    service.answer(with(app, label)).await?;
     service.answer(with(app, revoke)).await?;
     service.answer(with(app, release)).await?;
     service.answer(with(app, quarantine)).await?;
     service.answer(with(app, changes)).await
+}
+
+async fn edit(
+    app: Arc<App>,
+    context: Context,
+    request: MachineEdit,
+) -> Result<MachineEdited, Problem> {
+    Ok(app.machine_edit(context.grant()?, request).await?)
+}
+
+async fn label(
+    app: Arc<App>,
+    context: Context,
+    request: MachineLabel,
+) -> Result<MachineLabelled, Problem> {
+    Ok(app.machine_label(context.grant()?, request).await?)
 }
 
 async fn revoke(app: Arc<App>, context: Context, request: MachineRevoke) -> Result<Done, Problem> {

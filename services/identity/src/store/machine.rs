@@ -68,7 +68,11 @@ pub struct MachineRow {
     pub bound_key: Option<Uuid>,
     /// The block of addresses from which it comes.
     pub bound_block: Option<String>,
-    /// Labels given at enrolment.
+    /// The name that an operator gave it.
+    pub display_name: Option<String>,
+    /// An operator's notes.
+    pub notes: Option<String>,
+    /// Its labels.
     pub labels: Json<Labels>,
     /// Inventory given at enrolment.
     pub inventory: Json<Inventory>,
@@ -110,6 +114,8 @@ impl From<MachineRow> for MachineRecord {
             org: OrgId(row.org_id),
             machine_id: MachineId(row.id),
             hostname: row.hostname,
+            display_name: row.display_name,
+            notes: row.notes,
             public_key: row.public_key.unwrap_or_default(),
             labels: row.labels.0,
             inventory: row.inventory.0,

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use contract::identity::{MachineChanges, MachineRelease, MachineRevoke, Me};
+use contract::identity::{MachineChanges, MachineLabel, MachineRelease, MachineRevoke, Me};
 use contract::legacy::{LegacyBind, LegacyBound};
 use contract::metrics::Transport;
 use contract::{Problem, ProblemKind};
@@ -235,6 +235,29 @@ async fn another_address_or_key_quarantines_until_an_operator_releases() {
     world.ask_as(API_KEY, revoke).await.unwrap();
     let again = bind_as(&world, SECOND_KEY, "web", "198.51.100.77", true).await;
     refused(again, ProblemKind::Forbidden, "revoked");
+}
+
+#[tokio::test]
+async fn a_machine_over_http_takes_labels_and_keeps_them_whatever_it_reports() {
+    let (world, _replica) = World::start().await;
+    legacy_key(&world, KEY, "").await.unwrap();
+    let machine = bind(&world, "web", "192.0.2.1").await.unwrap();
+    let label = MachineLabel {
+        machine_ids: Some(vec![machine]),
+        selector: None,
+        labels: [("env".to_owned(), Some("prod".to_owned()))].into(),
+    };
+    let labelled = world.ask_as(API_KEY, label.clone()).await.unwrap();
+    assert!(labelled.items[0].change.is_some());
+    assert_eq!(bind(&world, "web", "192.0.2.9").await.unwrap(), machine);
+    // An agent's key edits nothing.
+    let problem = world.ask_as(KEY, label).await.unwrap_err();
+    assert_eq!(problem.kind, ProblemKind::Forbidden);
+    let changes = MachineChanges { after: 0, limit: 9 };
+    let page = world.action.service_call(&changes, None, PATIENCE).await;
+    let record = page.unwrap().items.remove(0);
+    assert_eq!(record.transport, Transport::Http);
+    assert_eq!(record.labels.get("env").map(String::as_str), Some("prod"));
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use uuid::Uuid;
 pub const VERSION: u32 = 1;
 
 /// What happened to one thing. Consumers drop an event whose `version` is not above the one that they saw from the
-/// same publisher. Of a machine two services tell, each with versions of its own: identity (`enrolled`, `revoked`,
-/// `quarantined`, `released`) and metrics (`online`, `offline`, `inventory-changed`); the verb says which of them spoke.
+/// same publisher. Of a machine two services tell, each with versions of its own: identity (`enrolled`, `edited`,
+/// `revoked`, `quarantined`, `released`) and metrics (`online`, `offline`, `inventory-changed`); the verb says which of them spoke.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {

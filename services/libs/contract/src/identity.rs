@@ -1,7 +1,7 @@
 //! Calls that identity answers.
 
 use domain::access::{Role, Scopes};
-use domain::labels::Labels;
+use domain::labels::{LabelEdits, Labels};
 use domain::{CredentialId, DeploymentId, MachineId, OrgId, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::agent::Inventory;
 use crate::grant::{Jwks, PrincipalKind};
 use crate::legacy::{LegacyBinding, LegacyKey};
+use crate::merge::Edit;
 use crate::metrics::Transport;
 
 /// The service's name on the bus.
@@ -147,7 +148,7 @@ pub struct Enroll {
     /// What the machine is.
     #[serde(default)]
     pub inventory: Inventory,
-    /// Labels that the machine asks for.
+    /// Labels that the machine asks for. They count once: enrolling again changes no labels.
     #[serde(default)]
     pub labels: Labels,
 }
@@ -228,6 +229,73 @@ pub struct Standing {
     pub standing: KeyStanding,
 }
 
+/// `machine.edit`: what an operator says of a machine. The same again changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineEdit {
+    /// The machine.
+    pub machine_id: MachineId,
+    /// What becomes of it.
+    pub edits: MachineEdits,
+}
+
+/// A merge patch of what an operator says of a machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineEdits {
+    /// The name that people see instead of the host's.
+    #[serde(default, skip_serializing_if = "Edit::is_keep")]
+    pub display_name: Edit<String>,
+    /// Notes.
+    #[serde(default, skip_serializing_if = "Edit::is_keep")]
+    pub notes: Edit<String>,
+    /// Labels: those that are named are set or, with `null`, taken away. `null` instead takes all away.
+    #[serde(default, skip_serializing_if = "Edit::is_keep")]
+    pub labels: Edit<LabelEdits>,
+}
+
+/// A machine as it is after an edit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineEdited {
+    /// Its change number: who mirrors it has seen the edit when it has seen this.
+    pub change: i64,
+}
+
+/// `machine.label`: edits the labels of many machines, of all or of none. They are listed, or a selector chooses among
+/// those that are not revoked; exactly one of the two. The same again does no harm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineLabel {
+    /// The machines, at most [`domain::machine::LABEL_MANY_MAX`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_ids: Option<Vec<MachineId>>,
+    /// `env=prod,role!=db`; by the labels as they are at the commit. It may choose as many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// Labels to set or, with `null`, to take away. Others stay.
+    pub labels: LabelEdits,
+}
+
+/// The machines that were meant, in the order of their ids.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineLabelled {
+    /// The machines.
+    pub items: Vec<LabelledMachine>,
+}
+
+/// A machine after its labels were edited.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LabelledMachine {
+    /// The machine.
+    pub machine_id: MachineId,
+    /// Its change number, when its labels are others than before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<i64>,
+}
+
 /// `machine.revoke`: its key is never accepted again; history stays.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -286,8 +354,14 @@ pub struct MachineRecord {
     pub org: OrgId,
     /// The machine.
     pub machine_id: MachineId,
-    /// Its name.
+    /// Its name, as it said it.
     pub hostname: String,
+    /// The name that an operator gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    /// An operator's notes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notes: Option<String>,
     /// How it reaches us.
     #[serde(default)]
     pub transport: Transport,
@@ -296,7 +370,7 @@ pub struct MachineRecord {
     /// What a machine over HTTP is known by; absent for all others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub legacy: Option<LegacyBinding>,
-    /// Labels given at enrolment.
+    /// Its labels: those of its enrolment, and what operators made of them.
     pub labels: Labels,
     /// Inventory given at enrolment.
     pub inventory: Inventory,
@@ -353,6 +427,8 @@ crate::call!(JwksGet => Jwks: "identity", "jwks", "get", Both, idempotent: true)
 crate::call!(Challenge => Challenged: "identity", "enrollment", "challenge", Gateway, idempotent: true);
 crate::call!(Enroll => Enrolled: "identity", "enrollment", "complete", Gateway, idempotent: true);
 crate::call!(StandingGet => Standing: "identity", "enrollment", "standing", Gateway, idempotent: true);
+crate::call!(MachineEdit => MachineEdited: "identity", "machine", "edit", Gateway, idempotent: true);
+crate::call!(MachineLabel => MachineLabelled: "identity", "machine", "label", Gateway, idempotent: true);
 crate::call!(MachineRevoke => Done: "identity", "machine", "revoke", Gateway, idempotent: true);
 crate::call!(MachineRelease => Done: "identity", "machine", "release", Gateway, idempotent: true);
 crate::call!(MachineQuarantine => Done: "identity", "machine", "quarantine", Services, idempotent: true);

@@ -3,7 +3,7 @@
 //! Rooms: [`subject`] names and their codec, [`streams`] what JetStream keeps, [`permissions`] who may say and
 //! hear what (the one table), [`server_config`] the server's configuration made from it, [`envelope`] the form of
 //! a message, [`problem`] the form of a refusal, [`grant`] what a request may do, [`call`] request and reply as
-//! types, [`order`] what an agent obeys; then the messages by their owner: [`identity`], [`action`], [`metrics`],
+//! types, [`merge`] a field of a patch, [`order`] what an agent obeys; then the messages by their owner: [`identity`], [`action`], [`metrics`],
 //! [`agent`] (what agents send), [`legacy`] (what agents over HTTP bring about), [`event`], [`live`].
 
 pub mod action;
@@ -15,6 +15,7 @@ pub mod grant;
 pub mod identity;
 pub mod legacy;
 pub mod live;
+pub mod merge;
 pub mod metrics;
 pub mod order;
 pub mod permissions;

@@ -70,6 +70,19 @@ pub struct MachinePage {
 pub struct MachineGet {
     /// The machine.
     pub machine_id: MachineId,
+    /// Not before identity's change of this number is seen in it: who has just edited it reads what was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<i64>,
+}
+
+impl From<MachineId> for MachineGet {
+    /// The machine as it is known now.
+    fn from(machine_id: MachineId) -> Self {
+        Self {
+            machine_id,
+            change: None,
+        }
+    }
 }
 
 /// The most machines of one answer to `machine.select`: 80 KiB of ids.
@@ -148,8 +161,14 @@ pub enum Trust {
 pub struct Machine {
     /// Its id.
     pub id: MachineId,
-    /// Its name.
+    /// Its name, as it said it.
     pub hostname: String,
+    /// The name that an operator gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    /// An operator's notes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notes: Option<String>,
     /// Where it stands.
     pub status: MachineStatus,
     /// Why, for a person: `connected`, `lost`, `clean stop`, `revoked`, …

@@ -98,6 +98,33 @@ impl OutboxRow {
             .await?;
         Ok(())
     }
+
+    /// Writes many into `<schema>.outbox` within the caller's transaction, in their order, by one statement.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn insert_all_in_tx(
+        rows: &[Self],
+        schema: &'static str,
+        connection: &mut PgConnection,
+    ) -> Result<(), DatabaseError> {
+        let sql = format!(
+            "INSERT INTO {schema}.outbox (id, org_id, noun, verb, subject_id, version, at, data)
+            SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::bigint[], $7::timestamptz[], $8::jsonb[])"
+        );
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(rows.iter().map(|row| row.id).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| row.org.0).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| &*row.noun).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| &*row.verb).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| row.subject_id).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| row.version).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| row.at.utc()).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| &row.data).collect::<Vec<_>>())
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
 }
 
 /// Wakes the relay of this process after a commit. Clones share it.

@@ -1,8 +1,8 @@
 //! This crate is the domain: what DashFleet's words mean, free of I/O and of async.
 //!
 //! Rooms: [`ids`] typed identifiers, [`time`] timestamps as they travel, [`action`] the life of an action,
-//! [`machine`] the states of a machine, [`access`] roles and scopes, [`labels`] labels and selectors,
-//! [`health`] the health score, [`network`] addresses as limits count them.
+//! [`machine`] the states of a machine and what an operator says of it, [`access`] roles and scopes, [`labels`] labels
+//! and selectors, [`health`] the health score, [`network`] addresses as limits count them, [`text`] characters that deceive.
 
 pub mod access;
 pub mod action;
@@ -11,6 +11,7 @@ pub mod ids;
 pub mod labels;
 pub mod machine;
 pub mod network;
+pub mod text;
 pub mod time;
 
 pub use ids::{

@@ -1,9 +1,55 @@
-//! What a machine is, seen from outside.
+//! What a machine is, seen from outside, and what an operator may say of it.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::text::is_hidden;
+
+/// The longest name that an operator gives a machine, in characters.
+pub const DISPLAY_NAME_MAX_CHARS: usize = 200;
+/// The longest notes, in characters.
+pub const NOTES_MAX_CHARS: usize = 4_000;
+/// The most machines whose labels one request edits.
+pub const LABEL_MANY_MAX: usize = 1_000;
+
+/// Checks a name that an operator gives a machine: one line that reads as it looks.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_display_name(name: &str) -> Result<(), String> {
+    if name.trim().is_empty() {
+        return Err("must not be empty".into());
+    }
+    if name.trim() != name {
+        return Err("must not begin or end with a space".into());
+    }
+    check_text(name, DISPLAY_NAME_MAX_CHARS, |c| {
+        c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
+    })
+}
+
+/// Checks notes: lines of text.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn check_notes(notes: &str) -> Result<(), String> {
+    check_text(notes, NOTES_MAX_CHARS, |c| {
+        c.is_control() && !matches!(c, '\n' | '\r' | '\t')
+    })
+}
+
+fn check_text(text: &str, most: usize, banned: fn(char) -> bool) -> Result<(), String> {
+    let length = text.chars().count();
+    if length > most {
+        return Err(format!("has {length} characters; at most {most}"));
+    }
+    if text.chars().any(|c| banned(c) || is_hidden(c)) {
+        return Err("has control characters, or invisible ones that change how it reads".into());
+    }
+    Ok(())
+}
 
 /// Whether a machine can be reached, and whether it is trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -53,5 +99,34 @@ impl FromStr for MachineStatus {
             .into_iter()
             .find(|status| status.as_str() == text)
             .ok_or_else(|| format!("unknown machine status `{text}`; known are ONLINE, OFFLINE, QUARANTINED, REVOKED"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_operator_says_reads_as_it_looks() {
+        for name in ["web-1", "Büro, 2. Stock", "機械"] {
+            assert_eq!(check_display_name(name), Ok(()), "{name}");
+        }
+        for name in [
+            "",
+            " ",
+            " web",
+            "web\n",
+            "a\nb",
+            "a\0b",
+            "web\u{202E}1",
+            "a\u{2028}b",
+        ] {
+            assert!(check_display_name(name).is_err(), "{name:?}");
+        }
+        assert!(check_display_name(&"ü".repeat(DISPLAY_NAME_MAX_CHARS)).is_ok());
+        assert!(check_display_name(&"ü".repeat(DISPLAY_NAME_MAX_CHARS + 1)).is_err());
+        assert_eq!(check_notes("rack 4\r\n\tdisk swapped\n"), Ok(()));
+        assert!(check_notes("a\u{1b}[31mb").is_err() && check_notes("\u{2066}").is_err());
+        assert!(check_notes(&"x".repeat(NOTES_MAX_CHARS + 1)).is_err());
     }
 }

@@ -27,6 +27,10 @@ pub struct Span {
     pub id: String,
     /// The id of the span that it is in; empty for none.
     pub parent: String,
+    /// When it began, in nanoseconds of the Unix epoch.
+    pub start: u64,
+    /// When it ended, likewise.
+    pub end: u64,
 }
 
 /// A running collector. It ends with the process.
@@ -119,6 +123,8 @@ fn of_resource(sent: &ResourceSpans) -> Vec<Span> {
             trace: hex(&span.trace_id),
             id: hex(&span.span_id),
             parent: hex(&span.parent_span_id),
+            start: span.start_time_unix_nano,
+            end: span.end_time_unix_nano,
         })
         .collect()
 }

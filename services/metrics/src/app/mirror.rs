@@ -61,7 +61,7 @@ impl Mirror {
         match tokio::time::timeout(PATIENCE, done).await {
             Ok(Ok(_)) => Ok(()),
             _ => Err(Problem::unavailable(
-                "identity is away, and this machine is not known here yet",
+                "identity is away, and what it knows of this machine is not known here yet",
             )),
         }
     }

@@ -5,7 +5,7 @@ use contract::{Grant, Problem};
 use domain::access::MACHINES_READ;
 
 use crate::app::App;
-use crate::app::machine::{filter, selector};
+use crate::app::machine::selector;
 use crate::error::MetricsError;
 use crate::store;
 
@@ -25,7 +25,7 @@ impl App {
             let message = format!("must be from 1 to {SELECT_LIMIT_MAX}");
             return Err(Problem::invalid("limit", message).into());
         }
-        let Some(filter) = filter(&selector(&request.selector)?) else {
+        let Some(filter) = selector(&request.selector)?.filter() else {
             return Ok(MachineSelection {
                 items: Vec::new(),
                 next_cursor: None,

@@ -7,7 +7,7 @@ use contract::streams::CONSUMERS;
 use crate::app::App;
 
 /// What identity says of machines; our own `online` and `offline` come the same way and are nothing new.
-const VERBS: [&str; 4] = ["enrolled", "revoked", "quarantined", "released"];
+const VERBS: [&str; 5] = ["enrolled", "edited", "revoked", "quarantined", "released"];
 
 /// Hears them for ever. The cursor of the mirror, not the acknowledgement, is what keeps a change from being lost.
 pub async fn run(app: Arc<App>) {

@@ -3,8 +3,9 @@
 use chrono::{DateTime, Utc};
 use contract::metrics::MachineSort;
 use database::DatabaseError;
+use domain::labels::LabelFilter;
 use domain::{MachineId, OrgId};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{PgConnection, Postgres};
 use uuid::Uuid;
@@ -81,7 +82,7 @@ pub const PAGE_BY_HEALTH_DESC: &str = "
     ORDER BY l.health_score DESC, l.machine_id DESC LIMIT $9";
 /// Machines in full.
 pub const DETAILS: &str = "
-    SELECT m.id, m.hostname, m.transport, m.status, m.quarantine_reason, m.presence_reason, m.labels, m.inventory, m.enrolled_at, l.last_seen_at, l.sample
+    SELECT m.id, m.change, m.hostname, m.display_name, m.notes, m.transport, m.status, m.quarantine_reason, m.presence_reason, m.labels, m.inventory, m.enrolled_at, l.last_seen_at, l.sample
     FROM metrics.machines m JOIN metrics.latest l ON l.org_id = m.org_id AND l.machine_id = m.id
     WHERE m.id = ANY ($1)";
 /// Whether there is such a machine.
@@ -114,14 +115,8 @@ pub struct Filter {
     pub status: Option<&'static str>,
     /// Only in this health.
     pub health: Option<&'static str>,
-    /// Labels that must all be there.
-    pub equals: Map<String, Value>,
-    /// Keys that must all be there.
-    pub has: Vec<String>,
-    /// Keys of which none may be there.
-    pub lacks: Vec<String>,
-    /// Labels, each as an object, of which none may be there.
-    pub differs: Vec<Value>,
+    /// Only with these labels.
+    pub labels: LabelFilter,
 }
 
 /// By what a list is sorted: the value of one machine.
@@ -140,7 +135,10 @@ pub enum Key {
 #[allow(missing_docs)] // the columns of `DETAILS`
 pub struct Details {
     pub id: Uuid,
+    pub change: i64,
     pub hostname: String,
+    pub display_name: Option<String>,
+    pub notes: Option<String>,
     pub transport: String,
     pub status: String,
     pub quarantine_reason: Option<String>,
@@ -225,13 +223,15 @@ where
         + Unpin
         + 'static,
 {
+    let labels = &filter.labels;
+    let differs = || labels.differs.iter().map(Json).collect::<Vec<_>>();
     let rows: Vec<(Uuid, K)> = sqlx::query_as(sql)
         .bind(filter.status)
         .bind(filter.health)
-        .bind((!filter.equals.is_empty()).then_some(Json(&filter.equals)))
-        .bind((!filter.has.is_empty()).then_some(&filter.has))
-        .bind((!filter.lacks.is_empty()).then_some(&filter.lacks))
-        .bind((!filter.differs.is_empty()).then_some(&filter.differs))
+        .bind((!labels.equals.is_empty()).then_some(Json(&labels.equals)))
+        .bind((!labels.has.is_empty()).then_some(&labels.has))
+        .bind((!labels.lacks.is_empty()).then_some(&labels.lacks))
+        .bind((!labels.differs.is_empty()).then(differs))
         .bind(key)
         .bind(id)
         .bind(limit)

@@ -14,22 +14,23 @@ const POSITION: &str =
 const SET_POSITION: &str = "
     INSERT INTO metrics.cursors AS c (name, position) VALUES ('mirror', $1)
     ON CONFLICT (name) DO UPDATE SET position = excluded.position, moved_at = now() WHERE c.position < excluded.position";
-/// Takes over machines; an older change than the one that is here changes nothing. Labels and inventory are given
-/// once, at enrolment: afterwards they are ours. Gives the machines that changed, with their status.
+/// Takes over machines; an older change than the one that is here changes nothing. An inventory is given once, at
+/// enrolment: afterwards it is ours. Labels stay identity's. Gives the machines that changed, with their status.
 const APPLY: &str = "
     INSERT INTO metrics.machines AS m (org_id, id, change, hostname, labels, inventory, enrolled_at, revoked_at, quarantined_at, quarantine_reason,
-        transport, http_name, bound_key, bound_block)
+        transport, http_name, bound_key, bound_block, display_name, notes)
     SELECT t.org_id, t.id, t.change, t.hostname, t.labels, t.inventory, t.enrolled_at, t.revoked_at, t.quarantined_at, t.quarantine_reason,
-        t.transport, t.http_name, t.bound_key, t.bound_block
+        t.transport, t.http_name, t.bound_key, t.bound_block, t.display_name, t.notes
     FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::jsonb[], $6::jsonb[], $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::text[],
-            $11::text[], $12::text[], $13::uuid[], $14::text[])
+            $11::text[], $12::text[], $13::uuid[], $14::text[], $15::text[], $16::text[])
         AS t(org_id, id, change, hostname, labels, inventory, enrolled_at, revoked_at, quarantined_at, quarantine_reason,
-            transport, http_name, bound_key, bound_block)
+            transport, http_name, bound_key, bound_block, display_name, notes)
     ORDER BY t.org_id, t.id
     ON CONFLICT (org_id, id) DO UPDATE
     SET change = excluded.change, hostname = excluded.hostname, revoked_at = excluded.revoked_at,
         quarantined_at = excluded.quarantined_at, quarantine_reason = excluded.quarantine_reason,
-        bound_key = excluded.bound_key, bound_block = excluded.bound_block
+        bound_key = excluded.bound_key, bound_block = excluded.bound_block,
+        labels = excluded.labels, display_name = excluded.display_name, notes = excluded.notes
     WHERE m.change < excluded.change
     RETURNING m.org_id, m.id, m.status, CASE m.status WHEN 'QUARANTINED' THEN m.quarantine_reason ELSE m.presence_reason END";
 /// Each machine has its latest sample, also before there is one.
@@ -153,6 +154,18 @@ pub async fn apply_in_tx(
         .bind(
             legacy()
                 .map(|legacy| legacy.map(|legacy| legacy.block.as_str()))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            records
+                .iter()
+                .map(|record| record.display_name.as_deref())
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            records
+                .iter()
+                .map(|record| record.notes.as_deref())
                 .collect::<Vec<_>>(),
         )
         .fetch_all(&mut *connection)

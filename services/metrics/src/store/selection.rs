@@ -2,11 +2,10 @@
 
 use database::DatabaseError;
 use domain::MachineId;
+use domain::labels::LabelFilter;
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
-
-use crate::store::machine::Filter;
 
 /// A page of ids. `$1` labels that must be there, `$2` keys that must be, `$3` keys that must not, `$4` labels that must
 /// not be, `$5` where the page before ended, `$6` the limit. What is absent is null, and the statement is planned for its
@@ -25,15 +24,16 @@ pub const PAGE: &str = "
 /// [`DatabaseError`].
 pub async fn page(
     connection: &mut PgConnection,
-    filter: &Filter,
+    filter: &LabelFilter,
     after: Option<MachineId>,
     limit: i64,
 ) -> Result<Vec<MachineId>, DatabaseError> {
+    let differs = || filter.differs.iter().map(Json).collect::<Vec<_>>();
     let ids: Vec<Uuid> = sqlx::query_scalar(PAGE)
         .bind((!filter.equals.is_empty()).then_some(Json(&filter.equals)))
         .bind((!filter.has.is_empty()).then_some(&filter.has))
         .bind((!filter.lacks.is_empty()).then_some(&filter.lacks))
-        .bind((!filter.differs.is_empty()).then_some(&filter.differs))
+        .bind((!filter.differs.is_empty()).then(differs))
         .bind(after.map(|id| id.0))
         .bind(limit)
         .persistent(false)

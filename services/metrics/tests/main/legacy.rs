@@ -47,6 +47,8 @@ pub fn bind(identity: &mut Identity, asked: &LegacyBind) -> Result<LegacyBound, 
         org,
         machine_id,
         hostname: asked.name.clone(),
+        display_name: None,
+        notes: None,
         transport: Transport::Http,
         public_key: String::new(),
         legacy: Some(LegacyBinding {

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use contract::ProblemKind;
 use contract::event::Event;
-use contract::metrics::MachineList;
+use contract::metrics::{MachineGet, MachineList, MachineSelect};
 use dashfleet_metrics::Timing;
+use domain::access::Role;
 use domain::machine::MachineStatus;
 use domain::{OrgId, Timestamp};
 
@@ -61,12 +63,16 @@ async fn an_event_rings_the_bell() {
     let identity = world.nats.bus("identity").await;
     for (verb, status) in [
         ("enrolled", MachineStatus::Offline),
+        ("edited", MachineStatus::Quarantined),
+        ("released", MachineStatus::Offline),
         ("quarantined", MachineStatus::Quarantined),
         ("released", MachineStatus::Offline),
         ("revoked", MachineStatus::Revoked),
     ] {
         world.machine_changes(enrolled.machine, |record| {
-            record.quarantined_at = (verb == "quarantined").then(Timestamp::now);
+            record.quarantined_at = ["edited", "quarantined"]
+                .contains(&verb)
+                .then(Timestamp::now);
             record.revoked_at = (verb == "revoked").then(Timestamp::now);
         });
         let version = world.identity.lock().unwrap().change;
@@ -147,4 +153,101 @@ async fn a_machine_that_connected_before_it_was_known_is_online_when_it_is() {
     .await;
     world.identity.lock().unwrap().dumb = false;
     world.becomes(enrolled.machine, MachineStatus::Online).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_says_of_a_machine_is_shown_and_chosen_by() {
+    let world = World::with(Timing::default(), 2).await;
+    let machine = world.enroll("web-1", &[("env", "prod")]).machine;
+    world.enroll("web-2", &[("env", "prod")]);
+    world.mirrored().await;
+    let shown = world.machine(machine).await;
+    assert_eq!((shown.display_name, shown.notes), (None, None));
+    world.machine_changes(machine, |record| {
+        record.display_name = Some("Web server 1".into());
+        record.notes = Some("rack 4\ndisk swapped".into());
+        record.labels = [("env".into(), "test".into()), ("rack".into(), "r1".into())].into();
+    });
+    world.mirrored().await;
+    let shown = world.machine(machine).await;
+    assert_eq!(shown.hostname, "web-1");
+    assert_eq!(shown.display_name.as_deref(), Some("Web server 1"));
+    assert_eq!(shown.notes.as_deref(), Some("rack 4\ndisk swapped"));
+    let action = world.nats.bus("action").await;
+    let grant = world.grant(world.org, Role::Viewer);
+    for (selector, count) in [
+        ("env=test", 1),
+        ("rack=r1", 1),
+        ("env=prod", 1),
+        ("!rack", 1),
+    ] {
+        let page = world
+            .list(MachineList {
+                selector: Some(selector.into()),
+                limit: 10,
+                ..Default::default()
+            })
+            .await;
+        let select = MachineSelect {
+            selector: selector.into(),
+            limit: 10,
+            cursor: None,
+        };
+        let chosen = action.service_call(&select, Some(&grant), PATIENCE).await;
+        let chosen = chosen.unwrap().items;
+        let listed: Vec<_> = page.items.iter().map(|item| item.id).collect();
+        assert_eq!((listed.len(), &listed), (count, &chosen), "{selector}");
+        assert_eq!(
+            listed[0] == machine,
+            selector.contains("=t") || selector.contains("r1")
+        );
+    }
+    // Away again, and a machine that was never mentioned keeps what it has.
+    world.machine_changes(machine, |record| {
+        record.display_name = None;
+        record.notes = None;
+        record.labels.clear();
+    });
+    world.mirrored().await;
+    let shown = world.machine(machine).await;
+    assert_eq!(
+        (shown.display_name, shown.notes, shown.labels.len()),
+        (None, None, 0)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_just_edited_a_machine_reads_what_was_written() {
+    let slow = Timing {
+        mirror: Duration::from_secs(3_600),
+        ..Timing::default()
+    };
+    // Nobody rings, and nobody looks for an hour: but for who asks.
+    let world = World::with(slow, 2).await;
+    let machine = world.enroll("web-1", &[]).machine;
+    for n in 0..5 {
+        world.machine_changes(machine, |record| record.notes = Some(n.to_string()));
+        let change = world.identity.lock().unwrap().change;
+        let get = MachineGet {
+            machine_id: machine,
+            change: Some(change),
+        };
+        let shown = world.ask(&get).await.unwrap();
+        assert_eq!(shown.notes, Some(n.to_string()));
+    }
+    // Of another organisation there is nothing to wait for.
+    let foreign = world.enroll_in(OrgId::new(), "theirs", &[]).machine;
+    let get = |machine_id, change| MachineGet {
+        machine_id,
+        change: Some(change),
+    };
+    let problem = world.ask(&get(foreign, 1)).await.unwrap_err();
+    assert_eq!(problem.kind, ProblemKind::NotFound, "{problem}");
+    let problem = world.ask(&get(machine, 1_000)).await.unwrap_err();
+    assert_eq!(problem.kind, ProblemKind::Unavailable, "{problem}");
+    world.identity.lock().unwrap().dumb = true;
+    let asked = Instant::now();
+    let problem = world.ask(&get(machine, 1_001)).await.unwrap_err();
+    assert_eq!(problem.kind, ProblemKind::Unavailable, "{problem}");
+    assert!(asked.elapsed() < Duration::from_secs(5));
 }

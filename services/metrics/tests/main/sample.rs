@@ -331,9 +331,7 @@ async fn an_agent_cannot_speak_for_another() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(
         world
-            .ask(&MachineGet {
-                machine_id: other.machine
-            })
+            .ask(&MachineGet::from(other.machine))
             .await
             .unwrap()
             .latest_sample

@@ -34,16 +34,12 @@ async fn another_organisations_machine_is_no_machine() {
         [mine.machine]
     );
     let nowhere = world
-        .ask(&MachineGet {
-            machine_id: domain::MachineId::new(),
-        })
+        .ask(&MachineGet::from(domain::MachineId::new()))
         .await
         .unwrap_err();
     assert_eq!(
         world
-            .ask(&MachineGet {
-                machine_id: foreign.machine
-            })
+            .ask(&MachineGet::from(foreign.machine))
             .await
             .unwrap_err(),
         nowhere
@@ -112,9 +108,7 @@ async fn every_call_wants_its_grant() {
             limit: 10,
             ..Default::default()
         },
-        MachineGet {
-            machine_id: enrolled.machine,
-        },
+        MachineGet::from(enrolled.machine),
     );
     let range = SampleList {
         machine_id: enrolled.machine,

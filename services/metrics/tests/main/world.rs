@@ -3,18 +3,14 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bus::callout::{Admitted, CalloutKeys};
 use bus::{Bus, BusConfig, Service, Subscription};
 use contract::agent::{
     CpuSample, DiskSample, MemorySample, NetworkSample, Sample, SampleAnswer, SampleBatch,
     SwapSample,
 };
 use contract::event::Event;
-use contract::grant::{Grant, ISSUER, Jwk, Jwks, PrincipalKind};
-use contract::identity::{JwksGet, MachineChanges, MachineChangesPage, MachineRecord};
-use contract::legacy::LegacyBind;
+use contract::grant::{Grant, ISSUER, PrincipalKind};
+use contract::identity::MachineRecord;
 use contract::metrics::{Machine, MachineGet, MachineList, MachinePage, SERVICE};
 use contract::subject::{self, Up};
 use contract::{Call, Envelope, Problem, ProblemKind};
@@ -24,26 +20,18 @@ use domain::labels::Labels;
 use domain::machine::MachineStatus;
 use domain::{CredentialId, MachineId, OrgId, Timestamp};
 use futures::StreamExt;
-use nkeys::{KeyPair, XKey};
+use nkeys::KeyPair;
 use runtime::{Reader, Shutdown};
 use testkit::{Nats, Postgres, TestDatabase};
 use uuid::Uuid;
 
+pub mod identity;
+
+pub use identity::Identity;
+use identity::{callout, stand_in};
+
 pub const SECOND: Duration = Duration::from_secs(1);
 pub const PATIENCE: Duration = Duration::from_secs(15);
-
-/// What the stand-in for identity knows.
-#[derive(Default)]
-pub struct Identity {
-    pub machines: Vec<MachineRecord>,
-    pub change: i64,
-    /// Changes are not given.
-    pub dumb: bool,
-    /// How often it was asked for changes.
-    pub asked: usize,
-    /// Whose machines over HTTP it binds, and to which key.
-    pub legacy: Option<(OrgId, CredentialId)>,
-}
 
 pub struct World {
     pub nats: Nats,
@@ -160,45 +148,23 @@ impl World {
         for replica in self.replicas.drain(..) {
             replica.begin();
         }
-        let grant = self.grant(self.org, Role::Owner);
-        testkit::eventually("metrics is gone", PATIENCE, || async {
-            let asked = self
-                .gateway
-                .gateway_call(
-                    &MachineGet {
-                        machine_id: MachineId::new(),
-                    },
-                    Some(&grant),
-                    SECOND,
-                )
-                .await;
-            asked
-                .is_err_and(|problem| problem.kind == ProblemKind::Unavailable)
-                .then_some(())
+        self.refuses(ProblemKind::Unavailable).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+
+    /// Waits until a machine that is nowhere is refused like this.
+    async fn refuses(&self, kind: ProblemKind) {
+        let nowhere = MachineGet::from(MachineId::new());
+        testkit::eventually(&format!("metrics refuses: {kind:?}"), PATIENCE, || async {
+            let refused = self.ask(&nowhere).await.err()?;
+            (refused.kind == kind).then_some(())
         })
         .await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 
     /// Waits until the service answers and has its partitions.
     pub async fn settle(&self) {
-        let grant = self.grant(self.org, Role::Owner);
-        testkit::eventually("metrics answers", PATIENCE, || async {
-            let asked = self
-                .gateway
-                .gateway_call(
-                    &MachineGet {
-                        machine_id: MachineId::new(),
-                    },
-                    Some(&grant),
-                    SECOND,
-                )
-                .await;
-            asked
-                .is_err_and(|problem| problem.kind == ProblemKind::NotFound)
-                .then_some(())
-        })
-        .await;
+        self.refuses(ProblemKind::NotFound).await;
         testkit::eventually("partitions are there", PATIENCE, || async {
             let count: i64 = sqlx::query_scalar(
                 "SELECT count(*) FROM pg_inherits WHERE inhparent = 'metrics.samples'::regclass",
@@ -257,7 +223,7 @@ impl World {
     }
 
     pub async fn machine(&self, id: MachineId) -> Machine {
-        self.ask(&MachineGet { machine_id: id }).await.unwrap()
+        self.ask(&MachineGet::from(id)).await.unwrap()
     }
 
     pub async fn list(&self, request: MachineList) -> MachinePage {
@@ -269,7 +235,7 @@ impl World {
             &format!("the machine becomes {status}"),
             PATIENCE,
             || async {
-                let machine = self.ask(&MachineGet { machine_id: id }).await.ok()?;
+                let machine = self.ask(&MachineGet::from(id)).await.ok()?;
                 (machine.status == status).then_some(machine)
             },
         )
@@ -296,6 +262,8 @@ impl World {
             org,
             machine_id: machine,
             hostname: hostname.into(),
+            display_name: None,
+            notes: None,
             public_key: key.public_key(),
             transport: Default::default(),
             legacy: None,
@@ -530,90 +498,4 @@ pub fn sample(at: Timestamp, cpu: f64, memory: f64, disk: f64) -> Sample {
 /// So many seconds from now; negative is ago.
 pub fn in_seconds(seconds: i64) -> Timestamp {
     Timestamp::now().plus(chrono::Duration::seconds(seconds))
-}
-
-async fn stand_in(nats: &Nats, identity: &Arc<Mutex<Identity>>, jwt: &KeyPair) -> Service {
-    let service = Service::start(&nats.bus("identity").await, "identity", None)
-        .await
-        .unwrap();
-    let (_, raw) = nkeys::from_public_key(&jwt.public_key()).unwrap();
-    let x = URL_SAFE_NO_PAD.encode(raw);
-    service
-        .answer(move |_, _: JwksGet| {
-            let key = Jwk {
-                kty: "OKP".into(),
-                crv: "Ed25519".into(),
-                x: x.clone(),
-                kid: "test".into(),
-                alg: "EdDSA".into(),
-                usage: "sig".into(),
-            };
-            async move { Ok(Jwks { keys: vec![key] }) }
-        })
-        .await
-        .unwrap();
-    let state = identity.clone();
-    service
-        .answer(move |_, asked: MachineChanges| {
-            let mut state = state.lock().unwrap();
-            state.asked += 1;
-            let mut items: Vec<_> = state
-                .machines
-                .iter()
-                .filter(|record| record.change > asked.after)
-                .cloned()
-                .collect();
-            items.sort_by_key(|record| record.change);
-            let more = items.len() > asked.limit as usize;
-            items.truncate(asked.limit as usize);
-            let answer = if state.dumb {
-                Err(Problem::unavailable("identity is not in the mood"))
-            } else {
-                Ok(MachineChangesPage { items, more })
-            };
-            async move { answer }
-        })
-        .await
-        .unwrap();
-    let state = identity.clone();
-    service
-        .answer(move |_, asked: LegacyBind| {
-            let answer = super::legacy::bind(&mut state.lock().unwrap(), &asked);
-            async move { answer }
-        })
-        .await
-        .unwrap();
-    service
-}
-
-async fn callout(nats: &Nats, identity: &Arc<Mutex<Identity>>) {
-    let bus = nats.bus("identity-auth").await;
-    let seed = |name: &str| runtime::keys::read_seed(&nats.keys("identity"), name).unwrap();
-    let keys = CalloutKeys {
-        issuer: KeyPair::from_seed(&seed("callout-issuer.nk")).unwrap(),
-        xkey: XKey::from_seed(&seed("callout-xkey.nk")).unwrap(),
-    };
-    let identity = identity.clone();
-    tokio::spawn(async move {
-        let decide = move |attempt: bus::callout::Attempt| {
-            let known = identity
-                .lock()
-                .unwrap()
-                .machines
-                .iter()
-                .find(|record| record.public_key == attempt.public_key)
-                .cloned();
-            async move {
-                known
-                    .map(|record| Admitted {
-                        org: record.org,
-                        machine: record.machine_id,
-                        lifetime: Duration::from_secs(3_600),
-                    })
-                    .ok_or_else(|| "unknown key".to_owned())
-            }
-        };
-        drop(bus::callout::serve(&bus, keys, decide).await);
-    });
-    tokio::time::sleep(Duration::from_millis(50)).await;
 }

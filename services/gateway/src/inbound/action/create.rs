@@ -12,7 +12,11 @@ use serde_json::Value;
 use crate::document::action as documented;
 use crate::error::Refused;
 use crate::error::catalogue::Kind;
-use crate::json::Documented;
+use crate::json::{Documented, exactly_one, neither};
+
+/// The fields of which one is given.
+const MACHINE: &str = "machineId";
+const SELECTOR: &str = "selector";
 
 /// What a caller wants to be queued.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -46,23 +50,7 @@ impl Documented for Create {
     type Schema = documented::ActionCreate;
 
     fn rules(body: &Value) -> Vec<FieldError> {
-        let given = |name: &str| body.get(name).is_some_and(|value| !value.is_null());
-        match (given("machineId"), given("selector")) {
-            // A body that is no object is refused as such.
-            (false, false) if body.is_object() => vec![neither()],
-            (true, true) => vec![FieldError {
-                path: "selector".to_owned(),
-                message: "must not be given beside `machineId`".to_owned(),
-            }],
-            _ => Vec::new(),
-        }
-    }
-}
-
-fn neither() -> FieldError {
-    FieldError {
-        path: "machineId".to_owned(),
-        message: "is required, unless there is a `selector`".to_owned(),
+        exactly_one(body, MACHINE, SELECTOR)
     }
 }
 
@@ -97,7 +85,7 @@ impl Create {
                 idempotent,
                 idempotency_key,
             })),
-            (None, None) => Err(Refused::invalid(vec![neither()])),
+            (None, None) => Err(Refused::invalid(vec![neither(MACHINE, SELECTOR)])),
         }
     }
 }

@@ -348,7 +348,7 @@ pub fn paths_and_queries() -> Vec<Case> {
         ),
         case(
             "a wrong method at an id",
-            "PATCH",
+            "PUT",
             format!("/api/v1/machines/{HERE}"),
             405,
             Kind::MethodNotAllowed,
