@@ -52,8 +52,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// The end.
     pub shutdown: Shutdown,
-    /// Seed of the key that signs grants.
-    pub jwt_seed: String,
+    /// Seeds of the keys that sign grants, the one in use first.
+    pub jwt_seeds: Vec<String>,
     /// Where agents connect.
     pub agent_nats_urls: Vec<String>,
     /// PEM of the authority that signed those servers' certificates.
@@ -85,7 +85,7 @@ impl App {
     /// [`IdentityError`] when the seed cannot be used.
     pub async fn new(parts: Parts) -> Result<Arc<Self>, IdentityError> {
         Ok(Arc::new(Self {
-            signer: Signer::from_seed(&parts.jwt_seed)?,
+            signer: Signer::from_seeds(&parts.jwt_seeds)?,
             passwords: Passwords::new().await?,
             login_failures: login::failures(),
             keys: KeySet::default(),

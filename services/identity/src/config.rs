@@ -72,8 +72,8 @@ pub struct Keys {
     pub nats_auth: String,
     /// `nats-sys.nk`: the user in the account SYS, which kicks.
     pub nats_sys: String,
-    /// `jwt.nk`: signs grants.
-    pub jwt: String,
+    /// `jwt.nk`: the first signs grants, and all are published.
+    pub jwt: Vec<String>,
     callout_issuer: String,
     callout_xkey: String,
 }
@@ -85,7 +85,7 @@ impl Keys {
             nats: seed("nats.nk")?,
             nats_auth: seed("nats-auth.nk")?,
             nats_sys: seed("nats-sys.nk")?,
-            jwt: seed("jwt.nk")?,
+            jwt: seed("jwt.nk")?.lines().map(ToOwned::to_owned).collect(),
             callout_issuer: seed("callout-issuer.nk")?,
             callout_xkey: seed("callout-xkey.nk")?,
         };
@@ -93,8 +93,10 @@ impl Keys {
             ("nats.nk", &keys.nats),
             ("nats-auth.nk", &keys.nats_auth),
             ("nats-sys.nk", &keys.nats_sys),
-            ("jwt.nk", &keys.jwt),
-        ] {
+        ]
+        .into_iter()
+        .chain(keys.jwt.iter().map(|seed| ("jwt.nk", seed)))
+        {
             KeyPair::from_seed(seed).map_err(|error| wrong(KEYS, format!("{name}: {error}")))?;
         }
         keys.callout_issuer()?;

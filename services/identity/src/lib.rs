@@ -73,7 +73,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), IdentityError
         system: system.clone(),
         metrics,
         shutdown: shutdown.clone(),
-        jwt_seed: config.keys.jwt.clone(),
+        jwt_seeds: config.keys.jwt.clone(),
         agent_nats_urls: config.agent_nats_urls.clone(),
         agent_nats_ca: config.agent_nats_ca.clone(),
     })
