@@ -233,3 +233,48 @@ fn create_private(folder: &Path) -> std::io::Result<()> {
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(folder)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::expect_used, clippy::indexing_slicing)]
+
+    use super::*;
+
+    fn lines(folder: &Path, file: &str) -> Vec<String> {
+        let text = fs::read_to_string(folder.join(file)).expect("a file");
+        text.lines().map(ToOwned::to_owned).collect()
+    }
+
+    #[test]
+    fn a_key_is_published_before_it_signs_and_after() {
+        let folder = std::env::temp_dir().join(format!("dashfleet-keys-{}", random_hex()));
+        // From before there were several in the file.
+        let old = new_jwt(&folder).expect("a seed");
+        replace(&folder.join(JWT), &old).expect("a file");
+        ensure(&folder).expect("a folder of keys");
+        let first = lines(&folder, JWT);
+        assert_eq!((first.len(), &first[0]), (2, &old));
+        ensure(&folder).expect("again");
+        assert_eq!(lines(&folder, JWT), first, "nothing changes by itself");
+
+        rotate_jwt(&folder).expect("rotated");
+        let second = lines(&folder, JWT);
+        assert_eq!([&second[0], &second[2]], [&first[1], &first[0]]);
+        rotate_jwt(&folder).expect("rotated");
+        let third = lines(&folder, JWT);
+        assert_eq!([&third[0], &third[2]], [&second[1], &second[0]]);
+        assert_eq!(third.len(), JWT_KEYS);
+
+        let data = lines(&folder, DATA);
+        rotate_data(&folder).expect("rotated");
+        let both = lines(&folder, DATA);
+        assert_eq!(both[1..], data[..]);
+        ensure(&folder).expect("again");
+        assert_eq!(lines(&folder, DATA), both);
+
+        replace(&folder.join(JWT), "nonsense").expect("a file");
+        let error = rotate_jwt(&folder).expect_err("no key").to_string();
+        assert!(error.contains("jwt.nk"), "{error}");
+        fs::remove_dir_all(&folder).expect("removed");
+    }
+}
