@@ -24,6 +24,7 @@ mod main {
     mod permissions;
     mod presence;
     mod rules;
+    mod schemathesis;
     mod sql;
     mod trace;
     mod websocket;
