@@ -50,7 +50,7 @@ same thing; another body is refused with 409.
 
 **Rates.** `RateLimit-Limit` (a second's), `RateLimit-Remaining` and `RateLimit-Reset` (seconds) tell of the limit that has \
 the least left: of the credential or the person behind it, for all requests, changes or heavy ones (exports, batches, \
-selectors). A tenth of a second's may come at once.";
+selectors). A quarter of a second's may come at once.";
 
 /// How operations are grouped.
 #[derive(Tags)]

@@ -320,18 +320,18 @@ mod tests {
     }
 
     #[test]
-    fn under_any_pressure_no_second_sees_a_tenth_more_than_the_limit() {
+    fn under_any_pressure_no_second_sees_more_than_a_quarter_above_the_limit() {
         let bucket = bucket(Limit::steady(200));
         for second in 0..5 {
             let taken = hammered(&bucket, second * 1_000, (second + 1) * 1_000);
-            assert!((199..=221).contains(&taken), "{taken} in second {second}");
+            assert!((199..=250).contains(&taken), "{taken} in second {second}");
         }
     }
 
     #[test]
     fn what_others_took_is_paid_before_anything_more() {
         let bucket = bucket(Limit::steady(200));
-        assert_eq!(hammered(&bucket, 0, 1_000), 219);
+        assert_eq!(hammered(&bucket, 0, 1_000), 249);
         bucket.charge_at(200, millis(1_000));
         let wait = bucket.wait_at(millis(1_000)).expect("debt");
         assert!((millis(995)..=millis(1_005)).contains(&wait), "{wait:?}");

@@ -8,8 +8,9 @@ use poem::http::Method;
 pub const MINUTE: Duration = Duration::from_secs(60);
 /// So many at once are taken of every rate, however small it is.
 const BURST_LEAST: u32 = 10;
-/// What is taken at once of a large rate: this part of a second's. So no second sees more than a tenth above the rate.
-const BURST_PART: u32 = 10;
+/// What is taken at once of a large rate: this part of a second's. So no second sees more than a quarter above the rate, and
+/// four seconds hardly any.
+const BURST_PART: u32 = 4;
 /// A replica tells the others once it took this part of what a second (or minute) allows.
 const TOLD_PART: u32 = 200;
 
@@ -203,8 +204,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_at_once_is_a_tenth_of_a_second_and_never_nothing() {
-        for (amount, burst) in [(0, 0), (5, 5), (50, 10), (1_000, 100), (10_000, 1_000)] {
+    fn what_is_taken_at_once_is_a_quarter_of_a_second_and_never_nothing() {
+        for (amount, burst) in [(0, 0), (5, 5), (20, 10), (1_000, 250), (10_000, 2_500)] {
             assert_eq!(
                 Limit::steady(amount).refill,
                 Refill::Steady { burst },

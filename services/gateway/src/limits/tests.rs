@@ -76,7 +76,7 @@ fn replicas_let_through_the_limit_together_whoever_sees_which_part() {
                 .sum();
             let ideal = u64::from(amount) * seconds;
             let ratio = all as f64 / ideal as f64;
-            // Ten of them, each for the first time: what is at once let through is not paid yet.
+            // A quarter of a second's is let through at once, and of very many each has its own 50 ms unpaid.
             let bound = if shares.len() > 5 { 1.15 } else { 1.10 };
             assert!(
                 (0.93..=bound).contains(&ratio),
