@@ -1,4 +1,4 @@
-//! Whose request it is, seen from the network: the peer, or whom a proxy that is trusted names.
+//! Whose request it is, seen from the network: the peer, or whom a proxy that is trusted names; and whether it came by TLS.
 
 use std::net::IpAddr;
 
@@ -7,6 +7,8 @@ use poem::http::HeaderMap;
 
 /// Each proxy appends the address that it saw.
 const FORWARDED_FOR: &str = "x-forwarded-for";
+/// What the client spoke with the proxy.
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
 
 /// The client's address: the nearest one that is not a trusted proxy's. What stands further left in the header is
 /// the client's own invention.
@@ -31,9 +33,49 @@ pub fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr 
     client
 }
 
+/// Whether the client of a proxy that is trusted speaks TLS with it; nothing where nobody who is believed says so.
+#[must_use]
+pub fn forwarded_https(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> Option<bool> {
+    if !trusted.iter().any(|network| network.contains(peer)) {
+        return None;
+    }
+    let named = headers.get(FORWARDED_PROTO)?.to_str().ok()?;
+    // The first is the proxy that the client itself spoke with.
+    let first = named.split(',').next()?.trim();
+    match first.to_ascii_lowercase().as_str() {
+        "https" | "wss" => Some(true),
+        "http" | "ws" => Some(false),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_trusted_proxies_say_whether_there_is_tls() {
+        let trusted: Vec<Network> = vec!["10.0.0.0/8".parse().expect("a network")];
+        for (peer, said, expected) in [
+            ("10.1.2.3", Some("https"), Some(true)),
+            ("10.1.2.3", Some("HTTPS, http"), Some(true)),
+            ("10.1.2.3", Some("http"), Some(false)),
+            ("10.1.2.3", Some("gopher"), None),
+            ("10.1.2.3", None, None),
+            ("192.0.2.1", Some("https"), None),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(said) = said {
+                headers.insert(FORWARDED_PROTO, said.parse().expect("a header"));
+            }
+            let peer = peer.parse().expect("an address");
+            assert_eq!(
+                forwarded_https(peer, &headers, &trusted),
+                expected,
+                "{peer} {said:?}"
+            );
+        }
+    }
 
     fn seen(peer: &str, forwarded: &[&str], trusted: &[&str]) -> String {
         let mut headers = HeaderMap::new();

@@ -7,12 +7,15 @@ use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
+use crate::browser::session;
 use crate::credentials::{Credentials, Granted};
 use crate::error::Refused;
 use crate::error::catalogue::Kind;
+use crate::limits::class::Weight;
 use crate::visit::Visit;
 
 const SCHEME: &str = "bearer";
+const COOKIE_SCHEME: &str = "session";
 
 /// The caller, with the grant that goes to the owners.
 #[derive(Debug)]
@@ -23,6 +26,17 @@ impl Caller {
     #[must_use]
     pub fn grant(&self) -> &str {
         &self.0.token
+    }
+
+    /// Takes a heavy request that only its body shows to be one.
+    ///
+    /// # Errors
+    /// 429 when there were too many of them.
+    pub fn heavy(&self) -> Result<(), Refused> {
+        self.0
+            .paces
+            .take_heavy()
+            .map_or(Ok(()), |taken| taken.admit())
     }
 
     /// What the grant was exchanged for.
@@ -52,10 +66,26 @@ impl<'a> ApiExtractor<'a> for Caller {
                 openid_connect_url: None,
             },
         );
+        registry.create_security_scheme(
+            COOKIE_SCHEME,
+            MetaSecurityScheme {
+                ty: "apiKey",
+                description: Some(
+                    "A browser's session, from a login with `\"session\": \"COOKIE\"`. What changes something also needs \
+                     the header `X-CSRF-Token`. Where there is no TLS the cookie is `dashfleet-session`.",
+                ),
+                name: Some("__Host-dashfleet-session"),
+                key_in: Some("cookie"),
+                scheme: None,
+                bearer_format: None,
+                flows: None,
+                openid_connect_url: None,
+            },
+        );
     }
 
     fn security_schemes() -> Vec<&'static str> {
-        vec![SCHEME]
+        vec![SCHEME, COOKIE_SCHEME]
     }
 
     async fn from_request(
@@ -63,10 +93,17 @@ impl<'a> ApiExtractor<'a> for Caller {
         _body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let granted = granted(request).await?;
+        let presented = match request.headers().contains_key(header::AUTHORIZATION) {
+            true => presented(request)?,
+            false => session::access_token(request)?.ok_or_else(Refused::no_credential)?,
+        };
+        let granted = granted(request, presented).await?;
         if granted.legacy.is_some() {
             let detail = "a legacy key is for the routes of Dash-Fleet alone";
             return Err(Refused::new(Kind::Forbidden, detail).into());
+        }
+        if let Some(operation) = Visit::of(request)?.routes.operation(request) {
+            operation.check(request)?;
         }
         Ok(Self(granted))
     }
@@ -78,7 +115,8 @@ impl Caller {
     /// # Errors
     /// As for every operation; 403 for another credential, or from elsewhere.
     pub async fn legacy(request: &Request) -> Result<Self, Refused> {
-        let granted = granted(request).await?;
+        // A cookie never opens these: no browser is meant to use them.
+        let granted = granted(request, presented(request)?).await?;
         let forbidden = |detail| Err(Refused::new(Kind::Forbidden, detail));
         match &granted.legacy {
             None => forbidden("this needs a legacy key"),
@@ -91,26 +129,22 @@ impl Caller {
 }
 
 /// The grant of the credential that a request presents, and one request of its rate.
-async fn granted(request: &Request) -> Result<Arc<Granted>, Refused> {
+async fn granted(request: &Request, presented: &str) -> Result<Arc<Granted>, Refused> {
     let visit = Visit::of(request)?;
     let credentials = request
         .data::<Arc<Credentials>>()
         .ok_or_else(Refused::internal)?;
-    let granted = credentials
-        .grant(presented(request)?, visit.address)
-        .await?;
-    let taken = granted.pace.take();
+    let granted = credentials.grant(presented, visit.address).await?;
+    let operation = visit.routes.operation(request);
+    let weight = operation.map_or_else(
+        || Weight::of(request.method(), request.uri().path()),
+        |operation| operation.weight,
+    );
+    let taken = granted.paces.take(weight);
     // An operation has one caller, so each is set once.
     visit.rate.get_or_init(|| taken);
     visit.caller.get_or_init(|| granted.clone());
-    if taken.exceeded {
-        let wait = std::time::Duration::from_secs(u64::from(taken.reset_seconds));
-        let detail = format!(
-            "more than {} requests in this second with this credential",
-            taken.limit
-        );
-        return Err(Refused::rate_limited(detail, wait));
-    }
+    taken.admit()?;
     Ok(granted)
 }
 

@@ -7,17 +7,28 @@ use runtime::config::ServiceConfig;
 use runtime::{ConfigError, Reader};
 
 use crate::address::Network;
+use crate::browser::{Browsers, origin::Origin};
 use crate::inbound::install::{Binaries, Install};
+use crate::limits::Amounts;
 use crate::tunnel::{TunnelConfig, Upstream};
 
 /// Admin port of the gateway.
 const ADMIN_PORT: u16 = 9100;
 /// Where people and programs reach the API.
 const HTTP_ADDR: &str = "0.0.0.0:8080";
+/// Requests that one address may make in a second, before anybody looks at what they present: ten busy credentials.
+const ADDRESS_REQUESTS_PER_SECOND: u32 = 10_000;
+/// Requests without a credential that one address may make in a second: a rack may enrol at once.
+const OPEN_REQUESTS_PER_SECOND: u32 = 200;
 /// Failed authentications that one address may make in a minute.
 const FAILED_AUTHENTICATIONS_PER_MINUTE: u32 = 2_000;
-/// Requests that one credential may make in a second, at each replica.
+/// Logins, refreshes and what is like them that one address may ask for in a minute. (Wrong passwords are counted by
+/// identity, for each account and address.)
+const LOGINS_PER_MINUTE: u32 = 600;
+/// Requests that one credential may make in a second.
 const REQUESTS_PER_SECOND: u32 = 1_000;
+/// Heavy requests that one credential may make in a second.
+const HEAVY_REQUESTS_PER_SECOND: u32 = 20;
 /// Tunnels of agents to the bus, at each replica.
 const TUNNELS: usize = 10_240;
 /// Tunnels that one address may open in a second: a site behind one address comes back whole after an outage.
@@ -32,14 +43,13 @@ pub struct Config {
     pub http_addr: String,
     /// `DASHFLEET_TRUSTED_PROXIES`: networks whose `X-Forwarded-For` is believed; none by default.
     pub trusted_proxies: Vec<Network>,
-    /// `DASHFLEET_FAILED_AUTHENTICATIONS_PER_MINUTE`, for each address.
-    pub failed_authentications_per_minute: u32,
-    /// `DASHFLEET_REQUESTS_PER_SECOND`, for each credential.
-    pub requests_per_second: u32,
+    /// How much of what, over all replicas.
+    pub amounts: Amounts,
+    /// `DASHFLEET_PUBLIC_URL` and `DASHFLEET_CORS_ORIGINS`: what browsers may do.
+    pub browsers: Browsers,
     /// `DASHFLEET_PUBLIC_URL` and `DASHFLEET_AGENT_BINARIES`: what the install scripts say.
     pub install: Install,
-    /// `DASHFLEET_NATS_WEBSOCKET_URLS`, `DASHFLEET_NATS_TUNNELS` and `DASHFLEET_NATS_TUNNELS_PER_SECOND`: the agents' way to
-    /// the bus through this port.
+    /// `DASHFLEET_NATS_WEBSOCKET_URLS` and `DASHFLEET_NATS_TUNNELS`: the agents' way to the bus through this port.
     pub tunnels: TunnelConfig,
     /// How long it waits for what. Not from the environment: tests hold shorter ones.
     pub patience: Patience,
@@ -103,20 +113,69 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] naming the variable.
     pub fn read(reader: &mut Reader) -> Result<Self, ConfigError> {
+        let service = ServiceConfig::read(reader, ADMIN_PORT)?;
+        let http_addr = reader.or("DASHFLEET_HTTP_ADDR", HTTP_ADDR.to_owned())?;
+        let trusted_proxies = parsed(reader, "DASHFLEET_TRUSTED_PROXIES")?;
+        let install = install(reader)?;
+        let browsers = browsers(reader, install.public_url.as_deref())?;
+        let tunnels = tunnels(reader)?;
         Ok(Self {
-            service: ServiceConfig::read(reader, ADMIN_PORT)?,
-            http_addr: reader.or("DASHFLEET_HTTP_ADDR", HTTP_ADDR.to_owned())?,
-            trusted_proxies: parsed(reader, "DASHFLEET_TRUSTED_PROXIES")?,
-            failed_authentications_per_minute: reader.or(
-                "DASHFLEET_FAILED_AUTHENTICATIONS_PER_MINUTE",
-                FAILED_AUTHENTICATIONS_PER_MINUTE,
-            )?,
-            requests_per_second: reader.or("DASHFLEET_REQUESTS_PER_SECOND", REQUESTS_PER_SECOND)?,
-            install: install(reader)?,
-            tunnels: tunnels(reader)?,
+            service,
+            http_addr,
+            trusted_proxies,
+            amounts: amounts(reader)?,
+            browsers,
+            install,
+            tunnels,
             patience: Patience::default(),
         })
     }
+}
+
+impl Default for Amounts {
+    fn default() -> Self {
+        Self {
+            address: ADDRESS_REQUESTS_PER_SECOND,
+            open: OPEN_REQUESTS_PER_SECOND,
+            tunnels: TUNNELS_PER_SECOND,
+            failures: FAILED_AUTHENTICATIONS_PER_MINUTE,
+            logins: LOGINS_PER_MINUTE,
+            requests: REQUESTS_PER_SECOND,
+            writes: REQUESTS_PER_SECOND,
+            heavy: HEAVY_REQUESTS_PER_SECOND,
+            user_requests: REQUESTS_PER_SECOND,
+        }
+    }
+}
+
+fn amounts(reader: &mut Reader) -> Result<Amounts, ConfigError> {
+    let usual = Amounts::default();
+    let requests = reader.or("DASHFLEET_REQUESTS_PER_SECOND", usual.requests)?;
+    Ok(Amounts {
+        address: reader.or("DASHFLEET_ADDRESS_REQUESTS_PER_SECOND", usual.address)?,
+        open: reader.or("DASHFLEET_OPEN_REQUESTS_PER_SECOND", usual.open)?,
+        tunnels: reader.or("DASHFLEET_NATS_TUNNELS_PER_SECOND", usual.tunnels)?,
+        failures: reader.or(
+            "DASHFLEET_FAILED_AUTHENTICATIONS_PER_MINUTE",
+            usual.failures,
+        )?,
+        logins: reader.or("DASHFLEET_LOGINS_PER_MINUTE", usual.logins)?,
+        requests,
+        // Whoever raises the one means the others too, unless they are named.
+        writes: reader.or("DASHFLEET_WRITES_PER_SECOND", requests)?,
+        heavy: reader.or("DASHFLEET_HEAVY_REQUESTS_PER_SECOND", usual.heavy)?,
+        user_requests: reader.or("DASHFLEET_USER_REQUESTS_PER_SECOND", requests)?,
+    })
+}
+
+fn browsers(reader: &mut Reader, public_url: Option<&str>) -> Result<Browsers, ConfigError> {
+    let origins: Vec<Origin> = parsed(reader, "DASHFLEET_CORS_ORIGINS")?;
+    let own = public_url.map(Origin::of_url).transpose();
+    let own = own.map_err(|reason| ConfigError {
+        variable: "DASHFLEET_PUBLIC_URL".into(),
+        reason,
+    })?;
+    Ok(Browsers::new(own, origins))
 }
 
 fn tunnels(reader: &mut Reader) -> Result<TunnelConfig, ConfigError> {
@@ -124,7 +183,6 @@ fn tunnels(reader: &mut Reader) -> Result<TunnelConfig, ConfigError> {
     let config = TunnelConfig {
         upstreams: parsed::<Upstream>(reader, "DASHFLEET_NATS_WEBSOCKET_URLS")?,
         at_once: reader.or(AT_ONCE, TUNNELS)?,
-        per_second: reader.or("DASHFLEET_NATS_TUNNELS_PER_SECOND", TUNNELS_PER_SECOND)?,
     };
     if config.at_once > tokio::sync::Semaphore::MAX_PERMITS {
         return Err(ConfigError {
@@ -207,12 +265,12 @@ mod tests {
         let config = read(&[]).expect("a configuration");
         assert_eq!(config.http_addr, "0.0.0.0:8080");
         assert_eq!(config.service.admin_addr, "0.0.0.0:9100");
+        let amounts = config.amounts;
+        assert_eq!((amounts.failures, amounts.requests), (2_000, 1_000));
+        assert_eq!((amounts.writes, amounts.user_requests), (1_000, 1_000));
         assert_eq!(
-            (
-                config.failed_authentications_per_minute,
-                config.requests_per_second
-            ),
-            (2_000, 1_000)
+            (amounts.address, amounts.open, amounts.logins, amounts.heavy),
+            (10_000, 200, 600, 20)
         );
         assert!(config.trusted_proxies.is_empty() && config.tunnels.upstreams.is_empty());
     }
@@ -232,6 +290,36 @@ mod tests {
         }
         let config = read(&[("DASHFLEET_NATS_WEBSOCKET_URLS", "ws://a:1, ws://b:2")]);
         assert_eq!(config.expect("a configuration").tunnels.upstreams.len(), 2);
+    }
+
+    #[test]
+    fn whoever_raises_the_requests_of_a_credential_raises_its_changes_too() {
+        let raised = ("DASHFLEET_REQUESTS_PER_SECOND", "5000");
+        let amounts = read(&[raised]).expect("a configuration").amounts;
+        assert_eq!((amounts.writes, amounts.user_requests), (5_000, 5_000));
+        let named = ("DASHFLEET_WRITES_PER_SECOND", "100");
+        let amounts = read(&[raised, named]).expect("a configuration").amounts;
+        assert_eq!((amounts.writes, amounts.user_requests), (100, 5_000));
+    }
+
+    #[test]
+    fn origins_are_exact_or_refused() {
+        const NAME: &str = "DASHFLEET_CORS_ORIGINS";
+        for wrong in [
+            "*",
+            "null",
+            "dash.example.org",
+            "https://dash.example.org/",
+            "https://*.example.org",
+            "https://a.example.org, *",
+            "ftp://a.example.org",
+            "https://user@a.example.org",
+        ] {
+            let error = read(&[(NAME, wrong)]).expect_err(wrong);
+            assert_eq!(error.variable, NAME, "{wrong}");
+        }
+        let good = "https://dash.example.org, http://localhost:5173";
+        assert!(read(&[(NAME, good)]).is_ok());
     }
 
     #[test]

@@ -1,12 +1,8 @@
 //! From a credential to a grant. Identity is asked once for a credential and minute; a revocation that is pushed ends
 //! what is remembered at once. While identity is away, its last word holds until the grant expires.
 
-pub mod failures;
-pub mod minutes;
-pub mod pace;
-pub mod recent;
+pub mod principal;
 pub mod revocations;
-pub mod strangers;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -25,19 +21,17 @@ use futures::future::{BoxFuture, Shared};
 use sha2::{Digest, Sha256};
 use tracing::Instrument;
 
-use self::failures::Failures;
-use self::pace::Pace;
-use self::recent::Recent;
-use self::strangers::Strangers;
 use crate::config::Config;
 use crate::error::Refused;
 use crate::error::catalogue::Kind;
+use crate::limits::Limits;
+use crate::limits::class::Class;
+use crate::limits::paces::Paces;
+use crate::limits::recent::Recent;
 use crate::metrics::{GrantOutcome, Metrics};
 
 /// How many credentials are remembered.
 const REMEMBERED: usize = 16_384;
-/// Requests that a neighbour without a credential may make in a second. A site behind one address may enrol a rack at once.
-const STRANGERS_PER_SECOND: u32 = 200;
 /// How long a refusal is remembered.
 const REFUSAL_FRESH: Duration = Duration::from_secs(1);
 /// After identity did not answer, its last word is used this long before it is asked again.
@@ -63,8 +57,8 @@ pub struct Granted {
     pub org: OrgId,
     /// When it expires.
     pub expires_at: Timestamp,
-    /// How fast its credential goes.
-    pub pace: Arc<Pace>,
+    /// How fast its credential goes, and the person behind it.
+    pub paces: Paces,
     /// What is besides when the credential is a legacy key.
     pub legacy: Option<Legacy>,
 }
@@ -132,12 +126,10 @@ struct Memory {
 pub struct Credentials {
     bus: Bus,
     metrics: Metrics,
-    failures: Failures,
-    strangers: Strangers,
+    limits: Arc<Limits>,
     timeout: Duration,
     fresh: Duration,
     renew: Duration,
-    requests_per_second: u32,
     memory: Mutex<Memory>,
 }
 
@@ -169,7 +161,7 @@ enum Known {
 impl Credentials {
     /// An empty memory.
     #[must_use]
-    pub fn new(bus: &Bus, config: &Config, metrics: &Metrics) -> Arc<Self> {
+    pub fn new(bus: &Bus, config: &Config, limits: &Arc<Limits>, metrics: &Metrics) -> Arc<Self> {
         let memory = Memory {
             granted: Recent::new(REMEMBERED),
             refused: Recent::new(REMEMBERED),
@@ -180,12 +172,10 @@ impl Credentials {
         Arc::new(Self {
             bus: bus.clone(),
             metrics: metrics.clone(),
-            failures: Failures::new(config.failed_authentications_per_minute),
-            strangers: Strangers::new(STRANGERS_PER_SECOND),
+            limits: limits.clone(),
             timeout: config.patience.read,
             fresh: config.patience.grant_fresh,
             renew: config.patience.grant_renew,
-            requests_per_second: config.requests_per_second,
             memory: Mutex::new(memory),
         })
     }
@@ -246,13 +236,7 @@ impl Credentials {
     /// # Errors
     /// 429 with the time to wait.
     pub fn may_try(&self, address: IpAddr) -> Result<(), Refused> {
-        match self.failures.wait(address) {
-            None => Ok(()),
-            Some(wait) => Err(Refused::rate_limited(
-                "too many failed authentications from this address",
-                wait,
-            )),
-        }
+        self.limits.may_try(address)
     }
 
     /// Refuses an address from which too much comes at once without a credential.
@@ -260,22 +244,21 @@ impl Credentials {
     /// # Errors
     /// 429 with the time to wait.
     pub fn may_ask(&self, address: IpAddr) -> Result<(), Refused> {
-        let taken = self.strangers.take(address);
-        if !taken.exceeded {
-            return Ok(());
-        }
-        let detail = format!(
-            "more than {} requests in this second from this address",
-            taken.limit
-        );
-        let wait = Duration::from_secs(u64::from(taken.reset_seconds));
-        Err(Refused::rate_limited(detail, wait))
+        self.limits.take_of_address(Class::Open, address).admit()
+    }
+
+    /// Refuses an address that logs in, or does what costs as much, too often.
+    ///
+    /// # Errors
+    /// 429 with the time to wait.
+    pub fn may_log_in(&self, address: IpAddr) -> Result<(), Refused> {
+        self.limits.take_of_address(Class::Logins, address).admit()
     }
 
     /// Counts a failed authentication, here or at an owner.
     pub fn failed(&self, address: IpAddr) {
         self.metrics.failed_authentications.inc();
-        self.failures.count(address);
+        self.limits.failed(address);
     }
 
     /// An owner's refusal of something secret from this address (a password, a token, a signature), counted. Where no
@@ -387,16 +370,13 @@ impl Credentials {
                 Problem::new(ProblemKind::Unauthenticated, "the credential was revoked")
             }
             Ok(exchanged) => {
-                let pace = match memory.granted.get(&hash) {
-                    Some(entry) => entry.granted.pace.clone(),
-                    None => Arc::new(Pace::new(self.requests_per_second)),
-                };
+                let person = principal::person(&exchanged.grant);
                 let granted = Arc::new(Granted {
                     token: exchanged.grant,
                     credential: exchanged.credential,
                     org: exchanged.org,
                     expires_at: exchanged.expires_at,
-                    pace,
+                    paces: self.limits.paces(exchanged.credential, person),
                     legacy: exchanged.legacy.as_ref().map(Legacy::of),
                 });
                 let fresh = if memory.doubts == doubts {

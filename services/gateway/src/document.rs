@@ -11,6 +11,7 @@ pub mod nullable;
 pub mod presence;
 pub mod problem;
 pub mod sample;
+pub mod session;
 pub mod status;
 
 use std::borrow::Cow;
@@ -30,8 +31,13 @@ One bus for a fleet and its automation.
 
 **Authentication.** `Authorization: Bearer` takes an access token (`dfa_…`, from `auth/login`) or an API key (`dfk_…`).
 
+**Browsers.** A login with `\"session\": \"COOKIE\"` is answered with 201: its tokens are in cookies that no script can read, \
+and `csrfToken` is for the header `X-CSRF-Token`, which every request but GET and HEAD then needs. `Authorization` goes \
+before a cookie. Other origins may use the API only where this installation names them.
+
 **Bodies** are JSON in camelCase; times are RFC 3339 in UTC with milliseconds; durations are in milliseconds unless the \
-name says otherwise; ids are UUIDs. An empty body is `{}`. A field that a request does not have is refused.
+name says otherwise; ids are UUIDs. An empty body is `{}`. A field or parameter that a \
+request does not have, or has once and is given twice, is refused.
 
 **Lists** take `limit` (1 to 200, 50 when absent) and `cursor`, and give `{items, nextCursor}`; the last page has no \
 `nextCursor`.
@@ -42,7 +48,9 @@ wrong field by its path, `traceId` leads to the logs. 429 and 503 say in `Retry-
 **Repeating safely.** What creates something takes an `Idempotency-Key`: within 24 hours the same key and body give the \
 same thing; another body is refused with 409.
 
-**Rates.** `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` say how many requests a credential may make.";
+**Rates.** `RateLimit-Limit` (a second's), `RateLimit-Remaining` and `RateLimit-Reset` (seconds) tell of the limit that has \
+the least left: of the credential or the person behind it, for all requests, changes or heavy ones (exports, batches, \
+selectors). A quarter of a second's may come at once.";
 
 /// How operations are grouped.
 #[derive(Tags)]

@@ -14,13 +14,16 @@ use prometheus::IntGauge;
 use tracing::{Instrument, Span, field};
 
 use crate::address::{self, Network};
-use crate::body::{self, Bodies};
+use crate::body;
+use crate::browser::headers::complete;
 use crate::error::Refused;
 use crate::error::catalogue::Kind;
 use crate::inbound::legacy;
+use crate::limits::Limits;
+use crate::limits::class::Class;
 use crate::metrics::Metrics;
-use crate::routes::{Known, Routes, UNMATCHED};
-use crate::visit::Visit;
+use crate::routes::{Known, UNMATCHED};
+use crate::visit::{Arrival, House, Visit};
 
 /// The longest text of the client in a span or a line of the log.
 const SHOWN_MAX_CHARS: usize = 200;
@@ -28,9 +31,9 @@ const SHOWN_MAX_CHARS: usize = 200;
 /// The outermost endpoint.
 pub struct Edge<E> {
     inner: E,
-    routes: Routes,
-    bodies: Arc<Bodies>,
+    house: House,
     trusted: Vec<Network>,
+    limits: Arc<Limits>,
     metrics: Metrics,
 }
 
@@ -39,6 +42,8 @@ struct Facts {
     method: Method,
     path: String,
     address: IpAddr,
+    /// The page that asks, as its browser says.
+    origin: Option<HeaderValue>,
     began: Instant,
 }
 
@@ -73,22 +78,30 @@ impl<E> Edge<E> {
     /// The edge around `inner`.
     pub fn new(
         inner: E,
-        routes: Routes,
-        bodies: Bodies,
+        house: House,
         trusted: Vec<Network>,
+        limits: Arc<Limits>,
         metrics: Metrics,
     ) -> Self {
         Self {
             inner,
-            routes,
-            bodies: Arc::new(bodies),
+            house,
             trusted,
+            limits,
             metrics,
         }
     }
 
+    fn admit(&self, visit: &Visit) -> Result<(), Refused> {
+        let taken = self.limits.take_of_address(Class::Address, visit.address);
+        if taken.refused.is_some() {
+            visit.rate.get_or_init(|| taken);
+        }
+        taken.admit()
+    }
+
     fn known<'a>(&'a self, pattern: Option<&PathPattern>) -> Option<&'a Known> {
-        self.routes.get(&pattern?.0)
+        self.house.routes.get(&pattern?.0)
     }
 
     fn finish(
@@ -118,8 +131,23 @@ impl<E> Edge<E> {
             org,
             "request"
         );
-        decorate(response.headers_mut(), visit);
+        let headers = response.headers_mut();
+        decorate(headers, visit);
+        visit
+            .browsers
+            .share(&facts.path, facts.origin.as_ref(), headers);
         response
+    }
+}
+
+impl<E: Endpoint<Output = Response>> Edge<E> {
+    /// What comes before anybody looks at what is asked, or presented; then what is asked.
+    async fn answer(&self, request: Request, visit: &Visit) -> poem::Result<Response> {
+        self.admit(visit)?;
+        if let Some(answer) = visit.browsers.preflight(&request) {
+            return Ok(answer);
+        }
+        self.inner.call(request).await
     }
 }
 
@@ -135,8 +163,10 @@ impl<E: Endpoint<Output = Response>> Endpoint for Edge<E> {
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
             address: address::client(peer, request.headers(), &self.trusted),
+            origin: request.headers().get(header::ORIGIN).cloned(),
             began: Instant::now(),
         };
+        let forwarded = address::forwarded_https(peer, request.headers(), &self.trusted);
         let span = span(&request, &facts);
         bus::trace::set_parent(
             &span,
@@ -145,21 +175,22 @@ impl<E: Endpoint<Output = Response>> Endpoint for Edge<E> {
         async move {
             let _under_way = UnderWay::begin(&self.metrics.in_flight);
             let body = request.take_body();
-            let visit = Arc::new(Visit::new(
-                facts.address,
-                text(request.headers(), header::CONTENT_LENGTH.as_str())
+            let arrival = Arrival {
+                address: facts.address,
+                https: self.house.browsers.https(forwarded),
+                declared: text(request.headers(), header::CONTENT_LENGTH.as_str())
                     .and_then(|length| length.parse().ok()),
-                request.headers().contains_key(header::EXPECT),
-                self.bodies.clone(),
-                (!body.is_empty()).then_some(body),
-            ));
+                expects: request.headers().contains_key(header::EXPECT),
+            };
+            let body = (!body.is_empty()).then_some(body);
+            let visit = Arc::new(Visit::new(arrival, self.house.clone(), body));
             request.set_data(visit.clone());
             // What the framework's own service puts here before its operations; ours are routed by `routes`.
             let query: Vec<(String, String)> = request.params().unwrap_or_default();
             request.set_data(UrlQuery(query));
             let trace_id = bus::trace::current_id()
                 .unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string());
-            let result = AssertUnwindSafe(self.inner.call(request))
+            let result = AssertUnwindSafe(self.answer(request, &visit))
                 .catch_unwind()
                 .await;
             let (known, response) = match result {
@@ -237,13 +268,12 @@ fn decorate(headers: &mut HeaderMap, visit: &Visit) {
             headers.insert(name, HeaderValue::from(value));
         }
     }
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    headers
-        .entry(header::CACHE_CONTROL)
-        .or_insert(HeaderValue::from_static("no-store"));
+    if let Some(cookies) = visit.cookies.get() {
+        for cookie in cookies {
+            headers.append(header::SET_COOKIE, cookie.clone());
+        }
+    }
+    complete(headers, visit.https);
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

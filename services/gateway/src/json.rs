@@ -1,6 +1,8 @@
 //! JSON in and out. What travels is a message of the contract, encoded once; what the document shows of it is its
 //! [`Documented::Schema`], and a test holds both together.
 
+pub mod keys;
+
 use std::sync::Arc;
 
 use contract::FieldError;
@@ -24,6 +26,10 @@ use crate::{body, document, shape};
 
 /// The media type of bodies.
 pub const JSON: &str = "application/json";
+/// The most fields given twice that one answer names.
+const TWICE_MAX: usize = 32;
+/// Where sessions begin. What is open there costs a slow hash or a signature.
+const SESSIONS: &str = "/api/v1/auth/";
 
 /// A message and what the document shows of it.
 pub trait Documented: Send {
@@ -97,10 +103,13 @@ impl<'a, T: Documented + DeserializeOwned> ApiExtractor<'a> for Given<T> {
         let visit = Visit::of(request)?;
         if visit.caller.get().is_none() {
             // Open to everybody, but whoever failed too often is not even listened to.
-            request
+            let credentials = request
                 .data::<Arc<Credentials>>()
-                .ok_or_else(Refused::internal)?
-                .may_try(visit.address)?;
+                .ok_or_else(Refused::internal)?;
+            credentials.may_try(visit.address)?;
+            if request.uri().path().starts_with(SESSIONS) {
+                credentials.may_log_in(visit.address)?;
+            }
         }
         let bytes = body::read(visit).await?;
         if !bytes.is_empty() {
@@ -121,12 +130,18 @@ pub fn decode<T: Documented + DeserializeOwned>(bytes: &[u8]) -> Result<T, Refus
             message,
         }])
     };
-    let mut value = if bytes.is_empty() {
-        Value::Object(serde_json::Map::new())
+    let (mut value, twice) = if bytes.is_empty() {
+        (Value::Object(serde_json::Map::new()), Vec::new())
     } else {
-        serde_json::from_slice(bytes)
-            .map_err(|error| at_root(format!("malformed JSON: {error}")))?
+        keys::read(bytes).map_err(|error| at_root(format!("malformed JSON: {error}")))?
     };
+    if !twice.is_empty() {
+        let errors = twice.into_iter().take(TWICE_MAX).map(|path| FieldError {
+            path,
+            message: "is given more than once".to_owned(),
+        });
+        return Err(Refused::invalid(errors.collect()));
+    }
     let mut errors = T::rules(&value);
     errors.extend(shape::check(
         &T::Schema::schema_ref(),

@@ -3,12 +3,14 @@
 //!
 //! Rooms: [`server`] accepts, [`edge`] is what every request meets, [`routes`] what the router knows, [`caller`] and
 //! [`credentials`] who calls, [`inbound`] the operations, [`json`] bodies in and out, checked by [`shape`] against the
-//! [`document`]; [`tunnel`] the agents' way to the bus; [`body`] how large and slow bodies may be, [`address`] whose
+//! [`document`]; [`limits`] how fast anybody may go, over all replicas; [`browser`] what browsers are told and may do;
+//! [`tunnel`] the agents' way to the bus; [`body`] how large and slow bodies may be, [`address`] whose
 //! request it is on the network, [`visit`] what one request carries along, [`owners`] the way to those who decide,
 //! [`refusal`] and [`error`] how they refuse; [`config`], [`metrics`].
 
 pub mod address;
 pub mod body;
+pub mod browser;
 pub mod caller;
 pub mod config;
 pub mod credentials;
@@ -17,6 +19,7 @@ pub mod edge;
 pub mod error;
 pub mod inbound;
 pub mod json;
+pub mod limits;
 pub mod metrics;
 pub mod owners;
 pub mod refusal;
@@ -41,9 +44,11 @@ use crate::credentials::{Credentials, revocations};
 use crate::edge::Edge;
 pub use crate::error::GatewayError;
 use crate::inbound::status::Installation;
+use crate::limits::{Limits, gossip};
 use crate::metrics::Metrics;
 use crate::owners::Owners;
 use crate::tunnel::Tunnels;
+use crate::visit::House;
 
 /// The name on the bus, and of the telemetry.
 pub const SERVICE: &str = "gateway";
@@ -97,7 +102,7 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Gatewa
     let bus = Bus::connect(BusConfig::service(
         urls,
         config.service.nats_ca.clone(),
-        seed,
+        seed.clone(),
         SERVICE,
     ))
     .await?;
@@ -111,7 +116,10 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Gatewa
         .map_err(listen(&config.http_addr))?;
     let http_addr = listener.local_addr().map_err(listen(&config.http_addr))?;
 
-    let credentials = Credentials::new(&bus, &config, &metrics);
+    // All replicas have the same key for the bus, so the names that they make with it are the same too.
+    let limits = Limits::new(config.amounts, &seed, &metrics);
+    gossip::start(&bus, &limits, &shutdown);
+    let credentials = Credentials::new(&bus, &config, &limits, &metrics);
     revocations::listen(&bus, &credentials, &shutdown);
     let owners = Owners::new(&bus, &credentials, &config.patience);
     let installation = Installation::new(owners.clone(), &config.patience);
@@ -121,23 +129,28 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Gatewa
     let tunnels = Tunnels::new(
         config.tunnels.clone(),
         config.patience,
+        limits.clone(),
         metrics.clone(),
         shutdown.clone(),
         limit,
     );
-    let mut unversioned = inbound::legacy::all(&owners);
+    let mut unversioned = inbound::legacy::all(&owners, &limits);
     unversioned.extend(inbound::nats::all(&tunnels));
     let (router, routes) = routes::build(
         inbound::api(&owners, &credentials, installation),
         pages,
         unversioned,
     );
-    let bodies = body::Bodies::new(config.patience.body);
+    let house = House {
+        routes: Arc::new(routes),
+        bodies: Arc::new(body::Bodies::new(config.patience.body)),
+        browsers: Arc::new(config.browsers.clone()),
+    };
     let app = Edge::new(
         router.data(credentials),
-        routes,
-        bodies,
+        house,
         config.trusted_proxies.clone(),
+        limits,
         metrics.clone(),
     );
 

@@ -7,6 +7,8 @@ use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
 
+use crate::limits::class::Class;
+
 /// The names. Nothing is counted under another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
@@ -26,11 +28,15 @@ pub enum Metric {
     Tunnels,
     /// Tunnels asked for, by what became of them.
     TunnelsAsked,
+    /// Requests refused for their rate, by the limit.
+    RateLimited,
+    /// What replicas tell each other of rates, by what became of it.
+    RateMessages,
 }
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::HttpRequests,
         Self::HttpRequestSeconds,
         Self::HttpRequestsInFlight,
@@ -39,6 +45,8 @@ impl Metric {
         Self::FailedAuthentications,
         Self::Tunnels,
         Self::TunnelsAsked,
+        Self::RateLimited,
+        Self::RateMessages,
     ];
 
     /// The name that Prometheus knows.
@@ -53,6 +61,8 @@ impl Metric {
             Self::FailedAuthentications => "dashfleet_gateway_failed_authentications_total",
             Self::Tunnels => "dashfleet_gateway_nats_tunnels",
             Self::TunnelsAsked => "dashfleet_gateway_nats_tunnels_total",
+            Self::RateLimited => "dashfleet_gateway_rate_limited_total",
+            Self::RateMessages => "dashfleet_gateway_rate_messages_total",
         }
     }
 
@@ -71,6 +81,10 @@ impl Metric {
             Self::Tunnels => "Open tunnels of agents to the bus.",
             Self::TunnelsAsked => {
                 "Tunnels asked for: opened, full (or the gateway was ending), limited, unavailable."
+            }
+            Self::RateLimited => "Requests refused for their rate, by the limit.",
+            Self::RateMessages => {
+                "Messages between replicas about rates: told, heard, ignored (they made no sense)."
             }
         }
     }
@@ -131,6 +145,27 @@ impl TunnelOutcome {
     }
 }
 
+/// What became of a message about rates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RateOutcome {
+    /// The others were told.
+    Told,
+    /// Another one said it.
+    Heard,
+    /// It made no sense.
+    Ignored,
+}
+
+impl RateOutcome {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Told => "told",
+            Self::Heard => "heard",
+            Self::Ignored => "ignored",
+        }
+    }
+}
+
 /// The collectors.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -148,6 +183,8 @@ pub struct Metrics {
     requests: IntCounterVec,
     seconds: HistogramVec,
     grants: IntCounterVec,
+    rate_limited: IntCounterVec,
+    rate_messages: IntCounterVec,
 }
 
 impl Metrics {
@@ -177,6 +214,8 @@ impl Metrics {
             )?,
             seconds: HistogramVec::new(seconds, &["route", "method"])?,
             grants: IntCounterVec::new(Metric::Grants.opts(), &["outcome"])?,
+            rate_limited: IntCounterVec::new(Metric::RateLimited.opts(), &["limit"])?,
+            rate_messages: IntCounterVec::new(Metric::RateMessages.opts(), &["outcome"])?,
         };
         metrics
             .registry
@@ -202,6 +241,12 @@ impl Metrics {
         metrics
             .registry
             .register(Box::new(metrics.grants.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.rate_limited.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.rate_messages.clone()))?;
         Ok(metrics)
     }
 
@@ -219,6 +264,18 @@ impl Metrics {
     /// Counts a tunnel that was asked for.
     pub fn tunnel(&self, outcome: TunnelOutcome) {
         self.tunnels_asked
+            .with_label_values(&[outcome.label()])
+            .inc();
+    }
+
+    /// Counts a request that was one too many.
+    pub fn rate_limited(&self, class: Class) {
+        self.rate_limited.with_label_values(&[class.name()]).inc();
+    }
+
+    /// Counts a message about rates.
+    pub fn rate_message(&self, outcome: RateOutcome) {
+        self.rate_messages
             .with_label_values(&[outcome.label()])
             .inc();
     }
@@ -259,6 +316,8 @@ mod tests {
         );
         metrics.grant(GrantOutcome::Cached);
         metrics.tunnel(TunnelOutcome::Opened);
+        metrics.rate_limited(Class::Address);
+        metrics.rate_message(RateOutcome::Told);
         let shown: Vec<_> = metrics
             .registry
             .gather()

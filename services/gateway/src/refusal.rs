@@ -31,7 +31,7 @@ macro_rules! refusals {
 
 refusals!(
     /// Open to everybody, without a body.
-    Open: RateLimited, Internal, Unavailable
+    Open: Invalid, RateLimited, Internal, Unavailable
 );
 refusals!(
     /// Open to everybody, with a body.
@@ -39,7 +39,7 @@ refusals!(
 );
 refusals!(
     /// About the caller itself.
-    Session: Unauthenticated, Forbidden, RateLimited, Internal, Unavailable
+    Session: Invalid, Unauthenticated, Forbidden, RateLimited, Internal, Unavailable
 );
 refusals!(
     /// A list.
@@ -51,7 +51,7 @@ refusals!(
 );
 refusals!(
     /// A change without a body.
-    Change: Unauthenticated, Forbidden, NotFound, Conflict, RateLimited, Internal, Unavailable
+    Change: Invalid, Unauthenticated, Forbidden, NotFound, Conflict, RateLimited, Internal, Unavailable
 );
 refusals!(
     /// A change with a body.

@@ -33,6 +33,9 @@ use crate::config::Patience;
 const CONNECTIONS_MAX: usize = 16_384;
 /// How many requests one HTTP/2 connection may have under way.
 const STREAMS_MAX: u32 = 250;
+/// How many headers a request may have, and how many bytes its head.
+const HEADERS_MAX: usize = 100;
+const HEAD_MAX_BYTES: usize = 64 * 1024;
 /// How often a silent HTTP/2 connection is asked whether it lives, and how long it may take to say so.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -166,11 +169,14 @@ fn builder(patience: &Patience) -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(patience.next_request);
+        .header_read_timeout(patience.next_request)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_MAX_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(u32::try_from(HEAD_MAX_BYTES).unwrap_or(u32::MAX))
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
     builder

@@ -16,9 +16,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::upstream::{Answer, Handshake, Upstream};
 use crate::config::Patience;
-use crate::credentials::strangers::Strangers;
 use crate::error::Refused;
 use crate::error::catalogue::Kind;
+use crate::limits::Limits;
+use crate::limits::class::Class;
 use crate::metrics::{Metrics, TunnelOutcome};
 
 /// When whoever finds no room should come again: agents come back by themselves, each at its own time.
@@ -31,8 +32,6 @@ pub struct TunnelConfig {
     pub upstreams: Vec<Upstream>,
     /// `DASHFLEET_NATS_TUNNELS`: how many there may be at once.
     pub at_once: usize,
-    /// `DASHFLEET_NATS_TUNNELS_PER_SECOND`: how many one address may open in a second.
-    pub per_second: u32,
 }
 
 /// All tunnels of this gateway. Clones share them.
@@ -45,7 +44,7 @@ struct Shared {
     /// How long the gateway's end may take.
     limit: Duration,
     room: Arc<Semaphore>,
-    paces: Strangers,
+    limits: Arc<Limits>,
     metrics: Metrics,
     shutdown: Shutdown,
 }
@@ -64,13 +63,14 @@ impl Tunnels {
     pub fn new(
         config: TunnelConfig,
         patience: Patience,
+        limits: Arc<Limits>,
         metrics: Metrics,
         shutdown: Shutdown,
         limit: Duration,
     ) -> Self {
         Self(Arc::new(Shared {
             room: Arc::new(Semaphore::new(config.at_once)),
-            paces: Strangers::new(config.per_second),
+            limits,
             config,
             patience,
             limit,
@@ -119,15 +119,10 @@ impl Tunnels {
             let detail = "this gateway is ending; another one takes the connection".to_owned();
             return Err((TunnelOutcome::Full, later(detail)));
         }
-        let taken = shared.paces.take(address);
-        if taken.exceeded {
-            let limit = taken.limit;
-            let detail = format!(
-                "more than {limit} connections to the bus in this second from this address"
-            );
-            let refused = Refused::rate_limited(detail, Duration::from_secs(1));
-            return Err((TunnelOutcome::Limited, refused));
-        }
+        let taken = shared.limits.take_of_address(Class::Tunnels, address);
+        taken
+            .admit()
+            .map_err(|refused| (TunnelOutcome::Limited, refused))?;
         let Ok(room) = shared.room.clone().try_acquire_owned() else {
             let at_once = shared.config.at_once;
             let detail =

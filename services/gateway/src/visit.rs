@@ -7,25 +7,59 @@ use poem::{Body, Request};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::body::Bodies;
+use crate::browser::{Browsers, session::Cookies};
 use crate::credentials::Granted;
-use crate::credentials::pace::Taken;
 use crate::error::Refused;
+use crate::limits::bucket::Taken;
+use crate::routes::Routes;
+
+/// What all requests share.
+#[derive(Clone, Debug)]
+pub struct House {
+    /// What the router knows.
+    pub routes: Arc<Routes>,
+    /// The rules for bodies.
+    pub bodies: Arc<Bodies>,
+    /// What browsers may do.
+    pub browsers: Arc<Browsers>,
+}
+
+/// What the network says of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// The client's address.
+    pub address: IpAddr,
+    /// Whether the client speaks TLS, with us or with a proxy that is trusted.
+    pub https: bool,
+    /// How long its body is said to be.
+    pub declared: Option<u64>,
+    /// Whether the client waits for a word before it sends the body.
+    pub expects: bool,
+}
 
 /// One request's stay.
 #[derive(Debug)]
 pub struct Visit {
     /// The client's address.
     pub address: IpAddr,
+    /// Whether the client speaks TLS.
+    pub https: bool,
     /// How long its body is said to be.
     pub declared: Option<u64>,
     /// Whether the client waits for a word before it sends the body.
     pub expects: bool,
+    /// What the router knows.
+    pub routes: Arc<Routes>,
     /// The rules for bodies.
     pub bodies: Arc<Bodies>,
+    /// What browsers may do.
+    pub browsers: Arc<Browsers>,
     /// Who it turned out to be.
     pub caller: OnceLock<Arc<Granted>>,
     /// What is left of the caller's rate.
     pub rate: OnceLock<Taken>,
+    /// What the answer puts into the browser's cookies.
+    pub cookies: OnceLock<Cookies>,
     body: Mutex<Option<Body>>,
     room: Mutex<Option<OwnedSemaphorePermit>>,
 }
@@ -33,20 +67,18 @@ pub struct Visit {
 impl Visit {
     /// A stay that begins.
     #[must_use]
-    pub fn new(
-        address: IpAddr,
-        declared: Option<u64>,
-        expects: bool,
-        bodies: Arc<Bodies>,
-        body: Option<Body>,
-    ) -> Self {
+    pub fn new(arrival: Arrival, house: House, body: Option<Body>) -> Self {
         Self {
-            address,
-            declared,
-            expects,
-            bodies,
+            address: arrival.address,
+            https: arrival.https,
+            declared: arrival.declared,
+            expects: arrival.expects,
+            routes: house.routes,
+            bodies: house.bodies,
+            browsers: house.browsers,
             caller: OnceLock::new(),
             rate: OnceLock::new(),
+            cookies: OnceLock::new(),
             body: Mutex::new(body),
             room: Mutex::new(None),
         }

@@ -9,6 +9,8 @@
     clippy::indexing_slicing
 )]
 
+#[path = "main/browser.rs"]
+mod browser;
 #[path = "main/connections.rs"]
 mod connections;
 #[path = "main/credentials.rs"]
@@ -29,6 +31,8 @@ mod operations;
 mod pages;
 #[path = "main/process.rs"]
 mod process;
+#[path = "main/rates.rs"]
+mod rates;
 #[path = "main/refusals.rs"]
 mod refusals;
 #[path = "main/standin.rs"]

@@ -7,27 +7,6 @@ use uuid::Uuid;
 
 use crate::json::Documented;
 
-/// An address and its password.
-#[derive(Object)]
-#[oai(rename_all = "camelCase")]
-pub struct Login {
-    /// The person's address.
-    #[oai(validator(min_length = 1, max_length = 320))]
-    email: String,
-    /// The person's password.
-    #[oai(validator(min_length = 1, max_length = 1024))]
-    password: String,
-}
-
-/// A refresh token.
-#[derive(Object)]
-#[oai(rename_all = "camelCase")]
-pub struct Refresh {
-    /// `dfr_…`, as the last login or refresh gave it. It works once.
-    #[oai(validator(min_length = 1, max_length = 512))]
-    refresh_token: String,
-}
-
 /// What a login or a refresh gives.
 #[derive(Object)]
 #[oai(rename_all = "camelCase")]
@@ -111,14 +90,6 @@ pub struct Jwk {
 pub struct Jwks {
     /// The active keys.
     keys: Vec<Jwk>,
-}
-
-impl Documented for message::Login {
-    type Schema = Login;
-}
-
-impl Documented for message::Refresh {
-    type Schema = Refresh;
 }
 
 impl Documented for message::Tokens {

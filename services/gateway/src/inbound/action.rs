@@ -85,6 +85,7 @@ impl Actions {
                 Ok(Created::Action(Shown(action), location))
             }
             Asked::Many(fan_out) => {
+                caller.heavy()?;
                 let batch = self.owners.write_many(&caller, &fan_out).await;
                 let batch = batch.map_err(|problem| explain(problem, has_key))?;
                 Ok(Created::Batch(Shown(batch)))

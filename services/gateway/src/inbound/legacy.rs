@@ -15,9 +15,10 @@ use serde_json::Value;
 
 use self::given::Given;
 use crate::caller::Caller;
-use crate::credentials::minutes::{Counted, Minutes};
-use crate::credentials::pace::Taken;
 use crate::error::Refused;
+use crate::limits::Limits;
+use crate::limits::bucket::Taken;
+use crate::limits::class::Class;
 use crate::owners::Owners;
 use crate::routes::Unversioned;
 use crate::visit::Visit;
@@ -26,10 +27,10 @@ use crate::{body, json};
 /// What answers the routes.
 struct Legacy {
     owners: Owners,
-    minutes: Minutes,
+    limits: Arc<Limits>,
 }
 
-/// A route: what names it in counters and paths, and how often in a minute it may be used.
+/// A route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Call {
     Report,
@@ -58,11 +59,14 @@ impl Call {
         }
     }
 
-    fn per_minute(self) -> u32 {
+    /// How often in a minute it may be used ([`crate::limits::Amounts`]).
+    fn class(self) -> Class {
         match self {
-            Self::Report => 30,
-            Self::Fleet | Self::Queue => 100,
-            Self::Pending | Self::Result => 60,
+            Self::Report => Class::LegacyReport,
+            Self::Fleet => Class::LegacyFleet,
+            Self::Queue => Class::LegacyQueue,
+            Self::Pending => Class::LegacyPending,
+            Self::Result => Class::LegacyResult,
         }
     }
 
@@ -80,10 +84,10 @@ pub fn owns(path: &str) -> bool {
 
 /// All routes.
 #[must_use]
-pub fn all(owners: &Owners) -> Vec<Unversioned> {
+pub fn all(owners: &Owners, limits: &Arc<Limits>) -> Vec<Unversioned> {
     let legacy = Arc::new(Legacy {
         owners: owners.clone(),
-        minutes: Minutes::default(),
+        limits: limits.clone(),
     });
     let route = |call: Call| {
         let (method, path) = call.route();
@@ -131,19 +135,12 @@ impl Legacy {
             Ok(given) if call.is_of_machine() => given.shown("machine_id"),
             _ => "",
         };
-        let counted = Counted {
-            route: call.route().1,
-            credential: caller.credential(),
-            address: visit.address,
-            machine,
-        };
-        let left = self.minutes.take(&counted, call.per_minute());
+        let (class, credential) = (call.class(), caller.credential());
+        let left = self
+            .limits
+            .take_of_legacy(class, credential, visit.address, machine);
         *taken = Some(left);
-        if left.exceeded {
-            let wait = std::time::Duration::from_secs(u64::from(left.reset_seconds));
-            let detail = format!("more than {} requests in this minute", left.limit);
-            return Err(Refused::rate_limited(detail, wait));
-        }
+        left.admit()?;
         let given = read?;
         match call {
             Call::Report => self.report(&caller, &given, visit.address).await,

@@ -411,3 +411,36 @@ async fn bodies_of_strangers_take_no_room_from_those_who_have_a_credential() {
     let answer = response(&mut known).await;
     assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
 }
+
+#[tokio::test]
+async fn a_head_has_so_many_headers_and_bytes_and_no_more() {
+    let world = World::new().await;
+    let ask = |headers: String| {
+        let world = &world;
+        async move {
+            let mut stream = connect(world).await;
+            let head = format!("GET /api/status HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+            // It may be cut off while it is still speaking.
+            drop(stream.write_all(head.as_bytes()).await);
+            let mut first = [0; 12];
+            let read = tokio::time::timeout(Duration::from_secs(5), stream.read_exact(&mut first));
+            drop(read.await.expect("in time"));
+            String::from_utf8_lossy(&first).into_owned()
+        }
+    };
+    let many = |count: usize| {
+        (0..count)
+            .map(|n| format!("X-{n}: y\r\n"))
+            .collect::<String>()
+    };
+    assert_eq!(ask(many(90)).await, "HTTP/1.1 200");
+    assert_eq!(ask(many(110)).await, "HTTP/1.1 431");
+    assert_eq!(
+        ask(format!("X: {}\r\n", "y".repeat(50_000))).await,
+        "HTTP/1.1 200"
+    );
+    assert_eq!(
+        ask(format!("X: {}\r\n", "y".repeat(70_000))).await,
+        "HTTP/1.1 431"
+    );
+}

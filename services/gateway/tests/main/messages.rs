@@ -9,11 +9,12 @@ use contract::agent::{
 };
 use contract::grant::PrincipalKind;
 use contract::identity::{
-    Challenged, Enroll, Enrolled, KeyStanding, LabelledMachine, Login, MachineEdits, MachineLabel,
-    MachineLabelled, Principal, Refresh, Standing, StandingGet, Tokens,
+    Challenged, Enroll, Enrolled, KeyStanding, LabelledMachine, MachineEdits, MachineLabel,
+    MachineLabelled, Principal, Standing, StandingGet, Tokens,
 };
 use contract::metrics::{Machine, MachinePage, SamplePage, Transport, Trust};
 use dashfleet_gateway::inbound::action::create::Create;
+use dashfleet_gateway::inbound::auth::session::{CookieSession, Login, Refresh};
 use dashfleet_gateway::inbound::machine::edit::Labelled;
 use dashfleet_gateway::json::Documented;
 use dashfleet_gateway::{document, shape};
@@ -284,6 +285,10 @@ fn what_owners_send_is_what_the_document_says() {
         items: vec![action_summary(MachineId::new(), ActionKind::Reboot)],
     });
     documented(&ActionBatch { items: vec![] });
+    documented(&CookieSession {
+        csrf_token: text("0123"),
+        expires_in: 900,
+    });
     documented(&machine());
     documented(&machine_new());
     documented(&MachinePage {
@@ -411,10 +416,14 @@ fn what_the_document_takes_is_what_the_messages_take() {
     taken::<MachineLabel>(json!({ "machineIds": [Uuid::now_v7()], "labels": { "rack": null } }));
     taken::<MachineLabel>(json!({ "machineIds": null, "selector": "env", "labels": {} }));
     taken::<Login>(json!({ "email": "a@b", "password": "c" }));
+    for session in [json!("TOKEN"), json!("COOKIE"), json!(null)] {
+        taken::<Login>(json!({ "email": "a@b", "password": "c", "session": session }));
+    }
     taken::<StandingGet>(
         json!({ "challenge": "c", "publicKey": "U", "signature": "s", "later": 1 }),
     );
     taken::<Refresh>(json!({ "refreshToken": "dfr_x" }));
+    taken::<Refresh>(json!({}));
     let enrollment = json!({
         "token": "dfe_x", "challenge": "c", "publicKey": "U", "signature": "s", "hostname": "h",
         "inventory": { "os": "x", "cpuCores": 4_294_967_295_u32, "memoryTotal": u64::MAX, "later": 1 },

@@ -3,12 +3,14 @@
 use dashfleet_gateway::body::Bodies;
 use dashfleet_gateway::edge::Edge;
 use dashfleet_gateway::error::catalogue::Kind;
+use dashfleet_gateway::limits::{Amounts, Limits};
 use dashfleet_gateway::metrics::Metrics;
-use dashfleet_gateway::routes::Routes;
+use dashfleet_gateway::visit::House;
 use domain::access::Role;
 use poem::endpoint::make_sync;
 use poem::{Endpoint, EndpointExt, Request, Response};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::cases::ACTIONS;
@@ -221,14 +223,14 @@ async fn a_panic_is_a_problem_too_and_the_next_request_is_served() {
         assert!(!request.uri().path().ends_with("panic"), "a fault of ours");
         Response::builder().body("fine")
     });
-    let bodies = Bodies::new(Duration::from_secs(1));
-    let edge = Edge::new(
-        inner.map_to_response(),
-        Routes::default(),
-        bodies,
-        Vec::new(),
-        Metrics::new().unwrap(),
-    );
+    let house = House {
+        routes: Arc::default(),
+        bodies: Arc::new(Bodies::new(Duration::from_secs(1))),
+        browsers: Arc::default(),
+    };
+    let metrics = Metrics::new().unwrap();
+    let limits = Limits::new(Amounts::default(), "secret", &metrics);
+    let edge = Edge::new(inner.map_to_response(), house, Vec::new(), limits, metrics);
     let mut response = edge
         .get_response(Request::builder().uri_str("/panic").finish())
         .await;

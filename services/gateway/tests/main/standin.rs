@@ -57,6 +57,8 @@ fn id(text: &str) -> Uuid {
 pub struct Identity {
     key: Mutex<KeyPair>,
     pub org: OrgId,
+    /// The person behind every access token.
+    pub person: Uuid,
     pub exchanges: AtomicUsize,
     pub delay: Mutex<Duration>,
     pub lifetime: Mutex<chrono::Duration>,
@@ -73,6 +75,7 @@ impl Identity {
         Arc::new(Self {
             key: Mutex::new(KeyPair::new_user()),
             org: OrgId::new(),
+            person: Uuid::now_v7(),
             exchanges: AtomicUsize::new(0),
             delay: Mutex::default(),
             lifetime: Mutex::new(chrono::Duration::seconds(300)),
@@ -138,11 +141,16 @@ impl Identity {
         let expires_at = now.plus(*self.lifetime.lock().unwrap());
         let role = *self.role.lock().unwrap();
         let id = self.credential(credential);
+        let person = credential.starts_with("dfa_");
         let grant = Grant {
             iss: ISSUER.into(),
             org: self.org,
-            sub: Uuid::now_v7(),
-            kind: PrincipalKind::ApiKey,
+            sub: if person { self.person } else { id.0 },
+            kind: if person {
+                PrincipalKind::User
+            } else {
+                PrincipalKind::ApiKey
+            },
             role,
             scopes: if legacy.is_some() {
                 Scopes::of_legacy_key(LEGACY_SCOPES).unwrap()

@@ -4,7 +4,8 @@
 //! hear what (the one table), [`server_config`] the server's configuration made from it, [`envelope`] the form of
 //! a message, [`problem`] the form of a refusal, [`grant`] what a request may do, [`call`] request and reply as
 //! types, [`merge`] a field of a patch, [`order`] what an agent obeys; then the messages by their owner: [`identity`], [`action`], [`metrics`],
-//! [`agent`] (what agents send), [`legacy`] (what agents over HTTP bring about), [`event`], [`live`].
+//! [`agent`] (what agents send), [`legacy`] (what agents over HTTP bring about), [`event`], [`live`], [`rate`] (what the
+//! gateway's replicas tell each other).
 
 pub mod action;
 pub mod agent;
@@ -20,6 +21,7 @@ pub mod metrics;
 pub mod order;
 pub mod permissions;
 pub mod problem;
+pub mod rate;
 pub mod server_config;
 pub mod streams;
 pub mod subject;

@@ -83,13 +83,19 @@ pub const USERS: &[User] = &[
             "df.rpc.scheduler.>",
             "df.rpc.metrics.>",
             "df.rpc.worker.*.route",
+            crate::rate::SUBJECT,
             "$JS.API.CONSUMER.CREATE.EVENTS.>",
             "$JS.API.CONSUMER.INFO.EVENTS.>",
             "$JS.API.CONSUMER.MSG.NEXT.EVENTS.>",
             "$JS.API.CONSUMER.DELETE.EVENTS.>",
             "$JS.API.STREAM.INFO.EVENTS",
         ],
-        subscribe: &["df.live.>", "df.evt.>", "_INBOX.s.gateway.>"],
+        subscribe: &[
+            "df.live.>",
+            "df.evt.>",
+            crate::rate::SUBJECT,
+            "_INBOX.s.gateway.>",
+        ],
         allow_responses: false,
     },
     User {
@@ -285,6 +291,18 @@ mod tests {
                 .iter()
                 .any(|pattern| pattern.starts_with("df.up"));
             assert!(!up, "{} speaks as an agent", user.name);
+        }
+    }
+
+    #[test]
+    fn only_the_gateway_speaks_to_its_replicas() {
+        for user in USERS {
+            for patterns in [user.publish, user.subscribe] {
+                let reaches = patterns
+                    .iter()
+                    .any(|pattern| matches(pattern, crate::rate::SUBJECT));
+                assert_eq!(reaches, user.name == "gateway", "{}", user.name);
+            }
         }
     }
 

@@ -83,6 +83,10 @@ pub fn bodies() -> Vec<Case> {
         wrong("not UTF-8", b"{\"machineId\":\"\xff\"}".to_vec()).names(["body"]),
         wrong("nested too deeply", deep.into_bytes()).names(["body"]),
         wrong("two values", b"{} {}".to_vec()).names(["body"]),
+        wrong("a field twice", format!(r#"{{"machineId":"{HERE}","kind":"ping","kind":"reboot","payload":{{}}}}"#).into())
+            .names(["kind"]),
+        wrong("a field of the payload twice", br#"{"kind":"message","payload":{"message":"a","message":"b"}}"#.to_vec())
+            .names(["payload.message"]),
         wrong("a list", b"[]".to_vec()).names(["body"]),
         wrong("a text", b"\"machineId\"".to_vec()).names(["body"]),
         wrong("null", b"null".to_vec()).names(["body"]),
@@ -267,6 +271,41 @@ pub fn paths_and_queries() -> Vec<Case> {
     let query = |name, path: &str| case(name, "GET", path, 400, Kind::Invalid);
     let samples = |query: &str| format!("/api/v1/machines/{HERE}/samples?{query}");
     vec![
+        query("an unknown parameter", "/api/v1/machines?labels=env").names(["labels"]),
+        query(
+            "parameters that are misspelt, and one twice",
+            "/api/v1/actions?machine_id=x&limit=1&Limit=2&limit=1&status=QUEUED",
+        )
+        .names(["machine_id", "Limit", "limit"]),
+        query("a parameter of nothing that has any", "/api/v1/auth/me?x").names(["x"]),
+        query("a parameter of an open question", "/api/status?x=1")
+            .header("authorization", "")
+            .names(["x"]),
+        case(
+            "an unknown parameter of a change",
+            "POST",
+            format!("/api/v1/machines/{HERE}/release?force=true"),
+            400,
+            Kind::Invalid,
+        )
+        .names(["force"]),
+        case(
+            "an unknown parameter of a login",
+            "POST",
+            "/api/v1/auth/login?x=1",
+            400,
+            Kind::Invalid,
+        )
+        .header("authorization", "")
+        .names(["x"]),
+        case(
+            "an unknown parameter without a credential",
+            "GET",
+            "/api/v1/machines?labels=env",
+            401,
+            Kind::Unauthenticated,
+        )
+        .header("authorization", ""),
         case(
             "an unknown path",
             "GET",

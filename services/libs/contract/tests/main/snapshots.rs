@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use contract::{
-    action, agent, envelope, event, grant, identity, legacy, live, metrics, order, problem,
+    action, agent, envelope, event, grant, identity, legacy, live, metrics, order, problem, rate,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -29,6 +29,7 @@ fn rooms() -> BTreeMap<&'static str, BTreeMap<&'static str, Check>> {
     envelopes.insert("Envelope", again::<envelope::Envelope<Value>>);
     BTreeMap::from([
         ("envelope", envelopes),
+        ("rate", room![rate::RateTaken]),
         (
             "agent",
             room![

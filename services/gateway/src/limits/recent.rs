@@ -44,9 +44,8 @@ impl<K: Eq + Hash, V> Recent<K, V> {
     }
 
     /// Takes an entry out.
-    pub fn remove(&mut self, key: &K) {
-        self.young.remove(key);
-        self.old.remove(key);
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        self.young.remove(key).or_else(|| self.old.remove(key))
     }
 
     /// Keeps the entries for which `keep` says so.
