@@ -64,7 +64,7 @@ impl<'a> ApiExtractor<'a> for Caller {
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
         let granted = granted(request).await?;
-        if granted.legacy.is_some() {
+        if granted.legacy {
             let detail = "a legacy key is for the routes of Dash-Fleet alone";
             return Err(Refused::new(Kind::Forbidden, detail).into());
         }
@@ -79,18 +79,14 @@ impl Caller {
     /// As for every operation; 403 for another credential, or from elsewhere.
     pub async fn legacy(request: &Request) -> Result<Self, Refused> {
         let granted = granted(request).await?;
-        let forbidden = |detail| Err(Refused::new(Kind::Forbidden, detail));
-        match &granted.legacy {
-            None => forbidden("this needs a legacy key"),
-            Some(legacy) if !legacy.admits(Visit::of(request)?.address) => {
-                forbidden("this key is not taken from this address")
-            }
-            Some(_) => Ok(Self(granted)),
+        if !granted.legacy {
+            return Err(Refused::new(Kind::Forbidden, "this needs a legacy key"));
         }
+        Ok(Self(granted))
     }
 }
 
-/// The grant of the credential that a request presents, and one request of its rate.
+/// The grant of the credential that a request presents, from where it is taken, and one request of its rate.
 async fn granted(request: &Request) -> Result<Arc<Granted>, Refused> {
     let visit = Visit::of(request)?;
     let credentials = request
@@ -110,6 +106,10 @@ async fn granted(request: &Request) -> Result<Arc<Granted>, Refused> {
             taken.limit
         );
         return Err(Refused::rate_limited(detail, wait));
+    }
+    if !granted.admits(visit.address) {
+        let detail = "this key is not taken from this address";
+        return Err(Refused::new(Kind::Forbidden, detail));
     }
     Ok(granted)
 }

@@ -123,6 +123,7 @@ async fn the_process_prints_the_organisation_and_names_a_bad_variable() {
     for (name, value) in [
         ("DASHFLEET_BOOTSTRAP_ADMIN_EMAIL", "nobody"),
         ("DASHFLEET_BOOTSTRAP_ADMIN_PASSWORD", "short"),
+        ("DASHFLEET_BOOTSTRAP_ADMIN_PASSWORD", "password1234"),
         (
             "DASHFLEET_BOOTSTRAP_API_KEY",
             "dfe_0123456789abcdefghijklmnop",
