@@ -27,6 +27,8 @@ mod messages;
 mod operations;
 #[path = "main/pages.rs"]
 mod pages;
+#[path = "main/people.rs"]
+mod people;
 #[path = "main/process.rs"]
 mod process;
 #[path = "main/refusals.rs"]

@@ -21,7 +21,7 @@ pub enum ApiKeyKind {
     Legacy,
 }
 
-/// A key, without its secret.
+/// A key, without its secret. `role` is the most that it can; absent for a legacy key.
 #[derive(Object)]
 #[oai(rename_all = "camelCase")]
 pub struct ApiKey {
@@ -30,7 +30,6 @@ pub struct ApiKey {
     /// Its name.
     name: String,
     kind: ApiKeyKind,
-    /// The most that it can; absent for a legacy key.
     role: Option<Role>,
     /// What of that it has; all of it when absent, nothing when empty.
     scopes: Option<Vec<String>>,
@@ -50,7 +49,7 @@ pub struct ApiKey {
     revoked_at: Option<DateTime<Utc>>,
 }
 
-/// A new key, with its secret.
+/// A new key, with its secret. `role` is the most that it can; absent for a legacy key.
 #[derive(Object)]
 #[oai(rename_all = "camelCase")]
 pub struct ApiKeyCreated {
@@ -59,7 +58,6 @@ pub struct ApiKeyCreated {
     /// Its name.
     name: String,
     kind: ApiKeyKind,
-    /// The most that it can; absent for a legacy key.
     role: Option<Role>,
     /// What of that it has; all of it when absent, nothing when empty.
     scopes: Option<Vec<String>>,
@@ -91,16 +89,15 @@ pub struct ApiKeyPage {
     next_cursor: Option<String>,
 }
 
-/// A key to be made.
+/// A key to be made. `kind` is `API` when absent, and then `role` is required: the most that the key can, not above the role
+/// of whoever makes it. A key of the kind `LEGACY` has no role.
 #[derive(Object)]
 #[oai(rename_all = "camelCase")]
 pub struct ApiKeyCreate {
     /// Its name.
     #[oai(validator(min_length = 1, max_length = 200))]
     name: String,
-    /// `API` when absent.
     kind: Option<ApiKeyKind>,
-    /// The most that it can, not above the role of whoever makes it; required for the kind `API`.
     role: Option<Role>,
     /// What of that it has, as `resource:verb`: all of it when absent, nothing when empty. For the kind `LEGACY` required, of
     /// `legacy:agent` and `legacy:operator`.

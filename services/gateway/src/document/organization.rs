@@ -9,7 +9,7 @@ use super::auth::Role;
 use crate::inbound::organization::Changes;
 use crate::json::Documented;
 
-/// An organisation.
+/// An organisation. `role` is what the caller is there; absent for somebody who is no member.
 #[derive(Object)]
 #[oai(rename_all = "camelCase")]
 pub struct Organization {
@@ -17,7 +17,6 @@ pub struct Organization {
     id: Uuid,
     /// Its name.
     name: String,
-    /// What the caller is there; absent for somebody who is no member.
     role: Option<Role>,
     /// Whether it takes agents of Dash-Fleet.
     legacy_enabled: bool,

@@ -38,7 +38,6 @@ const BY_ID: &str =
 const PASSWORD: &str = "UPDATE identity.users SET password_hash = $2, password_changed_at = now()
     WHERE id = $1 AND password_hash = $3 RETURNING id";
 
-
 const ID: &str = "SELECT id FROM identity.users WHERE email = $1";
 
 const MEMBERSHIP_INSERT: &str = "INSERT INTO identity.memberships (org_id, user_id, role)

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
+use contract::ProblemKind;
 use contract::identity::{
     Me, MemberReset, OrganizationClose, PasswordChange, PasswordForgot, PasswordReset, SessionList,
     SessionRevoke, Switch,
 };
-use contract::{Problem, ProblemKind};
 use domain::access::{PLATFORM_ADMIN, Role};
 use domain::{CredentialId, OrgId};
 use testkit::eventually;
 
-use crate::world::{API_KEY, EMAIL, PASSWORD, PATIENCE, World, login, secret_of};
+use crate::world::{API_KEY, EMAIL, PASSWORD, PATIENCE, World, kind, login, secret_of};
 
 const NEW: &str = "a new and better password";
 
@@ -44,10 +44,6 @@ fn reset(link: &str, password: &str) -> PasswordReset {
     }
 }
 
-fn kind<T>(result: Result<T, Problem>) -> ProblemKind {
-    result.err().unwrap().kind
-}
-
 #[tokio::test]
 async fn a_person_sees_and_ends_their_own_sessions_of_all_organisations_and_no_others() {
     let (world, _replica) = World::start().await;
@@ -59,7 +55,10 @@ async fn a_person_sees_and_ends_their_own_sessions_of_all_organisations_and_no_o
     assert_eq!(page.items.len(), 3, "{page:?}");
     let newest = &page.items[0];
     assert_eq!((newest.organization_id, newest.current), (org, false));
-    assert_eq!(page.items.iter().filter(|session| session.current).count(), 1);
+    assert_eq!(
+        page.items.iter().filter(|session| session.current).count(),
+        1
+    );
     let mine = page.items.iter().find(|session| session.current).unwrap();
     assert_eq!(mine.address.as_deref(), Some("a"));
     assert_eq!(mine.user_agent.as_deref(), Some("test/1"));
@@ -94,7 +93,10 @@ async fn a_person_sees_and_ends_their_own_sessions_of_all_organisations_and_no_o
     }
     assert!(world.exchange(&there).await.is_err());
     assert_eq!(world.ask_as(&owner, list()).await.unwrap().items.len(), 2);
-    assert_eq!(kind(world.ask_as(API_KEY, list()).await), ProblemKind::Forbidden);
+    assert_eq!(
+        kind(world.ask_as(API_KEY, list()).await),
+        ProblemKind::Forbidden
+    );
 }
 
 #[tokio::test]
@@ -125,7 +127,10 @@ async fn a_person_goes_into_their_other_organisations_and_nowhere_else() {
     let me = world.ask_as(&there, Me {}).await.unwrap();
     assert_eq!((me.organization_id, me.role), (org, Role::Owner));
     assert!(me.scopes.allows(PLATFORM_ADMIN));
-    assert!(world.exchange(&owner).await.is_ok(), "the first session goes on");
+    assert!(
+        world.exchange(&owner).await.is_ok(),
+        "the first session goes on"
+    );
     // Logging in with the organisation leads there at once.
     let mut request = login(EMAIL, PASSWORD, "a");
     request.organization_id = Some(org);
@@ -145,7 +150,10 @@ async fn a_person_goes_into_their_other_organisations_and_nowhere_else() {
         organization_id: org,
     };
     world.ask_as(&owner, close).await.unwrap();
-    assert_eq!(kind(world.ask_as(&owner, switch(org)).await), ProblemKind::NotFound);
+    assert_eq!(
+        kind(world.ask_as(&owner, switch(org)).await),
+        ProblemKind::NotFound
+    );
     assert_eq!(kind(world.ask(request).await), ProblemKind::Forbidden);
     assert_eq!(
         kind(world.ask_as(API_KEY, switch(world.org)).await),
@@ -158,10 +166,18 @@ async fn a_new_password_needs_the_old_one_and_ends_the_other_sessions() {
     let (world, _replica) = World::start().await;
     let (one, two) = (world.owner().await, world.owner().await);
     let (_, there) = world.organization("second").await;
-    let refused = world.ask_as(&one, change("wrong", NEW)).await.err().unwrap();
+    let refused = world
+        .ask_as(&one, change("wrong", NEW))
+        .await
+        .err()
+        .unwrap();
     assert_eq!(refused.kind, ProblemKind::Unauthenticated);
     for bad in ["short", "password1234", "owner@example.org"] {
-        let refused = world.ask_as(&one, change(PASSWORD, bad)).await.err().unwrap();
+        let refused = world
+            .ask_as(&one, change(PASSWORD, bad))
+            .await
+            .err()
+            .unwrap();
         assert_eq!(refused.errors[0].path, "newPassword", "{bad}");
     }
     assert!(world.exchange(&two).await.is_ok());
@@ -194,7 +210,11 @@ async fn failures_count_at_all_replicas_together() {
     let limited = world.login(EMAIL, PASSWORD, "10.0.0.1").await;
     let limited = limited.err().unwrap();
     assert_eq!(limited.kind, ProblemKind::RateLimited);
-    assert!(limited.retry_after_ms.is_some_and(|wait| (1..=6_000).contains(&wait)));
+    assert!(
+        limited
+            .retry_after_ms
+            .is_some_and(|wait| (1..=6_000).contains(&wait))
+    );
     assert!(world.login(EMAIL, PASSWORD, "10.0.0.2").await.is_ok());
     let rows = "SELECT count(*) FROM identity.login_failures";
     assert_eq!(world.count(rows).await, 1, "success writes nothing");
@@ -208,13 +228,25 @@ async fn without_mail_an_administrator_gets_the_link_and_only_of_whom_they_may()
     let (_, admin) = world.join(&owner, "admin@example.org", Role::Admin).await;
     let me = world.ask_as(&owner, Me {}).await.unwrap();
     let refused = world
-        .ask_as(&admin, MemberReset { user_id: me.id.into() })
+        .ask_as(
+            &admin,
+            MemberReset {
+                user_id: me.id.into(),
+            },
+        )
         .await;
     assert_eq!(kind(refused), ProblemKind::Forbidden, "an OWNER is above");
-    let made = world.ask_as(&admin, MemberReset { user_id: ann }).await.unwrap();
+    let made = world
+        .ask_as(&admin, MemberReset { user_id: ann })
+        .await
+        .unwrap();
     let link = made.link.unwrap();
     assert!(link.starts_with("/password-reset#dfp_"), "{link}");
-    let refused = world.ask(reset(&link, "ann@example.org")).await.err().unwrap();
+    let refused = world
+        .ask(reset(&link, "ann@example.org"))
+        .await
+        .err()
+        .unwrap();
     assert_eq!(refused.errors[0].path, "password");
     let (a, b) = tokio::join!(world.ask(reset(&link, NEW)), world.ask(reset(&link, NEW)));
     assert!(a.is_ok() != b.is_ok(), "once: {a:?} {b:?}");
@@ -233,7 +265,10 @@ async fn without_mail_an_administrator_gets_the_link_and_only_of_whom_they_may()
     world.accept(&link, NEW).await.unwrap();
     let refused = world.ask_as(&admin, MemberReset { user_id: ann }).await;
     assert_eq!(kind(refused), ProblemKind::Forbidden);
-    let link = world.ask_as(&owner, MemberReset { user_id: ann }).await.unwrap();
+    let link = world
+        .ask_as(&owner, MemberReset { user_id: ann })
+        .await
+        .unwrap();
     assert!(link.link.is_some(), "a platform administrator may");
     world
         .alter("UPDATE identity.password_resets SET expires_at = now()")
@@ -258,7 +293,10 @@ async fn without_mail_a_forgotten_password_answers_the_same_and_makes_nothing() 
         email: "nobody".into(),
         address: "a".into(),
     };
-    assert_eq!(world.ask(forgot).await.err().unwrap().errors[0].path, "email");
+    assert_eq!(
+        world.ask(forgot).await.err().unwrap().errors[0].path,
+        "email"
+    );
 }
 
 #[tokio::test]
@@ -269,9 +307,16 @@ async fn a_disabled_account_is_nobody() {
     world
         .alter("UPDATE identity.users SET disabled_at = now() WHERE email = 'ann@example.org'")
         .await;
-    assert_eq!(kind(world.exchange(&ann).await), ProblemKind::Unauthenticated);
+    assert_eq!(
+        kind(world.exchange(&ann).await),
+        ProblemKind::Unauthenticated
+    );
     let refused = world.login("ann@example.org", PASSWORD, "b").await;
     assert_eq!(kind(refused), ProblemKind::Forbidden);
     let wrong = world.login("ann@example.org", "wrong", "b").await;
-    assert_eq!(kind(wrong), ProblemKind::Unauthenticated, "only who knows the password hears it");
+    assert_eq!(
+        kind(wrong),
+        ProblemKind::Unauthenticated,
+        "only who knows the password hears it"
+    );
 }

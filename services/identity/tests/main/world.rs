@@ -9,7 +9,7 @@ use contract::identity::{
     ActionKeysPut, Challenge, Enroll, Enrolled, Exchange, Exchanged, InvitationAccept, Login,
     MachineRevoke, Me, MemberInvite, OrganizationCreate, Switch, Tokens, enrollment_message,
 };
-use contract::{Call, Problem};
+use contract::{Call, Problem, ProblemKind};
 use dashfleet_identity::config::{BootstrapConfig, Config};
 use domain::access::Role;
 use domain::{MachineId, OrgId, UserId};
@@ -303,6 +303,11 @@ impl World {
             .await
             .unwrap()
     }
+}
+
+/// The class of a refusal.
+pub fn kind<T>(result: Result<T, Problem>) -> ProblemKind {
+    result.err().unwrap().kind
 }
 
 /// What is behind `#` in a link.
