@@ -21,6 +21,7 @@ mod main {
     mod install;
     mod legacy;
     mod offline;
+    mod people;
     mod permissions;
     mod presence;
     mod rules;

@@ -155,7 +155,9 @@ impl App {
                 (due.email, "Your new password".to_owned(), text)
             }
         };
-        if let Err(error) = mailer.send(&to, subject, text).await {
+        let sent = mailer.send(&to, subject, text).await;
+        self.metrics.mail(sent.is_ok());
+        if let Err(error) = sent {
             tracing::warn!(error, ?kind, "a mail could not be sent; it is tried again");
             return Ok(true);
         }

@@ -70,8 +70,8 @@ impl Passwords {
     /// UNAVAILABLE when too many wait already.
     pub async fn hash(&self, password: String) -> Result<String, IdentityError> {
         let _place = self.places.try_acquire().map_err(|_| busy())?;
-        let _permit = self.permit().await?;
-        hash(password).await
+        let permit = self.permit().await?;
+        hash_with(password, Some(permit)).await
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit, IdentityError> {
@@ -91,7 +91,16 @@ fn busy() -> IdentityError {
 /// # Errors
 /// [`IdentityError::Internal`] when it does not work.
 pub async fn hash(password: String) -> Result<String, IdentityError> {
+    hash_with(password, None).await
+}
+
+async fn hash_with(
+    password: String,
+    permit: Option<OwnedSemaphorePermit>,
+) -> Result<String, IdentityError> {
     let hashed = tokio::task::spawn_blocking(move || {
+        // Held by the work itself, as above.
+        let _permit = permit;
         Argon2::default()
             .hash_password(password.as_bytes())
             .map(|hash| hash.to_string())
