@@ -32,8 +32,8 @@ enum Command {
         #[arg(long)]
         dir: PathBuf,
     },
-    /// Put a new key before those that seal secrets at rest. Then restart identity, and wrap anew what is stored
-    /// (`dashfleet-identity rewrap`).
+    /// Put a new key before those that seal secrets at rest; what is sealed from then on is sealed with it. Then restart
+    /// what reads the file.
     RotateDataKey {
         /// The keys folder.
         #[arg(long)]

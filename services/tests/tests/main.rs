@@ -28,6 +28,7 @@ mod main {
     mod rules;
     mod schemathesis;
     mod sql;
+    mod stolen_gateway;
     mod trace;
     mod websocket;
 }

@@ -11,7 +11,7 @@ use self::table::{Needs, Operation, TABLE};
 use self::world::{Things, World};
 
 mod table;
-mod world;
+pub mod world;
 
 /// An operation as the document has it.
 struct Documented {

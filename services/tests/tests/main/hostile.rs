@@ -104,6 +104,25 @@ impl Hostile {
             .await;
     }
 
+    /// Asks with a header, and waits for the answer at this reply subject, which must be subscribed.
+    pub async fn request_with_header(
+        &mut self,
+        subject: &str,
+        reply: &str,
+        header: (&str, &str),
+        payload: &[u8],
+    ) -> Value {
+        let headers = format!("NATS/1.0\r\n{}: {}\r\n\r\n", header.0, header.1);
+        let head = format!(
+            "HPUB {subject} {reply} {} {}\r\n{headers}",
+            headers.len(),
+            headers.len() + payload.len()
+        );
+        self.send(&[head.as_bytes(), payload, b"\r\n"].concat())
+            .await;
+        self.answer(reply).await
+    }
+
     pub async fn publish_with_header(
         &mut self,
         subject: &str,
@@ -154,6 +173,10 @@ impl Hostile {
     /// Asks, and waits for the answer at this reply subject, which must be subscribed.
     pub async fn request(&mut self, subject: &str, reply: &str, payload: &[u8]) -> Value {
         self.publish(subject, Some(reply), payload).await;
+        self.answer(reply).await
+    }
+
+    async fn answer(&mut self, reply: &str) -> Value {
         let answer = self
             .until(|state| {
                 let at = state

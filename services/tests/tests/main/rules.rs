@@ -20,7 +20,7 @@ fn may_use() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("runtime", vec![]),
         ("seal", vec!["domain"]),
         ("testkit", [owner.clone(), vec!["bootstrap"]].concat()),
-        ("identity", [owner.clone(), vec!["seal"]].concat()),
+        ("identity", owner.clone()),
         ("action", owner.clone()),
         ("metrics", owner.clone()),
         ("gateway", LIBRARIES.to_vec()),

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::table::Needs;
 
+/// Everybody's.
 pub const PASSWORD: &str = "a password of many words";
 /// What a key may have at all: all scopes but those that only people have.
 const PROGRAMS: [&str; 11] = [
@@ -58,11 +59,11 @@ impl Things {
 
 /// Everybody.
 pub struct World {
-    _product: Product,
+    pub product: Product,
     pub ours: Things,
     pub theirs: Things,
     /// OWNER of ours, and nothing besides.
-    owner: Api,
+    pub owner: Api,
     /// OWNER of ours, and administrator of the platform.
     platform: Api,
     /// OWNER of theirs.
@@ -218,7 +219,7 @@ impl World {
 
         let nobody = nobody(&owner, &url, &email, &password).await;
         Self {
-            _product: product,
+            product,
             ours,
             theirs,
             owner,
@@ -282,24 +283,29 @@ impl World {
 
     /// All that the other organisation has, as its owner sees it, without what time changes.
     pub async fn theirs(&self) -> Value {
-        let mut all = serde_json::Map::new();
-        let lists = [
-            "machines",
-            "actions",
-            "api-keys",
-            "enrollment-tokens",
-            "users",
-            "users/invitations",
-            "organizations",
-            "auth/sessions",
-        ];
-        for list in lists {
-            let mut value = self.other.get(&format!("/api/v1/{list}")).await;
-            timeless(&mut value);
-            all.insert(list.to_owned(), value);
-        }
-        all.into()
+        everything(&self.other).await
     }
+}
+
+/// All that an organisation has, as this caller sees it, without what time changes.
+pub async fn everything(api: &Api) -> Value {
+    let mut all = serde_json::Map::new();
+    let lists = [
+        "machines",
+        "actions",
+        "api-keys",
+        "enrollment-tokens",
+        "users",
+        "users/invitations",
+        "organizations",
+        "auth/sessions",
+    ];
+    for list in lists {
+        let mut value = api.get(&format!("/api/v1/{list}")).await;
+        timeless(&mut value);
+        all.insert(list.to_owned(), value);
+    }
+    all.into()
 }
 
 /// Credentials that are none.
