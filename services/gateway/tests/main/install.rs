@@ -134,3 +134,33 @@ async fn of_an_enrolled_machine_only_a_key_that_somebody_has_named_is_compared()
     let named = enrolled_with(&calls);
     assert!(named.ends_with(" --action-key 4567cdef"), "{named}");
 }
+
+/// No machine of ours runs Windows: what can be read is read.
+#[tokio::test]
+async fn on_windows_every_program_is_looked_at_and_the_folders_are_taken_over() {
+    let world = World::new().await;
+    let script = world.get_as("", "/install.ps1").await.text;
+    let calls: Vec<_> = script
+        .lines()
+        .filter(|line| line.contains(".exe ") || line.contains("& $"))
+        .filter(|line| !line.trim_start().starts_with(['#', '.']))
+        .collect();
+    assert!(calls.len() >= 5, "{calls:?}");
+    for call in &calls {
+        let call = call.trim_start();
+        assert!(
+            call.starts_with("Invoke-Program ") || call == "& $run @rest",
+            "{call}"
+        );
+    }
+    let after = |what: &str| {
+        let place = script.find(what);
+        place.unwrap_or_else(|| panic!("{what} is missing"))
+    };
+    assert!(after("& $run @rest") < after("if ($LASTEXITCODE -ne 0) { throw"));
+    // The folder above comes first: who owns it could put another one into its place.
+    assert!(after("Protect-Folder $root") < after("Protect-Folder $state"));
+    assert!(after("Protect-Folder $state") < after("Invoke-Program $program @enrol"));
+    assert!(after("/setowner") < after("/reset") && after("/reset") < after("/inheritance:r"));
+    assert!(after("ReparsePoint") < after("/setowner"));
+}
