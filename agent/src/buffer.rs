@@ -172,48 +172,38 @@ impl Buffer {
         segment.remove();
     }
 
-    /// The oldest samples that are not acknowledged: at most so many as one message takes.
+    /// The oldest samples that are not acknowledged, in the order of their times: at most so many as one message takes.
     ///
     /// # Errors
     /// When the files cannot be read.
     pub fn batch(&mut self) -> io::Result<Vec<Sample>> {
-        let mut samples = Vec::new();
-        let mut bytes = 0;
+        let mut batch = Filling::within(self.bounds.batch);
+        // What the disk did not take for a while lies before what it took afterwards. It may never come after that: who
+        // acknowledges a time acknowledges everything before it.
+        let mut waiting = self.memory.iter().peekable();
         let mut offset = self.offset;
         for segment in &self.segments {
-            let mut full = false;
             segment.read(offset, |line, range| {
                 if let Line::Sample(sample) = line {
-                    let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-                    full = samples.len() == SAMPLES_MAX
-                        || (bytes + length > self.bounds.batch && !samples.is_empty());
-                    if !full {
-                        bytes += length;
-                        samples.push(*sample);
+                    while !batch.full
+                        && let Some(earlier) = waiting.next_if(|waits| waits.at < sample.at)
+                    {
+                        batch.take(earlier.clone(), bytes_of(earlier));
                     }
+                    let bytes = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+                    batch.take(*sample, bytes);
                 }
-                !full
+                !batch.full
             })?;
-            if full {
-                return Ok(samples);
+            if batch.full {
+                return Ok(batch.samples);
             }
             offset = 0;
         }
-        // What is only in memory comes after what is on the disk, unless the disk recovered in between.
-        let after = samples.last().map(|sample| sample.at);
-        if self
-            .memory
-            .front()
-            .is_some_and(|first| after.is_none_or(|after| first.at > after))
-        {
-            let room = SAMPLES_MAX.saturating_sub(samples.len());
-            samples.extend(self.memory.iter().take(room).cloned());
-        } else if !self.memory.is_empty() {
-            samples.extend(self.memory.iter().cloned());
-            samples.sort_by_key(|sample| sample.at);
-            samples.truncate(SAMPLES_MAX);
+        for sample in waiting {
+            batch.take(sample.clone(), bytes_of(sample));
         }
-        Ok(samples)
+        Ok(batch.samples)
     }
 
     /// Forgets all samples and acknowledgements with times after this one: they are of a clock that was wrong. The
@@ -319,4 +309,40 @@ impl Buffer {
             }
         }
     }
+}
+
+/// A batch that is being put together.
+struct Filling {
+    samples: Vec<Sample>,
+    bytes: usize,
+    bytes_max: usize,
+    /// A sample found no room: those after it are not taken either.
+    full: bool,
+}
+
+impl Filling {
+    fn within(bytes_max: usize) -> Self {
+        Self {
+            samples: Vec::new(),
+            bytes: 0,
+            bytes_max,
+            full: false,
+        }
+    }
+
+    /// Takes a sample of so many bytes, if there is room. The first one always has it.
+    fn take(&mut self, sample: Sample, bytes: usize) {
+        let bytes = self.bytes.saturating_add(bytes);
+        self.full |= self.samples.len() == SAMPLES_MAX
+            || (bytes > self.bytes_max && !self.samples.is_empty());
+        if !self.full {
+            self.bytes = bytes;
+            self.samples.push(sample);
+        }
+    }
+}
+
+/// What a sample in memory takes in a message, with the comma after it.
+fn bytes_of(sample: &Sample) -> usize {
+    serde_json::to_vec(sample).map_or(0, |text| text.len() + 1)
 }

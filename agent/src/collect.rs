@@ -112,7 +112,7 @@ impl Collector {
                 used: self.system.used_swap(),
             },
             networks: self.networks.known().unwrap_or_default(),
-            disks: self.disks.known().unwrap_or_default(),
+            disks: disks::shown(&self.disks),
             uptime_seconds: crate::platform::boot_time().as_secs(),
             processes: crate::platform::process_count().unwrap_or(0),
             temperatures: self.temperatures.known().unwrap_or_default(),

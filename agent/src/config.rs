@@ -16,11 +16,12 @@ pub mod file;
 use crate::collect::Optional;
 use crate::error::AgentError;
 use crate::kinds::RebootMode;
+use crate::platform::PLACES;
 
 /// Where the state is, when nobody says otherwise.
-const STATE_DEFAULT: &str = "/var/lib/dashfleet-agent";
+const STATE_DEFAULT: &str = PLACES.state;
 /// Where the policy is.
-const POLICY_DEFAULT: &str = "/etc/dashfleet/policy.json";
+const POLICY_DEFAULT: &str = PLACES.policy;
 /// How often a sample is taken.
 const SAMPLE_DEFAULT: Duration = Duration::from_secs(5);
 /// How often it is looked at what the machine is.

@@ -18,6 +18,7 @@ use crate::config::{AgentConfig, EnrollOptions, parse_labels};
 use crate::error::AgentError;
 use crate::state::StateFolder;
 use crate::state::enrolment::{Enrolment, MachineKey};
+use crate::state::keys::PinnedKeys;
 use crate::state::seal::Seal;
 
 /// How long the server may take for one answer.
@@ -47,7 +48,9 @@ pub async fn enroll(
         .apply(&folder)?;
     if let Some(enrolment) = Enrolment::read(&folder)? {
         return if enrolment.url == url {
-            check_keys(options.action_key.as_deref(), &enrolment.enrolled)?;
+            // Keys rotate: what counts is whom this machine obeys now.
+            let pinned = PinnedKeys::read(&folder, &enrolment.enrolled.action_keys)?;
+            check_keys(options.action_key.as_deref(), &pinned.keys)?;
             Ok(enrolment)
         } else {
             Err(AgentError::EnrolledElsewhere(enrolment.url))
@@ -77,7 +80,7 @@ pub async fn enroll(
             }
         }
     };
-    check_keys(options.action_key.as_deref(), &enrolled)?;
+    check_keys(options.action_key.as_deref(), &enrolled.action_keys)?;
     let enrolment = Enrolment {
         url,
         public_key: key.pair.public_key(),
@@ -88,15 +91,11 @@ pub async fn enroll(
 }
 
 /// Whether orders will come from whom the owner expects.
-fn check_keys(expected: Option<&str>, enrolled: &Enrolled) -> Result<(), AgentError> {
+fn check_keys(expected: Option<&str>, keys: &[String]) -> Result<(), AgentError> {
     let Some(expected) = expected.filter(|expected| !expected.is_empty()) else {
         return Ok(());
     };
-    let keys: Vec<_> = enrolled
-        .action_keys
-        .iter()
-        .map(|key| fingerprint(key))
-        .collect();
+    let keys: Vec<_> = keys.iter().map(|key| fingerprint(key)).collect();
     if keys.iter().any(|key| key.eq_ignore_ascii_case(expected)) {
         return Ok(());
     }

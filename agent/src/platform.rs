@@ -8,6 +8,7 @@ use contract::agent::{BatterySample, Bios, InventoryDisk, TemperatureSample};
 
 use crate::policy::Policy;
 
+pub mod access_list;
 pub mod arguments;
 pub mod helper;
 #[cfg(target_os = "linux")]
@@ -35,6 +36,37 @@ use windows as os;
 pub use unix::{check_trusted, private_folder, restart_in_place, space};
 #[cfg(windows)]
 pub use windows::{check_trusted, private_folder, restart_in_place, space};
+
+/// Where the agent's files are, when nobody says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// The state folder.
+    pub state: &'static str,
+    /// The policy.
+    pub policy: &'static str,
+    /// The configuration.
+    pub config: &'static str,
+}
+
+/// On systems with `/etc`.
+pub const UNIX_PLACES: Places = Places {
+    state: "/var/lib/dashfleet-agent",
+    policy: "/etc/dashfleet/policy.json",
+    config: "/etc/dashfleet/agent.json",
+};
+/// On Windows: below the one folder that the install script gives to administrators alone. (`/etc` would be `C:\etc`,
+/// which any user can make.)
+pub const WINDOWS_PLACES: Places = Places {
+    state: r"C:\ProgramData\DashFleet\agent",
+    policy: r"C:\ProgramData\DashFleet\policy.json",
+    config: r"C:\ProgramData\DashFleet\agent.json",
+};
+/// On this system.
+pub const PLACES: Places = if cfg!(windows) {
+    WINDOWS_PLACES
+} else {
+    UNIX_PLACES
+};
 
 /// The space of a file system, in bytes. What is kept back for root is neither used nor available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

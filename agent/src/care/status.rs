@@ -12,6 +12,7 @@ use crate::config::{AgentConfig, StatusOptions};
 use crate::error::AgentError;
 use crate::state::StateFolder;
 use crate::state::enrolment::Enrolment;
+use crate::state::keys::PinnedKeys;
 use crate::state::standing::{Connection, Standing};
 
 /// How many columns a label takes.
@@ -34,7 +35,7 @@ pub struct Status {
     /// Its organisation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub organization_id: Option<String>,
-    /// What the server's action keys look like, to compare with what the server shows.
+    /// What the keys look like whose orders are obeyed now, to compare with what the server shows.
     pub action_keys: Vec<String>,
     /// Whether an agent runs with this folder.
     pub running: bool,
@@ -73,20 +74,18 @@ impl Status {
     pub fn look(folder: &Path) -> Result<Self, AgentError> {
         let enrolment = Enrolment::look(folder)?;
         let enrolled = enrolment.as_ref().map(|enrolment| &enrolment.enrolled);
+        // Not those of the enrolment: they rotate.
+        let pinned = enrolled
+            .map(|enrolled| PinnedKeys::look(folder, &enrolled.action_keys))
+            .transpose()?;
         Ok(Self {
             state: folder.display().to_string(),
             enrolled: enrolment.is_some(),
             url: enrolment.as_ref().map(|enrolment| enrolment.url.clone()),
             machine_id: enrolled.map(|enrolled| enrolled.machine_id.to_string()),
             organization_id: enrolled.map(|enrolled| enrolled.organization_id.to_string()),
-            action_keys: enrolled
-                .map(|enrolled| {
-                    enrolled
-                        .action_keys
-                        .iter()
-                        .map(|key| fingerprint(key))
-                        .collect()
-                })
+            action_keys: pinned
+                .map(|pinned| pinned.keys.iter().map(|key| fingerprint(key)).collect())
                 .unwrap_or_default(),
             running: StateFolder::is_held(folder),
             agent: Standing::read(folder)?,

@@ -48,6 +48,20 @@ pub fn begin() -> Watch<Vec<DiskSample>> {
     })
 }
 
+/// What a sample says of them. When they cannot be looked at, that is what they were when they last could: a full disk is
+/// not empty because another one hangs. What was read and written each second is not known then.
+#[must_use]
+pub fn shown(watch: &Watch<Vec<DiskSample>>) -> Vec<DiskSample> {
+    let mut disks = watch.last().unwrap_or_default();
+    if watch.fault().is_some() {
+        for disk in &mut disks {
+            disk.read = None;
+            disk.written = None;
+        }
+    }
+    disks
+}
+
 fn samples(disks: &sysinfo::Disks, before: &mut Before) -> Vec<DiskSample> {
     // One device mounted in several places is one disk, shown where its path is shortest.
     let mut by_device: BTreeMap<String, DiskSample> = BTreeMap::new();

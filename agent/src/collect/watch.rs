@@ -98,10 +98,7 @@ impl<T: Clone + Send + 'static> Watch<T> {
                             state.seen = Some((Instant::now(), seen));
                             state.wrong = None;
                         }
-                        Err(reason) => {
-                            state.seen = None;
-                            state.wrong = Some(reason);
-                        }
+                        Err(reason) => state.wrong = Some(reason),
                     }
                     drop(state);
                     ending.0.changed.notify_all();
@@ -153,8 +150,16 @@ impl<T: Clone + Send + 'static> Watch<T> {
         state
             .seen
             .as_ref()
-            .filter(|(at, _)| at.elapsed() < STALE)
+            .filter(|(at, _)| state.wrong.is_none() && at.elapsed() < STALE)
             .map(|(_, seen)| seen.clone())
+    }
+
+    /// What was last seen, however long ago that is and whatever is wrong since: for what must not look well because
+    /// nobody can look at it any more. [`Watch::fault`] says whether it is old.
+    #[must_use]
+    pub fn last(&self) -> Option<T> {
+        let state = self.shared.lock();
+        state.seen.as_ref().map(|(_, seen)| seen.clone())
     }
 
     /// What is wrong with it now.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::error::AgentError;
 
 /// Where it is, when nobody says otherwise.
-pub const USUAL: &str = "/etc/dashfleet/agent.json";
+pub const USUAL: &str = crate::platform::PLACES.config;
 /// The longest file.
 const MAX_BYTES: u64 = 64 * 1024;
 /// Its keys, and the variable of each. The enrolment token is not among them: it is used once, and is a secret.

@@ -1,4 +1,4 @@
-//! Windows: `msg`, `reg`, `shutdown`.
+//! Windows: `msg`, `reg`, `shutdown`, `icacls`, and PowerShell for access lists.
 
 use std::fs::File;
 use std::io;
@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use super::access_list;
 use super::helper;
 use super::{Notice, Shown, ShownOn, Space, boot_id_of};
 use contract::agent::{BatterySample, TemperatureSample};
@@ -76,12 +77,60 @@ pub(super) async fn reboot() -> Result<(), String> {
     helper::run(shutdown, None).await.map(|_| ())
 }
 
-/// Whether a file says what the owner of the machine wants. The folder's access list decides that on Windows.
+/// What PowerShell is asked: who asks, and the access lists of a file and of its folder.
+const ACCESS: &str = "$ErrorActionPreference = 'Stop'; \
+    [Security.Principal.WindowsIdentity]::GetCurrent().User.Value; \
+    (Get-Acl -LiteralPath $env:DASHFLEET_PATH).Sddl; \
+    (Get-Acl -LiteralPath (Split-Path -Parent $env:DASHFLEET_PATH)).Sddl";
+
+/// The agent's user, and the access lists of a file or folder and of the folder above it.
+fn access(path: &Path) -> Result<[String; 3], String> {
+    let path = std::path::absolute(path).map_err(|error| error.to_string())?;
+    let mut shell = std::process::Command::new(format!(
+        r"{SYSTEM_PATH}\WindowsPowerShell\v1.0\powershell.exe"
+    ));
+    // The path goes in by the environment: nothing in it can be a command.
+    shell
+        .args(["-NoProfile", "-NonInteractive", "-Command", ACCESS])
+        .env_clear()
+        .env("SystemRoot", r"C:\Windows")
+        .env("PATH", SYSTEM_PATH)
+        .env("DASHFLEET_PATH", &path)
+        .stdin(std::process::Stdio::null());
+    let text = finished(shell)?;
+    let mut lines = text.lines().map(|line| line.trim().to_owned());
+    match (lines.next(), lines.next(), lines.next()) {
+        (Some(user), Some(own), Some(above)) => Ok([user, own, above]),
+        _ => Err(format!("the access list of {} is not told", path.display())),
+    }
+}
+
+/// Runs a program of the system to its end; what it printed.
+fn finished(mut command: std::process::Command) -> Result<String, String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .output()
+        .map_err(|error| format!("{name}: {error}"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!(
+        "{name} failed ({}): {}",
+        output.status,
+        said.trim()
+    ))
+}
+
+/// Whether a file says what the owner of the machine wants: only the system, administrators and the agent's own user can
+/// have written it, or put another into its folder.
 ///
 /// # Errors
-/// Never.
-pub fn check_trusted(_file: &File, _path: &Path) -> Result<(), String> {
-    Ok(())
+/// Who else could have.
+pub fn check_trusted(_file: &File, path: &Path) -> Result<(), String> {
+    let [user, own, above] = access(path)?;
+    access_list::check(&own, &user, "it")?;
+    access_list::check(&above, &user, "its folder")
 }
 
 /// Nothing is kept back on Windows: what sysinfo says of a file system's space is right already.
@@ -90,12 +139,29 @@ pub fn space(_mount: &Path) -> Option<Space> {
     None
 }
 
-/// Makes a folder. Its access list comes from the folder above it.
+/// Makes a folder that only the system, administrators and its owner can look into. One that is there already must be
+/// in their hands: anybody can make folders where it usually is, and put a key or an enrolment into it.
 ///
 /// # Errors
-/// Why it cannot be made.
+/// Why it cannot be made, or who else could write into it.
 pub fn private_folder(path: &Path) -> io::Result<()> {
-    std::fs::create_dir_all(path)
+    let made = !path.exists();
+    std::fs::create_dir_all(path)?;
+    if made {
+        let mut icacls = std::process::Command::new(format!(r"{SYSTEM_PATH}\icacls.exe"));
+        icacls.arg(path).args([
+            "/inheritance:r",
+            "/grant:r",
+            "*S-1-5-18:(OI)(CI)F",
+            "*S-1-5-32-544:(OI)(CI)F",
+            // The owner's own rights, whoever that is.
+            "*S-1-3-4:(OI)(CI)F",
+        ]);
+        finished(icacls).map_err(io::Error::other)?;
+    }
+    access(path)
+        .and_then(|[user, own, _]| access_list::check(&own, &user, "it"))
+        .map_err(io::Error::other)
 }
 
 /// Starts the same program anew and ends this process. Returns only when it could not.

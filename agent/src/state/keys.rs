@@ -1,5 +1,7 @@
 //! The keys whose orders the agent obeys: pinned at enrolment, changed only by an order that one of them signed.
 
+use std::path::Path;
+
 use domain::Timestamp;
 use nkeys::KeyPair;
 use serde::{Deserialize, Serialize};
@@ -30,7 +32,15 @@ impl PinnedKeys {
     /// # Errors
     /// [`AgentError::State`] when they cannot be read.
     pub fn read(folder: &StateFolder, of_enrolment: &[String]) -> Result<Self, AgentError> {
-        let rotated = read_json::<Self>(&folder.file(KEYS))?;
+        Self::look(folder.path(), of_enrolment)
+    }
+
+    /// The same, by the folder's path and without its lock: for those who only look.
+    ///
+    /// # Errors
+    /// [`AgentError::State`] when they cannot be read.
+    pub fn look(folder: &Path, of_enrolment: &[String]) -> Result<Self, AgentError> {
+        let rotated = read_json::<Self>(&folder.join(KEYS))?;
         Ok(rotated.unwrap_or_else(|| Self {
             keys: of_enrolment.to_vec(),
             since: None,

@@ -192,11 +192,58 @@ fn without_a_disk_the_last_few_stay_in_memory() {
     assert_eq!(times(&buffer.batch().unwrap()), [time(6)]);
 }
 
+/// Takes all that there is, batch by batch; the times.
+fn drain(buffer: &mut Buffer, bounds: Bounds) -> Vec<Timestamp> {
+    let mut seen = Vec::new();
+    loop {
+        let batch = buffer.batch().unwrap();
+        let Some(last) = batch.last() else {
+            return seen;
+        };
+        let bytes = serde_json::to_vec(&batch).unwrap().len();
+        assert!(bytes <= bounds.batch + 2, "{bytes} bytes");
+        assert!(batch.len() <= SAMPLES_MAX);
+        seen.extend(times(&batch));
+        buffer.acknowledge(last.at).unwrap();
+    }
+}
+
+#[test]
+fn what_the_disk_did_not_take_for_a_while_is_sent_in_its_place() {
+    let few_bytes = Bounds {
+        batch: 3_000,
+        ..Bounds::default()
+    };
+    let small_files = Bounds {
+        segment: 2_048,
+        ..Bounds::default()
+    };
+    for bounds in [Bounds::default(), few_bytes, small_files] {
+        let folder = Folder::new("buffer");
+        let (here, away) = (folder.path().join("samples"), folder.path().join("away"));
+        let mut buffer = Buffer::open(&here, bounds).unwrap();
+        // A batch becomes full on the disk, after the time of what is in memory.
+        for at in 1..=200 {
+            match at {
+                50 | 120 => std::fs::rename(&here, &away).unwrap(),
+                60 | 150 => std::fs::rename(&away, &here).unwrap(),
+                _ => {}
+            }
+            buffer.push(sample(at));
+        }
+        let all: Vec<_> = (1..=200).map(time).collect();
+        assert_eq!(drain(&mut buffer, bounds), all, "{bounds:?}");
+        assert_eq!(buffer.dropped(), 0);
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Push(u8),
     Acknowledge(u8),
     Restart,
+    /// The disk goes, or comes back.
+    Disk,
 }
 
 proptest! {
@@ -227,9 +274,51 @@ proptest! {
                     }
                 }
                 Step::Restart => buffer = Buffer::open(folder.path(), bounds).unwrap(),
+                Step::Disk => {}
             }
             let expected: Vec<_> = (through + 1..=last).take(SAMPLES_MAX).map(time).collect();
             prop_assert_eq!(times(&buffer.batch().unwrap()), expected);
+            prop_assert_eq!(buffer.dropped(), 0);
+        }
+    }
+
+    #[test]
+    fn nothing_is_lost_or_repeated_while_the_disk_comes_and_goes(steps in proptest::collection::vec(
+        prop_oneof![
+            4 => (1..40u8).prop_map(Step::Push),
+            2 => (0..80u8).prop_map(Step::Acknowledge),
+            2 => Just(Step::Disk),
+        ], 1..40)) {
+        let folder = Folder::new("buffer");
+        let (here, away) = (folder.path().join("samples"), folder.path().join("away"));
+        let bounds = Bounds { total: 64 * 1024 * 1024, memory: 10_000, ..SMALL };
+        let mut buffer = Buffer::open(&here, bounds).unwrap();
+        let (mut last, mut through, mut gone) = (0, 0, false);
+        for step in steps {
+            match step {
+                Step::Push(count) => for _ in 0..count {
+                    last += 1;
+                    buffer.push(sample(last));
+                },
+                Step::Acknowledge(count) if !gone => {
+                    let batch = buffer.batch().unwrap();
+                    if let Some(last) = batch.get(usize::from(count)).or(batch.last()) {
+                        buffer.acknowledge(last.at).unwrap();
+                        through = last.at.millis() - time(0).millis();
+                    }
+                }
+                Step::Disk => {
+                    let (from, to) = if gone { (&away, &here) } else { (&here, &away) };
+                    std::fs::rename(from, to).unwrap();
+                    gone = !gone;
+                }
+                // Without its files a buffer is neither trimmed nor read.
+                Step::Acknowledge(_) | Step::Restart => {}
+            }
+            if !gone {
+                let expected: Vec<_> = (through + 1..=last).take(SAMPLES_MAX).map(time).collect();
+                prop_assert_eq!(times(&buffer.batch().unwrap()), expected);
+            }
             prop_assert_eq!(buffer.dropped(), 0);
         }
     }

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use contract::agent::BatteryState;
+use contract::agent::{BatteryState, DiskSample};
 use dashfleet_agent::collect::watch::Watch;
-use dashfleet_agent::collect::{Collector, Optional, inventory, networks};
+use dashfleet_agent::collect::{Collector, Optional, disks, inventory, networks};
 use dashfleet_agent::platform::linux::{packages, procfs, sensors};
 use domain::Timestamp;
 
@@ -142,6 +142,63 @@ fn a_look_that_hangs_or_fails_is_named_and_stops_nobody() {
         "{:?}",
         ending.fault()
     );
+}
+
+#[test]
+fn a_full_disk_stays_full_while_the_disks_cannot_be_looked_at() {
+    let full = DiskSample {
+        mount: "/".into(),
+        file_system: "ext4".into(),
+        total: 100,
+        used: 99,
+        percent: 99.0,
+        available: Some(1),
+        read: Some(5.0),
+        written: Some(6.0),
+    };
+    let kept = vec![DiskSample {
+        read: None,
+        written: None,
+        ..full.clone()
+    }];
+    let first = vec![full.clone()];
+    let (_keep, never) = std::sync::mpsc::sync_channel::<()>(0);
+    let hanging = Watch::begin("disks", Duration::from_millis(200), move || {
+        let mut looks = 0;
+        move || {
+            looks += 1;
+            if looks > 1 {
+                let _ = never.recv();
+            }
+            Ok(first.clone())
+        }
+    });
+    let first = vec![full.clone()];
+    let failing = Watch::begin("disks", Duration::from_secs(5), move || {
+        let mut looks = 0;
+        move || {
+            looks += 1;
+            if looks > 1 {
+                Err("a device is gone".to_owned())
+            } else {
+                Ok(first.clone())
+            }
+        }
+    });
+    for watch in [hanging, failing] {
+        let begun = Instant::now();
+        while watch.known().is_none() {
+            watch.wait();
+            assert!(begun.elapsed() < Duration::from_secs(5));
+        }
+        assert_eq!(disks::shown(&watch), [full.clone()]);
+        while watch.fault().is_none() {
+            watch.ask();
+            watch.wait();
+            assert!(begun.elapsed() < Duration::from_secs(10));
+        }
+        assert_eq!(disks::shown(&watch), kept);
+    }
 }
 
 #[test]

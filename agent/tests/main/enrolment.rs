@@ -8,10 +8,14 @@ use std::sync::{Arc, Mutex};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use contract::identity::{Enroll, Enrolled, StandingGet, enrollment_message, standing_message};
+use contract::order::fingerprint;
+use dashfleet_agent::care::status::Status;
 use dashfleet_agent::config::{AgentConfig, EnrollOptions};
 use dashfleet_agent::enroll::enroll;
 use dashfleet_agent::error::AgentError;
-use domain::{DeploymentId, MachineId, OrgId};
+use dashfleet_agent::state::StateFolder;
+use dashfleet_agent::state::keys::PinnedKeys;
+use domain::{DeploymentId, MachineId, OrgId, Timestamp};
 use nkeys::KeyPair;
 use runtime::Reader;
 use serde_json::{Value, json};
@@ -167,6 +171,43 @@ async fn a_machine_proves_its_key_and_takes_its_place() {
         .await
         .unwrap_err();
     assert_eq!(elsewhere.code(), 73);
+}
+
+#[tokio::test]
+async fn after_a_rotation_the_keys_that_are_obeyed_now_are_compared_and_shown() {
+    let folder = Folder::new("enrol");
+    let (config, state) = config(&folder);
+    let (url, _) = serve(None);
+    let of_enrolment = enroll(&config, &options(&url)).await.unwrap();
+    let old = fingerprint(&of_enrolment.enrolled.action_keys[0]);
+    let expecting = |key: &str| EnrollOptions {
+        action_key: Some(key.to_owned()),
+        ..options(&url)
+    };
+    enroll(&config, &expecting(&old)).await.unwrap();
+    assert_eq!(Status::look(&state).unwrap().action_keys, [old.as_str()]);
+
+    let rotated = KeyPair::new_service().public_key();
+    let new = fingerprint(&rotated);
+    {
+        let held = StateFolder::take(&state, false).unwrap();
+        PinnedKeys::read(&held, &of_enrolment.enrolled.action_keys)
+            .unwrap()
+            .rotated(vec![rotated], Timestamp::now())
+            .unwrap()
+            .write(&held)
+            .unwrap();
+    }
+    assert_eq!(Status::look(&state).unwrap().action_keys, [new.as_str()]);
+    assert_eq!(
+        enroll(&config, &expecting(&new)).await.unwrap(),
+        of_enrolment
+    );
+    let error = enroll(&config, &expecting(&old)).await.unwrap_err();
+    assert_eq!(error.code(), 66);
+    assert!(error.to_string().contains(&new), "{error}");
+    // Nobody has named a key: what the machine has pinned stands.
+    enroll(&config, &options(&url)).await.unwrap();
 }
 
 #[tokio::test]

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use dashfleet_agent::kinds::reboot_asked;
 use dashfleet_agent::platform::linux::reboot_by;
-use dashfleet_agent::platform::{Notice, arguments, boot_id_of, is_same_boot};
+use dashfleet_agent::platform::{
+    Notice, PLACES, UNIX_PLACES, WINDOWS_PLACES, access_list, arguments, boot_id_of, is_same_boot,
+};
 use domain::action::Outcome;
 use testkit::Folder;
 
@@ -150,4 +152,53 @@ async fn a_reboot_that_seems_to_have_failed_may_still_happen_for_a_while() {
     assert!(begun.elapsed() >= patience);
     assert_eq!(ending.outcome, Outcome::Failed);
     assert_eq!(ending.error.unwrap().code, "reboot-did-not-happen");
+}
+
+#[test]
+fn on_windows_every_usual_place_is_below_the_folder_of_administrators() {
+    assert_eq!(PLACES, UNIX_PLACES, "these tests run on none");
+    for place in [
+        WINDOWS_PLACES.state,
+        WINDOWS_PLACES.policy,
+        WINDOWS_PLACES.config,
+    ] {
+        assert!(place.starts_with(r"C:\ProgramData\DashFleet\"), "{place}");
+    }
+}
+
+#[test]
+fn an_access_list_of_windows_says_who_could_have_written_a_file() {
+    const ME: &str = "S-1-5-21-1-2-3-1001";
+    const OTHER: &str = "S-1-5-21-1-2-3-1002";
+    for good in [
+        "O:BAG:SYD:PAI(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)",
+        "O:SYG:SYD:AI(A;ID;FA;;;SY)(A;ID;FA;;;BA)(A;ID;0x1200a9;;;BU)",
+        "O:BAG:BAD:(A;;FA;;;BA)(A;;FR;;;WD)(A;OICIIO;GA;;;CO)(D;;FA;;;WD)",
+        "O:S-1-5-21-1-2-3-1001G:DUD:P(A;;FA;;;S-1-5-21-1-2-3-1001)(A;;FA;;;OW)",
+        "O:BAG:BAD:P(A;;FA;;;BA)S:(AU;SAFA;FA;;;WD)",
+    ] {
+        assert_eq!(access_list::check(good, ME, "it"), Ok(()), "{good}");
+    }
+    let belongs_to_another = format!("O:{OTHER}G:SYD:P(A;;FA;;;BA)");
+    let written_by_another = format!("O:BAG:SYD:P(A;;FA;;;BA)(A;OICI;FA;;;{OTHER})");
+    for (bad, said) in [
+        (belongs_to_another.as_str(), OTHER),
+        (written_by_another.as_str(), OTHER),
+        // Who may add files to ProgramData, as it is there.
+        (
+            "O:BAG:SYD:AI(A;ID;FA;;;BA)(A;CIID;DCLCRPCR;;;BU)",
+            "written by BU",
+        ),
+        ("O:BAG:SYD:(A;;0x1301bf;;;AU)", "written by AU"),
+        ("O:BAG:SYD:(A;;FRFW;;;WD)", "written by WD"),
+        ("O:BAG:SYD:(A;;NEW;;;WD)", "written by WD"),
+        ("O:BAG:SYD:(A;;0xzz;;;WD)", "written by WD"),
+        ("O:BAG:SYD:(A;;FA)", "not understood"),
+        ("O:BAG:SY", "no access list"),
+        ("O:BAG:SYD:NO_ACCESS_CONTROL", "no access list"),
+        ("", "no owner"),
+    ] {
+        let error = access_list::check(bad, ME, "it").unwrap_err();
+        assert!(error.contains(said), "{bad}: {error}");
+    }
 }

@@ -21,6 +21,8 @@ mod document;
 mod edit;
 #[path = "main/fan_out.rs"]
 mod fan_out;
+#[path = "main/install.rs"]
+mod install;
 #[path = "main/legacy.rs"]
 mod legacy;
 #[path = "main/messages.rs"]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bus::AgentSender;
 use chrono::Duration;
-use contract::agent::{Sample, SampleAnswer, SampleBatch};
+use contract::agent::{DiskSample, Sample, SampleAnswer, SampleBatch};
 use contract::live::Live;
 use contract::metrics::{SampleList, SamplePage};
 use contract::{Grant, Problem, ProblemKind};
@@ -41,6 +41,14 @@ pub fn health_of(sample: &Sample) -> Health {
     health(sample.cpu.percent, sample.memory.percent, fullest)
 }
 
+/// Who looks at the disks, as a fault of theirs names it.
+const DISKS: &str = "disks";
+
+/// Whether nothing is known of a machine's disks at this sample, because they could not be looked at.
+fn lacks_disks(sample: &Sample) -> bool {
+    sample.disks.is_empty() && sample.faults.iter().any(|fault| fault.collector == DISKS)
+}
+
 fn unwritable(error: serde_json::Error) -> MetricsError {
     tracing::error!(%error, "a sample cannot be written as JSON");
     Problem::new(ProblemKind::Internal, "a sample cannot be written").into()
@@ -59,7 +67,7 @@ impl App {
     ) -> Result<SampleAnswer, MetricsError> {
         let checked = bounds::check(batch, Timestamp::now())?;
         let count = u32::try_from(checked.accepted.len()).unwrap_or(u32::MAX);
-        let newest = checked.accepted.last();
+        let newest = self.sample_shown(from, &checked.accepted).await?;
         let write = Arc::new(SampleWrite {
             org: from.org,
             machine: from.machine,
@@ -70,6 +78,7 @@ impl App {
                 .collect::<Result<_, _>>()
                 .map_err(unwritable)?,
             newest: newest
+                .as_ref()
                 .map(|sample| {
                     Ok(Newest {
                         at: sample.at.utc(),
@@ -83,7 +92,7 @@ impl App {
         let written = self.machine_write(from, || self.sample_write(&write)).await;
         let refused = match written {
             Ok(written) => {
-                if let (Some(sample), true) = (newest, written.latest) {
+                if let (Some(sample), true) = (&newest, written.latest) {
                     self.sample_announce(from, sample).await;
                 }
                 checked.refused
@@ -100,6 +109,41 @@ impl App {
             through: checked.through,
             refused,
         })
+    }
+
+    /// The newest of a message's samples as the machine is shown by it. While its disks cannot be looked at, they are
+    /// what was last known of them: a machine is not healthy because a mount hangs. What is stored as history is what
+    /// the agent said.
+    async fn sample_shown(
+        &self,
+        from: AgentSender,
+        accepted: &[Sample],
+    ) -> Result<Option<Sample>, MetricsError> {
+        let Some(mut shown) = accepted.last().cloned() else {
+            return Ok(None);
+        };
+        if !lacks_disks(&shown) {
+            return Ok(Some(shown));
+        }
+        let known = accepted.iter().rev().find(|sample| !lacks_disks(sample));
+        shown.disks = match known {
+            Some(known) => known.disks.clone(),
+            None => self.sample_disks(from).await?,
+        };
+        // Those figures are of then; nobody knows what is read and written now.
+        for disk in &mut shown.disks {
+            disk.read = None;
+            disk.written = None;
+        }
+        Ok(Some(shown))
+    }
+
+    /// The disks of a machine as they were last known; none when nothing is.
+    async fn sample_disks(&self, from: AgentSender) -> Result<Vec<DiskSample>, MetricsError> {
+        let mut tx = self.pools.tenant_tx(from.org).await?;
+        let disks = store::sample::disks(&mut tx, from.machine).await?;
+        tx.commit().await?;
+        Ok(disks)
     }
 
     async fn sample_write(&self, write: &Arc<SampleWrite>) -> Result<SampleWritten, MetricsError> {

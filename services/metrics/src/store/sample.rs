@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
-use contract::agent::Sample;
+use contract::agent::{DiskSample, Sample};
 use database::DatabaseError;
 use database::group_commit::{Batch, Written};
 use domain::health::Health;
@@ -57,6 +57,9 @@ pub const WRITE: &str = r"
 
 /// The samples of a machine from one time to before another, oldest first.
 pub const LIST: &str = "SELECT at, body FROM metrics.samples WHERE machine_id = $1 AND at >= $2 AND at < $3 ORDER BY at LIMIT $4";
+
+/// The disks of a machine as they were last known.
+pub const DISKS: &str = "SELECT sample -> 'disks' FROM metrics.latest WHERE machine_id = $1";
 
 /// One message of one machine, ready to be written.
 #[derive(Debug)]
@@ -224,6 +227,28 @@ pub async fn list(
         .fetch_all(connection)
         .await?;
     rows.into_iter().map(|(at, body)| whole(at, body)).collect()
+}
+
+/// The disks of a machine of the transaction's organisation as its latest sample shows them; none when it has no sample.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn disks(
+    connection: &mut PgConnection,
+    machine: MachineId,
+) -> Result<Vec<DiskSample>, DatabaseError> {
+    let disks: Option<Option<Value>> = sqlx::query_scalar(DISKS)
+        .bind(machine.0)
+        .fetch_optional(connection)
+        .await?;
+    disks.flatten().map_or_else(
+        || Ok(Vec::new()),
+        |disks| {
+            serde_json::from_value(disks).map_err(|error| {
+                DatabaseError::Bug(format!("stored disks cannot be read: {error}"))
+            })
+        },
+    )
 }
 
 fn whole(at: DateTime<Utc>, mut body: Value) -> Result<Sample, DatabaseError> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use contract::ProblemKind;
-use contract::agent::{SAMPLES_MAX, SampleAnswer};
+use contract::agent::{CollectorFault, SAMPLES_MAX, Sample, SampleAnswer};
 use contract::metrics::{MachineGet, SampleList};
 use dashfleet_metrics::Timing;
 use domain::Timestamp;
@@ -56,6 +56,64 @@ async fn a_sample_is_there_with_its_exact_health_when_the_answer_comes() {
         (shown.noun.as_str(), &shown.data["health"]["score"]),
         ("sample", &serde_json::json!(50))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_with_a_full_disk_is_not_healthy_because_its_disks_cannot_be_looked_at() {
+    let world = World::new().await;
+    let enrolled = world.enroll("web-1", &[]);
+    let agent = world.connect(&enrolled).await;
+    let mut live = world
+        .hear(&format!("df.live.{}.sample.*", world.org.token()))
+        .await;
+    let hung = |seconds: i64| Sample {
+        disks: Vec::new(),
+        faults: vec![CollectorFault {
+            collector: "disks".into(),
+            message: "hangs: no answer within 5000 ms".into(),
+        }],
+        ..sample(in_seconds(seconds), 75.0, 80.0, 0.0)
+    };
+    // Nothing has ever been known.
+    agent.samples(vec![hung(-60)]).await.unwrap();
+    live.live().await;
+    let unknown = world.machine(enrolled.machine).await;
+    assert_eq!(unknown.health.unwrap().components.disk, 1.0);
+
+    let mut full = sample(in_seconds(-50), 75.0, 80.0, 100.0);
+    full.disks[1].read = Some(3.0);
+    agent.samples(vec![full.clone()]).await.unwrap();
+    live.live().await;
+    let before = world.machine(enrolled.machine).await.health.unwrap();
+    assert_eq!(
+        (before.components.disk, before.status),
+        (0.0, HealthStatus::Critical)
+    );
+    // By the machine's latest, again by that, and by an earlier sample of the same message.
+    let mut later = full.clone();
+    later.at = in_seconds(-20);
+    for samples in [vec![hung(-40)], vec![hung(-30)], vec![later, hung(-10)]] {
+        agent.samples(samples).await.unwrap();
+        let (_, shown) = live.live().await;
+        assert_eq!(shown.data["health"]["components"]["disk"], 0.0);
+        let machine = world.machine(enrolled.machine).await;
+        assert_eq!(machine.health, Some(before));
+        let latest = machine.latest_sample.unwrap();
+        assert_eq!(latest.faults.len(), 1, "it is said that they are old");
+        assert_eq!((latest.disks.len(), latest.disks[1].percent), (2, 100.0));
+        assert_eq!(latest.disks[1].read, None, "nobody knows that now");
+        let critical = "SELECT count(*) FROM metrics.latest WHERE health_status = 'CRITICAL'";
+        assert_eq!(world.count(critical).await, 1);
+    }
+    // What the agent said stays what it said.
+    let empty = "SELECT count(*) FROM metrics.samples WHERE body -> 'disks' = '[]'";
+    assert_eq!(world.count(empty).await, 4);
+    // A machine that says that it has no disks has none.
+    let mut none = sample(in_seconds(-5), 75.0, 80.0, 0.0);
+    none.disks.clear();
+    agent.samples(vec![none]).await.unwrap();
+    let machine = world.machine(enrolled.machine).await;
+    assert_eq!(machine.health.unwrap().components.disk, 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
