@@ -1,4 +1,5 @@
-//! What time decides: machines whose grace is over, servers that fell silent, sessions that can be forgotten.
+//! What time decides: machines whose grace is over, servers that fell silent, inventories whose changes are to be told,
+//! sessions that can be forgotten.
 //! Every replica watches; what one has done the others find done.
 
 use std::sync::Arc;
@@ -47,6 +48,9 @@ pub async fn run(app: Arc<App>) {
             if let Err(error) = app.servers_watch().await {
                 tracing::warn!(%error, "silent servers could not be judged");
             }
+        }
+        if let Err(error) = app.inventories_tell().await {
+            tracing::debug!(%error, "changes of inventories wait to be told");
         }
         if chores.is_none_or(|last| last.elapsed() >= CHORES) {
             chores = Some(Instant::now());
