@@ -70,9 +70,19 @@ impl Call {
         }
     }
 
-    /// Whether a machine speaks, whose name counts for itself. Whoever queues for many machines is one.
-    fn is_of_machine(self) -> bool {
-        matches!(self, Self::Report | Self::Pending)
+    /// The field whose value counts for itself: the name of a machine that speaks, or the action of which it does, since
+    /// it says no name then. Whoever queues for many machines is one.
+    fn counted_by(self) -> Option<&'static str> {
+        match self {
+            Self::Report | Self::Pending => Some("machine_id"),
+            Self::Result => Some("action_id"),
+            Self::Fleet | Self::Queue => None,
+        }
+    }
+
+    /// What all values of that field together are counted as besides: so nobody invents actions without end.
+    fn class_of_all(self) -> Option<Class> {
+        (self == Self::Result).then_some(Class::LegacyResults)
     }
 }
 
@@ -130,17 +140,21 @@ impl Legacy {
                 .and_then(|bytes| Given::body(&bytes)),
             _ => Given::query(request),
         };
-        // What cannot be read counts too, for no machine.
-        let machine = match &read {
-            Ok(given) if call.is_of_machine() => given.shown("machine_id"),
+        // What cannot be read counts too, for nobody.
+        let part = match (&read, call.counted_by()) {
+            (Ok(given), Some(field)) => given.shown(field),
             _ => "",
         };
-        let (class, credential) = (call.class(), caller.credential());
-        let left = self
-            .limits
-            .take_of_legacy(class, credential, visit.address, machine);
-        *taken = Some(left);
-        left.admit()?;
+        let mut take = |class: Class, part: &str| {
+            let (credential, address) = (caller.credential(), visit.address);
+            let left = self.limits.take_of_legacy(class, credential, address, part);
+            *taken = Some(left);
+            left.admit()
+        };
+        if let Some(class) = call.class_of_all() {
+            take(class, "")?;
+        }
+        take(call.class(), part)?;
         let given = read?;
         match call {
             Call::Report => self.report(&caller, &given, visit.address).await,

@@ -259,3 +259,23 @@ async fn beyond_its_limit_a_route_answers_429_with_the_headers() {
     // Another machine behind the same address and key does not wait for this one.
     assert_eq!(post(&world, REPORT, &report("other")).await.status, 200);
 }
+
+#[tokio::test]
+async fn reports_of_different_actions_do_not_wait_for_each_other() {
+    let world = World::new().await;
+    let done = |action: &str| json!({ "action_id": action, "status": "done" });
+    // A hundred machines behind one address: none executes its action again because the others reported theirs.
+    for _ in 0..100 {
+        let action = domain::ActionId::new().to_string();
+        let reply = post(&world, RESULT, &done(&action)).await;
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        assert_eq!(reply.header("x-ratelimit-remaining"), "59");
+    }
+    assert_eq!(world.actions.legacy_results.lock().unwrap().len(), 100);
+    // What names none is counted as one.
+    for _ in 0..60 {
+        assert_eq!(post(&world, RESULT, &json!({})).await.status, 400);
+    }
+    assert_eq!(post(&world, RESULT, &json!({})).await.status, 429);
+    assert_eq!(post(&world, RESULT, &done(HERE)).await.status, 200);
+}
