@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use database::Tx;
+
 use crate::app::App;
 use crate::error::MetricsError;
 use crate::metrics::Level;
@@ -25,7 +27,7 @@ pub async fn run(app: Arc<App>) {
     loop {
         tokio::time::sleep(app.timing.tick).await;
         let mut hears = app.tracking.is_on();
-        match store::presence::any_due(app.pools.system()).await {
+        match app.watch_look(hears).await {
             Ok(true) if hears => {
                 if let Err(error) = app.offline_due().await {
                     tracing::warn!(%error, "machines whose grace is over could not be turned offline");
@@ -99,6 +101,36 @@ impl Listening {
 }
 
 impl App {
+    /// Whether somebody's grace is over; and who hears notes that it watches.
+    async fn watch_look(&self, hears: bool) -> Result<bool, MetricsError> {
+        let watched =
+            !hears || store::presence::watched(self.pools.system(), self.timing.outage).await?;
+        if !watched {
+            let mut tx = self.pools.system_tx().await?;
+            store::presence::lock_in_tx(&mut tx).await?;
+            self.watch_resume_in_tx(&mut tx).await?;
+            tx.commit().await?;
+        }
+        Ok(store::presence::any_due(self.pools.system()).await?)
+    }
+
+    /// When nobody watched for a while, nobody heard machines over HTTP either: bus, database or all replicas were away,
+    /// and their time ran out meanwhile. So they are given some before they are judged. Under the lock, in the transaction
+    /// that judges: whoever stood still since it looked does not judge by what it saw then.
+    async fn watch_resume_in_tx(&self, tx: &mut Tx) -> Result<(), MetricsError> {
+        if store::presence::watched(&mut **tx, self.timing.outage).await? {
+            return Ok(());
+        }
+        let spared = store::presence::watched_again_in_tx(tx, self.timing.http_return).await?;
+        if spared > 0 {
+            tracing::warn!(
+                machines = spared,
+                "nobody watched for a while; machines over HTTP have time to report again"
+            );
+        }
+        Ok(())
+    }
+
     /// Turns machines offline whose grace is over.
     ///
     /// # Errors
@@ -107,6 +139,7 @@ impl App {
         loop {
             let mut tx = self.pools.system_tx().await?;
             store::presence::lock_in_tx(&mut tx).await?;
+            self.watch_resume_in_tx(&mut tx).await?;
             let went = store::presence::set_offline_in_tx(&mut tx).await?;
             tx.commit().await?;
             self.presence_announce(&went).await;
