@@ -1,5 +1,7 @@
 //! The routes of Dash-Fleet: their shapes, their refusals, their limits.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::{Value, json};
 
 use crate::standin::{ELSEWHERE, HERE};
@@ -278,4 +280,18 @@ async fn reports_of_different_actions_do_not_wait_for_each_other() {
     }
     assert_eq!(post(&world, RESULT, &json!({})).await.status, 429);
     assert_eq!(post(&world, RESULT, &done(HERE)).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_fleet_that_is_too_long_for_one_list_says_that_there_is_more() {
+    let world = World::new().await;
+    assert_eq!(get(&world, FLEET).await.json()["truncated"], false);
+    for (pages, truncated) in [(10, false), (11, true)] {
+        world.metrics.legacy_pages.store(pages, Ordering::SeqCst);
+        let fleet = get(&world, FLEET).await.json();
+        assert_eq!(
+            (&fleet["count"], &fleet["truncated"]),
+            (&json!(10_000), &json!(truncated))
+        );
+    }
 }

@@ -458,6 +458,8 @@ pub struct Metrics {
     pub gets: Mutex<Vec<MachineGet>>,
     pub samples: Mutex<Vec<SampleList>>,
     pub legacy_reports: Mutex<Vec<LegacyReport>>,
+    /// Full pages of the fleet, whatever was reported.
+    pub legacy_pages: AtomicUsize,
 }
 
 impl Metrics {
