@@ -53,7 +53,10 @@ NATS = names("NATS_NAME NATS_PORT NATS_WEBSOCKET_PORT NATS_STORE")
 NATS_KEYS = re.compile(r"DASHFLEET_(NKEY|CALLOUT)_[A-Z_]+")
 
 # What other people's images read.
-FOREIGN = {"nats": frozenset(("GOMEMLIMIT",)), "postgres": frozenset(("POSTGRES_PASSWORD", "PGDATA"))}
+FOREIGN = {
+    "nats": frozenset(("GOMEMLIMIT", "NATS_ROUTES_PASSWORD")),
+    "postgres": frozenset(("POSTGRES_PASSWORD", "PGDATA")),
+}
 
 SETTING = re.compile(r"DASHFLEET_[A-Z][A-Z0-9_]*[A-Z0-9]")
 
