@@ -6,7 +6,7 @@ mod action;
 mod fleet;
 mod given;
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use poem::endpoint::{BoxEndpoint, make};
 use poem::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -16,6 +16,7 @@ use serde_json::Value;
 use self::given::Given;
 use crate::caller::Caller;
 use crate::error::Refused;
+use crate::error::catalogue::Kind;
 use crate::limits::Limits;
 use crate::limits::bucket::Taken;
 use crate::limits::class::Class;
@@ -28,7 +29,13 @@ use crate::{body, json};
 struct Legacy {
     owners: Owners,
     limits: Arc<Limits>,
+    /// Whether the log says already that a proxy is unknown.
+    warned: Once,
 }
+
+/// What machines are told whose address nobody knows.
+const UNKNOWN_PROXY: &str = "this came through a proxy that the gateway does not know, so nobody knows from where: \
+    DASHFLEET_TRUSTED_PROXIES has to name the proxy's network";
 
 /// A route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +87,11 @@ impl Call {
         }
     }
 
+    /// Whether a machine is known by where it comes from.
+    fn is_by_address(self) -> bool {
+        matches!(self, Self::Report | Self::Pending | Self::Result)
+    }
+
     /// What all values of that field together are counted as besides: so nobody invents actions without end.
     fn class_of_all(self) -> Option<Class> {
         (self == Self::Result).then_some(Class::LegacyResults)
@@ -98,6 +110,7 @@ pub fn all(owners: &Owners, limits: &Arc<Limits>) -> Vec<Unversioned> {
     let legacy = Arc::new(Legacy {
         owners: owners.clone(),
         limits: limits.clone(),
+        warned: Once::new(),
     });
     let route = |call: Call| {
         let (method, path) = call.route();
@@ -134,6 +147,13 @@ impl Legacy {
     ) -> Result<Response, Refused> {
         let caller = Caller::legacy(request).await?;
         let visit = Visit::of(request)?;
+        if call.is_by_address() && visit.unknown_proxy {
+            // Else every machine is bound to the proxy, and quarantined once it moves or is told of.
+            self.warned.call_once(|| {
+                tracing::warn!(proxy = %visit.address, "{UNKNOWN_PROXY}");
+            });
+            return Err(Refused::new(Kind::Unavailable, UNKNOWN_PROXY));
+        }
         let read = match call.route().0 {
             Method::POST => body::read_legacy(visit)
                 .await

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use serde_json::{Value, json};
 
 use crate::standin::{ELSEWHERE, HERE};
-use crate::world::{Reply, World};
+use crate::world::{Reply, World, patience};
 
 const KEY: &str = "dfl_good";
 const REPORT: &str = "/api/fleet/report";
@@ -293,5 +293,41 @@ async fn a_fleet_that_is_too_long_for_one_list_says_that_there_is_more() {
             (&fleet["count"], &fleet["truncated"]),
             (&json!(10_000), &json!(truncated))
         );
+    }
+}
+
+#[tokio::test]
+async fn behind_a_proxy_that_nobody_told_of_no_machine_is_bound_to_it() {
+    let trusted = [("DASHFLEET_TRUSTED_PROXIES", "127.0.0.1")];
+    let world = World::with(patience(), &trusted).await;
+    let bearer = format!("Bearer {KEY}");
+    let through = async |forwarded: &str, method: &str, path: &str, body: &Value| {
+        let headers = [
+            ("authorization", bearer.as_bytes()),
+            ("x-forwarded-for", forwarded.as_bytes()),
+        ];
+        world.send(method, path, &headers, body.to_string()).await
+    };
+    let result = json!({ "action_id": HERE, "status": "done" });
+    let pending = format!("{PENDING}?machine_id=web");
+    let unknown = "198.51.100.7, 10.1.2.3";
+    for (method, path, body) in [
+        ("POST", REPORT, &report("web")),
+        ("GET", pending.as_str(), &Value::Null),
+        ("POST", RESULT, &result),
+    ] {
+        let reply = through(unknown, method, path, body).await;
+        assert_eq!(reply.status, 503, "{path}: {}", reply.text);
+        assert!(said(&reply).contains("DASHFLEET_TRUSTED_PROXIES"));
+    }
+    assert!(world.metrics.legacy_reports.lock().unwrap().is_empty());
+    // Scripts of operators are not known by where they come from; nor is a machine refused that is there itself.
+    assert_eq!(
+        through(unknown, "GET", FLEET, &Value::Null).await.status,
+        200
+    );
+    for alone in ["10.1.2.3", "198.51.100.7"] {
+        let reply = through(alone, "POST", REPORT, &report("web")).await;
+        assert_eq!(reply.status, 200, "{alone}: {}", reply.text);
     }
 }
