@@ -15,8 +15,8 @@ use contract::identity::{
 use contract::metrics::{Machine, MachinePage, SamplePage, Transport, Trust};
 use dashfleet_gateway::inbound::action::create::Create;
 use dashfleet_gateway::inbound::auth::session::{CookieSession, Login, Refresh};
-use dashfleet_gateway::inbound::machine::release::Release;
 use dashfleet_gateway::inbound::machine::edit::Labelled;
+use dashfleet_gateway::inbound::machine::release::Release;
 use dashfleet_gateway::json::Documented;
 use dashfleet_gateway::{document, shape};
 use domain::access::{Role, Scopes};
