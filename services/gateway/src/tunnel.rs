@@ -1,7 +1,8 @@
 //! Tunnels: an agent whose network lets out nothing but HTTPS reaches the bus through the gateway's own port. What comes
 //! after the handshake of a WebSocket goes to nats-server and back byte for byte: the gateway reads nothing of it, so
 //! whoever comes this way is let in, held to its permissions, seen and sent away by the server as on any other way.
-//! Tunnels are bounded in number (all, and those of one neighbour) and pace, end when nothing moves, and at the gateway's end one after another.
+//! Tunnels are bounded in number (all, and those of one neighbour) and pace, end when nothing moves, and at the gateway's
+//! end one after another.
 
 mod bytes;
 mod neighbours;
