@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use contract::metrics::MachineSort;
 use database::DatabaseError;
 use domain::labels::LabelFilter;
-use domain::{MachineId, OrgId};
+use domain::MachineId;
 use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{PgConnection, Postgres};
