@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use contract::metrics::MachineSort;
 use database::DatabaseError;
-use domain::labels::LabelFilter;
 use domain::MachineId;
+use domain::labels::LabelFilter;
 use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{PgConnection, Postgres};
