@@ -18,6 +18,11 @@ CREATE TABLE metrics.machines (
     hostname text NOT NULL,
     labels jsonb NOT NULL,
     inventory jsonb NOT NULL,
+    -- When an event last told of a change of it; when the next one is due, while a change waits to be told; and what it
+    -- was then, for what that one tells.
+    inventory_told_at timestamptz,
+    inventory_due_at timestamptz,
+    inventory_before jsonb,
     enrolled_at timestamptz NOT NULL,
     revoked_at timestamptz,
     quarantined_at timestamptz,
@@ -39,7 +44,8 @@ CREATE TABLE metrics.machines (
         ELSE 'OFFLINE' END) STORED,
     CONSTRAINT machines_pkey PRIMARY KEY (org_id, id),
     CONSTRAINT machines_labels_check CHECK (jsonb_typeof(labels) = 'object'),
-    CONSTRAINT machines_inventory_check CHECK (jsonb_typeof(inventory) = 'object')
+    CONSTRAINT machines_inventory_check CHECK (jsonb_typeof(inventory) = 'object'),
+    CONSTRAINT machines_inventory_due_check CHECK ((inventory_due_at IS NULL) = (inventory_before IS NULL))
 );
 -- Lists, by name and by status. No GIN index on labels: under row-level security the planner may not use operators
 -- that are not leakproof (`@>`, `?&`) as index conditions, so labels filter the organisation's machines instead.
@@ -47,6 +53,7 @@ CREATE INDEX machines_hostname ON metrics.machines (org_id, hostname, id);
 CREATE INDEX machines_status ON metrics.machines (org_id, status, hostname, id);
 CREATE INDEX machines_presence ON metrics.machines (presence_version) WHERE presence_version > 0;
 CREATE INDEX machines_offline_due ON metrics.machines (offline_due_at) WHERE offline_due_at IS NOT NULL;
+CREATE INDEX machines_inventory_due ON metrics.machines (inventory_due_at) WHERE inventory_due_at IS NOT NULL;
 CREATE INDEX machines_online ON metrics.machines (org_id) WHERE online;
 ALTER TABLE metrics.machines ENABLE ROW LEVEL SECURITY;
 ALTER TABLE metrics.machines FORCE ROW LEVEL SECURITY;

@@ -79,6 +79,8 @@ def main():
                 run.check(f"{name}: names that refer to each other", references.findings(rendered[name]))
                 if bootstrap:
                     run.check(f"{name}: nats-server accepts its configuration", nats.accepted(rendered[name]))
+        if "k8s/overlays/cluster" in rendered:
+            run.check("cluster: servers ask each other for a password", nats.routes(rendered["k8s/overlays/cluster"]))
         trial = rendered.get("k8s/overlays/trial")
         if trial:
             if bootstrap:

@@ -7,18 +7,20 @@ import subprocess
 import yaml
 
 TRIAL = "k8s/overlays/trial"
+CLUSTER = "k8s/overlays/cluster"
 SECONDS = 60
 
-# What a person makes, as k8s/overlays/trial/keys/README.md says.
+# What a person makes, as the overlay's keys/README.md says.
 BY_HAND = {
-    "keys/postgres.env": ("POSTGRES_PASSWORD",),
-    "keys/owner.env": (
+    (TRIAL, "keys/postgres.env"): ("POSTGRES_PASSWORD",),
+    (TRIAL, "keys/owner.env"): (
         "DASHFLEET_BOOTSTRAP_ORGANIZATION",
         "DASHFLEET_BOOTSTRAP_ADMIN_EMAIL",
         "DASHFLEET_BOOTSTRAP_ADMIN_PASSWORD",
         "DASHFLEET_BOOTSTRAP_API_KEY",
         "DASHFLEET_BOOTSTRAP_ENROLLMENT_TOKEN",
     ),
+    (CLUSTER, "keys/routes.env"): ("NATS_ROUTES_PASSWORD",),
 }
 
 
@@ -41,12 +43,12 @@ def make(copy, bootstrap):
         )
         if answer.returncode != 0:
             yield f"dashfleet-bootstrap keys: exit {answer.returncode}: {answer.stderr.strip()}"
-    explained = (trial / "keys/README.md").read_text()
-    for path, names in BY_HAND.items():
-        (trial / path).write_text("".join(f"{name}={secrets.token_hex(24)}\n" for name in names))
+    for (overlay, path), names in BY_HAND.items():
+        explained = (copy / overlay / "keys/README.md").read_text()
+        (copy / overlay / path).write_text("".join(f"{name}={secrets.token_hex(24)}\n" for name in names))
         for name in names:
             if f"{name}=" not in explained:
-                yield f"{TRIAL}/keys/README.md does not say how {name} is made"
+                yield f"{overlay}/keys/README.md does not say how {name} is made"
     for path in sorted(set(wanted(trial))):
         file = trial / path
         if not bootstrap and not file.exists():

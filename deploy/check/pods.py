@@ -13,7 +13,7 @@ SECRETS = {
     "metrics": {"metrics-keys", "metrics-database"},
     "setup": {"bootstrap-keys", "owner-database", "database-roles", "postgres-admin"},
     "owner": {"owner", "identity-database"},
-    "nats": set(),
+    "nats": {"nats-routes"},
     "postgres": {"postgres-admin"},
 }
 

@@ -14,6 +14,19 @@ const FORWARDED_PROTO: &str = "x-forwarded-proto";
 /// the client's own invention.
 #[must_use]
 pub fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
+    believed(peer, headers, trusted).0
+}
+
+/// Whether the client seems to be a proxy of ours that nobody told us of: it stands in a private network, and names
+/// somebody for whom it speaks. On this machine there is nothing to be told apart.
+#[must_use]
+pub fn is_unknown_proxy(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> bool {
+    let (client, names) = believed(peer, headers, trusted);
+    names && is_private(client)
+}
+
+/// The client's address, and whether the client itself names another.
+fn believed(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> (IpAddr, bool) {
     let is_proxy = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
     let mut client = peer.to_canonical();
     let lines = headers
@@ -23,14 +36,26 @@ pub fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr 
         .filter_map(|line| line.to_str().ok());
     for named in lines.flat_map(|line| line.rsplit(',')) {
         if !is_proxy(client) {
-            break;
+            return (client, true);
         }
         match named.trim().parse::<IpAddr>() {
             Ok(address) => client = address.to_canonical(),
             Err(_) => break,
         }
     }
-    client
+    (client, false)
+}
+
+/// Whether an address is of a network that is not the world's: of an organisation, a cluster, a link, a provider.
+fn is_private(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            let [first, second, ..] = address.octets();
+            let is_shared = first == 100 && second & 0xc0 == 64;
+            address.is_private() || address.is_link_local() || is_shared
+        }
+        IpAddr::V6(address) => address.is_unique_local() || address.is_unicast_link_local(),
+    }
 }
 
 /// Whether the client of a proxy that is trusted speaks TLS with it; nothing where nobody who is believed says so.
@@ -131,6 +156,34 @@ mod tests {
                 expected,
                 "{peer} {forwarded:?}"
             );
+        }
+    }
+
+    #[test]
+    fn who_speaks_for_others_from_a_private_network_is_an_unknown_proxy() {
+        let trusted: Vec<Network> = vec!["10.0.0.0/8".parse().expect("a network")];
+        for (peer, forwarded, expected) in [
+            ("192.168.1.2", Some("198.51.100.7"), true),
+            ("172.16.0.9", Some("unknown"), true),
+            ("100.64.0.1", Some("198.51.100.7"), true),
+            ("fd00::1", Some("2001:db8::1"), true),
+            // A proxy that we know, and one behind it that we do not.
+            ("10.1.2.3", Some("198.51.100.7"), false),
+            ("10.1.2.3", Some("198.51.100.7, 192.168.1.2"), true),
+            ("10.1.2.3", Some("192.168.1.2"), false),
+            // Nobody is named; it is this machine; it is somebody in the world who says so.
+            ("192.168.1.2", None, false),
+            ("127.0.0.1", Some("198.51.100.7"), false),
+            ("::1", Some("198.51.100.7"), false),
+            ("203.0.113.9", Some("198.51.100.7"), false),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(forwarded) = forwarded {
+                headers.insert(FORWARDED_FOR, forwarded.parse().expect("a header"));
+            }
+            let peer = peer.parse().expect("an address");
+            let found = is_unknown_proxy(peer, &headers, &trusted);
+            assert_eq!(found, expected, "{peer} {forwarded:?}");
         }
     }
 }

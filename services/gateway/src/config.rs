@@ -31,6 +31,9 @@ const REQUESTS_PER_SECOND: u32 = 1_000;
 const HEAVY_REQUESTS_PER_SECOND: u32 = 20;
 /// Tunnels of agents to the bus, at each replica.
 const TUNNELS: usize = 10_240;
+/// Which part of them one address may hold, when nothing else is said: nobody has shown who they are when they open one,
+/// and a site behind one address is a part of the fleet.
+const TUNNELS_PER_ADDRESS_PART: usize = 4;
 /// Tunnels that one address may open in a second: a site behind one address comes back whole after an outage.
 const TUNNELS_PER_SECOND: u32 = 500;
 
@@ -49,7 +52,8 @@ pub struct Config {
     pub browsers: Browsers,
     /// `DASHFLEET_PUBLIC_URL` and `DASHFLEET_AGENT_BINARIES`: what the install scripts say.
     pub install: Install,
-    /// `DASHFLEET_NATS_WEBSOCKET_URLS` and `DASHFLEET_NATS_TUNNELS`: the agents' way to the bus through this port.
+    /// `DASHFLEET_NATS_WEBSOCKET_URLS`, `DASHFLEET_NATS_TUNNELS` and `DASHFLEET_NATS_TUNNELS_PER_ADDRESS`: the agents' way to
+    /// the bus through this port.
     pub tunnels: TunnelConfig,
     /// How long it waits for what. Not from the environment: tests hold shorter ones.
     pub patience: Patience,
@@ -180,9 +184,12 @@ fn browsers(reader: &mut Reader, public_url: Option<&str>) -> Result<Browsers, C
 
 fn tunnels(reader: &mut Reader) -> Result<TunnelConfig, ConfigError> {
     const AT_ONCE: &str = "DASHFLEET_NATS_TUNNELS";
+    let at_once: usize = reader.or(AT_ONCE, TUNNELS)?;
+    let part = at_once.div_ceil(TUNNELS_PER_ADDRESS_PART);
     let config = TunnelConfig {
         upstreams: parsed::<Upstream>(reader, "DASHFLEET_NATS_WEBSOCKET_URLS")?,
-        at_once: reader.or(AT_ONCE, TUNNELS)?,
+        at_once,
+        per_address: reader.or("DASHFLEET_NATS_TUNNELS_PER_ADDRESS", part)?,
     };
     if config.at_once > tokio::sync::Semaphore::MAX_PERMITS {
         return Err(ConfigError {
@@ -273,6 +280,8 @@ mod tests {
             (10_000, 200, 600, 20)
         );
         assert!(config.trusted_proxies.is_empty() && config.tunnels.upstreams.is_empty());
+        let tunnels = (config.tunnels.at_once, config.tunnels.per_address);
+        assert_eq!(tunnels, (10_240, 2_560));
     }
 
     #[test]
@@ -285,6 +294,7 @@ mod tests {
             ("DASHFLEET_NATS_TUNNELS", "-1"),
             ("DASHFLEET_NATS_TUNNELS", "18446744073709551615"),
             ("DASHFLEET_NATS_TUNNELS_PER_SECOND", "many"),
+            ("DASHFLEET_NATS_TUNNELS_PER_ADDRESS", "-1"),
         ] {
             assert_eq!(read(&[(name, value)]).expect_err("refused").variable, name);
         }

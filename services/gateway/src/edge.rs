@@ -166,6 +166,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Edge<E> {
             origin: request.headers().get(header::ORIGIN).cloned(),
             began: Instant::now(),
         };
+        let unknown_proxy = address::is_unknown_proxy(peer, request.headers(), &self.trusted);
         let forwarded = address::forwarded_https(peer, request.headers(), &self.trusted);
         let span = span(&request, &facts);
         bus::trace::set_parent(
@@ -177,6 +178,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Edge<E> {
             let body = request.take_body();
             let arrival = Arrival {
                 address: facts.address,
+                unknown_proxy,
                 https: self.house.browsers.https(forwarded),
                 declared: text(request.headers(), header::CONTENT_LENGTH.as_str())
                     .and_then(|length| length.parse().ok()),

@@ -39,6 +39,9 @@ pub trait Documented: Send {
     /// where newer agents speak to an older gateway.
     const STRICT: bool = true;
 
+    /// Whether the document says that there must be a body. (An empty one is `{}` anyway.)
+    const REQUIRED: bool = true;
+
     /// What is wrong with a body that its schema cannot say: which fields go together.
     fn rules(_body: &Value) -> Vec<FieldError> {
         Vec::new()
@@ -91,7 +94,7 @@ impl<'a, T: Documented + DeserializeOwned> ApiExtractor<'a> for Given<T> {
                 content_type: JSON,
                 schema,
             }],
-            required: true,
+            required: T::REQUIRED,
         })
     }
 

@@ -77,6 +77,9 @@ impl Amounts {
             Class::LegacyReport => Limit::minute(30),
             Class::LegacyFleet | Class::LegacyQueue => Limit::minute(100),
             Class::LegacyPending | Class::LegacyResult => Limit::minute(60),
+            // Ten thousand machines behind one address say what became of one action, and say it again: what is refused
+            // here is executed anew.
+            Class::LegacyResults => Limit::minute(20_000),
         }
     }
 }
@@ -151,19 +154,19 @@ impl Limits {
         self.take(&self.bucket(class, &octets(address), &[]))
     }
 
-    /// Takes one of a legacy key's requests from an address, for the machine that it names, if it does.
+    /// Takes one of a legacy key's requests from an address, for the machine or the action that it names, if it does.
     pub fn take_of_legacy(
         &self,
         class: Class,
         credential: CredentialId,
         address: IpAddr,
-        machine: &str,
+        part: &str,
     ) -> Taken {
         let mut whose = [0; 32];
         let (key, from) = whose.split_at_mut(16);
         key.copy_from_slice(credential.0.as_bytes());
         from.copy_from_slice(&octets(address));
-        self.take(&self.bucket(class, &whose, machine.as_bytes()))
+        self.take(&self.bucket(class, &whose, part.as_bytes()))
     }
 
     /// Counts a failed authentication.

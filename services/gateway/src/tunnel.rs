@@ -1,9 +1,11 @@
 //! Tunnels: an agent whose network lets out nothing but HTTPS reaches the bus through the gateway's own port. What comes
 //! after the handshake of a WebSocket goes to nats-server and back byte for byte: the gateway reads nothing of it, so
 //! whoever comes this way is let in, held to its permissions, seen and sent away by the server as on any other way.
-//! Tunnels are bounded in number and pace, end when nothing moves, and at the gateway's end one after another.
+//! Tunnels are bounded in number (all, and those of one neighbour) and pace, end when nothing moves, and at the gateway's
+//! end one after another.
 
 mod bytes;
+mod neighbours;
 mod upstream;
 
 use std::net::IpAddr;
@@ -14,6 +16,7 @@ use poem::{OnUpgrade, Upgraded};
 use runtime::Shutdown;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use self::neighbours::{Neighbours, Place};
 pub use self::upstream::{Answer, Handshake, Upstream};
 use crate::config::Patience;
 use crate::error::Refused;
@@ -32,6 +35,8 @@ pub struct TunnelConfig {
     pub upstreams: Vec<Upstream>,
     /// `DASHFLEET_NATS_TUNNELS`: how many there may be at once.
     pub at_once: usize,
+    /// `DASHFLEET_NATS_TUNNELS_PER_ADDRESS`: how many of them one address may hold.
+    pub per_address: usize,
 }
 
 /// All tunnels of this gateway. Clones share them.
@@ -44,6 +49,7 @@ struct Shared {
     /// How long the gateway's end may take.
     limit: Duration,
     room: Arc<Semaphore>,
+    neighbours: Arc<Neighbours>,
     limits: Arc<Limits>,
     metrics: Metrics,
     shutdown: Shutdown,
@@ -55,6 +61,7 @@ pub struct Opened {
     pub answer: Answer,
     stream: upstream::Connection,
     _room: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Tunnels {
@@ -70,6 +77,7 @@ impl Tunnels {
     ) -> Self {
         Self(Arc::new(Shared {
             room: Arc::new(Semaphore::new(config.at_once)),
+            neighbours: Neighbours::new(config.per_address),
             limits,
             config,
             patience,
@@ -129,6 +137,14 @@ impl Tunnels {
                 format!("this gateway holds {at_once} connections to the bus and takes no more");
             return Err((TunnelOutcome::Full, later(detail)));
         };
+        let Some(place) = shared.neighbours.take(address) else {
+            let most = shared.config.per_address;
+            let detail = format!(
+                "this address holds {most} connections to the bus and may have no more of them"
+            );
+            let refused = Refused::rate_limited(detail, FULL_RETRY);
+            return Err((TunnelOutcome::Limited, refused));
+        };
         let dialled = upstream::dial(&shared.config.upstreams, handshake, address);
         let patience = shared.patience.tunnel_handshake;
         let reason = match tokio::time::timeout(patience, dialled).await {
@@ -137,6 +153,7 @@ impl Tunnels {
                     answer,
                     stream,
                     _room: room,
+                    _place: place,
                 });
             }
             Ok(Err(reason)) => reason,
@@ -167,6 +184,7 @@ impl Tunnels {
             answer,
             stream,
             _room,
+            _place,
         } = opened;
         let end = async {
             shared.shutdown.begun().await;

@@ -29,6 +29,8 @@ pub struct House {
 pub struct Arrival {
     /// The client's address.
     pub address: IpAddr,
+    /// Whether that seems to be a proxy's of which nobody told us.
+    pub unknown_proxy: bool,
     /// Whether the client speaks TLS, with us or with a proxy that is trusted.
     pub https: bool,
     /// How long its body is said to be.
@@ -42,6 +44,8 @@ pub struct Arrival {
 pub struct Visit {
     /// The client's address.
     pub address: IpAddr,
+    /// Whether that seems to be a proxy's of which nobody told us.
+    pub unknown_proxy: bool,
     /// Whether the client speaks TLS.
     pub https: bool,
     /// How long its body is said to be.
@@ -70,6 +74,7 @@ impl Visit {
     pub fn new(arrival: Arrival, house: House, body: Option<Body>) -> Self {
         Self {
             address: arrival.address,
+            unknown_proxy: arrival.unknown_proxy,
             https: arrival.https,
             declared: arrival.declared,
             expects: arrival.expects,

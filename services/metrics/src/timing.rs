@@ -37,6 +37,13 @@ pub struct Timing {
     /// ten minutes two reports of the slowest, or twenty of the usual, are missing, which no restart of theirs or ours
     /// explains. (Dash-Fleet's own fleet expired by time as well.)
     pub http_ttl: Duration,
+    /// After nobody watched for so long there was an outage of ours, in which reports could not be heard.
+    pub outage: Duration,
+    /// How long machines over HTTP have to report after it, at least.
+    pub http_return: Duration,
+    /// How soon after an event that a machine's inventory changed the next one may tell of it. An agent may say another
+    /// inventory as often as it likes, and all tenants' events go through one outbox into one stream.
+    pub inventory: Duration,
     /// A server that gives no sign of life for so long is lost. Servers give one every ten seconds.
     pub silence: Duration,
     /// How often sessions are compared with the servers' lists.
@@ -64,6 +71,9 @@ impl Default for Timing {
                 },
             },
             http_ttl: HTTP_TTL,
+            outage: Duration::from_secs(30),
+            http_return: Duration::from_secs(120),
+            inventory: Duration::from_secs(60),
             silence: Duration::from_secs(25),
             reconcile: Duration::from_secs(10),
             gather: Duration::from_millis(500),

@@ -55,9 +55,12 @@ const CANCEL_NOW: &str = "
     WHERE org_id = $1 AND id = $2 AND status = 'QUEUED' AND offered_at IS NULL
     RETURNING *";
 
+/// What was handed out under a lease is not handed out again: after one more lease without a report nothing is hoped for.
 const CANCEL_REQUEST: &str = "
     UPDATE action.actions
-    SET cancel_requested_at = $3, version = version + 1, ring_at = $3::timestamptz + interval '1 second', rings = 0
+    SET cancel_requested_at = $3, version = version + 1, ring_at = $3::timestamptz + interval '1 second', rings = 0,
+        give_up_at = CASE WHEN lease_until IS NULL THEN give_up_at
+            ELSE least(give_up_at, lease_until + (lease_until - delivered_at)) END
     WHERE org_id = $1 AND id = $2 AND cancel_requested_at IS NULL
     RETURNING *";
 

@@ -385,3 +385,32 @@ async fn what_is_cancelled_is_not_handed_out_again_and_a_revocation_ends_all() {
     world.becomes(last, "CANCELLED").await;
     assert!(key.pending_from("web", HOME).await.is_err());
 }
+
+#[tokio::test]
+async fn what_was_handed_out_and_is_to_be_cancelled_is_given_up_a_lease_after_its_own() {
+    let world = World::new().await;
+    let key = Key::both(&world);
+    let machine = world.http_machine("web", key.id, BLOCK).await;
+    let cancel = |action_id| ActionCancel { action_id };
+    let handed = key.message("web").await;
+    assert_eq!(key.pending("web").await, [(handed, 1)]);
+    // Two leases of a message are two minutes.
+    let soon =
+        "SELECT count(*) FROM action.actions WHERE give_up_at < now() + interval '3 minutes'";
+    assert_eq!(world.count(soon).await, 0);
+    assert!(world.ask(&cancel(handed)).await.unwrap().cancel_requested);
+    assert_eq!(world.count(soon).await, 1);
+    assert_eq!(get(&world, handed).await.status.as_str(), "DELIVERED");
+
+    // Nothing was heard of this one for longer than that.
+    let silent = key.message("web").await;
+    assert_eq!(key.pending("web").await, [(silent, 1)]);
+    let long_ago = "UPDATE action.actions SET delivered_at = now() - interval '4 minutes',
+        lease_until = now() - interval '3 minutes' WHERE machine_id = $1 AND cancel_requested_at IS NULL";
+    world.execute(long_ago, machine).await;
+    assert!(world.ask(&cancel(silent)).await.unwrap().cancel_requested);
+    world.becomes(silent, "UNKNOWN").await;
+    assert_eq!(get(&world, handed).await.status.as_str(), "DELIVERED");
+    assert_eq!(key.says(done(silent)).await, Ok(true));
+    assert!(world.becomes(silent, "SUCCEEDED").await.late);
+}

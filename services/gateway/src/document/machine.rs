@@ -229,6 +229,23 @@ pub struct MachineLabels {
     labels: HashMap<String, Nullable<String>>,
 }
 
+/// By what a machine over HTTP is known after its release; `KNOWN` when it is not said.
+#[derive(Enum)]
+#[oai(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ReleaseAccept {
+    /// By the key and the block of addresses that it had: what quarantined it was somebody else.
+    Known,
+    /// By those that quarantined it: it has moved, or has another key.
+    New,
+}
+
+/// What is said with a release.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+pub struct MachineRelease {
+    accept: Option<ReleaseAccept>,
+}
+
 /// A machine that was meant.
 #[derive(Object)]
 pub struct LabelledMachine {

@@ -6,7 +6,7 @@ mod action;
 mod fleet;
 mod given;
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use poem::endpoint::{BoxEndpoint, make};
 use poem::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -16,6 +16,7 @@ use serde_json::Value;
 use self::given::Given;
 use crate::caller::Caller;
 use crate::error::Refused;
+use crate::error::catalogue::Kind;
 use crate::limits::Limits;
 use crate::limits::bucket::Taken;
 use crate::limits::class::Class;
@@ -28,7 +29,13 @@ use crate::{body, json};
 struct Legacy {
     owners: Owners,
     limits: Arc<Limits>,
+    /// Whether the log says already that a proxy is unknown.
+    warned: Once,
 }
+
+/// What machines are told whose address nobody knows.
+const UNKNOWN_PROXY: &str = "this came through a proxy that the gateway does not know, so nobody knows from where: \
+    DASHFLEET_TRUSTED_PROXIES has to name the proxy's network";
 
 /// A route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,9 +77,24 @@ impl Call {
         }
     }
 
-    /// Whether a machine speaks, whose name counts for itself. Whoever queues for many machines is one.
-    fn is_of_machine(self) -> bool {
-        matches!(self, Self::Report | Self::Pending)
+    /// The field whose value counts for itself: the name of a machine that speaks, or the action of which it does, since
+    /// it says no name then. Whoever queues for many machines is one.
+    fn counted_by(self) -> Option<&'static str> {
+        match self {
+            Self::Report | Self::Pending => Some("machine_id"),
+            Self::Result => Some("action_id"),
+            Self::Fleet | Self::Queue => None,
+        }
+    }
+
+    /// Whether a machine is known by where it comes from.
+    fn is_by_address(self) -> bool {
+        matches!(self, Self::Report | Self::Pending | Self::Result)
+    }
+
+    /// What all values of that field together are counted as besides: so nobody invents actions without end.
+    fn class_of_all(self) -> Option<Class> {
+        (self == Self::Result).then_some(Class::LegacyResults)
     }
 }
 
@@ -88,6 +110,7 @@ pub fn all(owners: &Owners, limits: &Arc<Limits>) -> Vec<Unversioned> {
     let legacy = Arc::new(Legacy {
         owners: owners.clone(),
         limits: limits.clone(),
+        warned: Once::new(),
     });
     let route = |call: Call| {
         let (method, path) = call.route();
@@ -124,23 +147,34 @@ impl Legacy {
     ) -> Result<Response, Refused> {
         let caller = Caller::legacy(request).await?;
         let visit = Visit::of(request)?;
+        if call.is_by_address() && visit.unknown_proxy {
+            // Else every machine is bound to the proxy, and quarantined once it moves or is told of.
+            self.warned.call_once(|| {
+                tracing::warn!(proxy = %visit.address, "{UNKNOWN_PROXY}");
+            });
+            return Err(Refused::new(Kind::Unavailable, UNKNOWN_PROXY));
+        }
         let read = match call.route().0 {
             Method::POST => body::read_legacy(visit)
                 .await
                 .and_then(|bytes| Given::body(&bytes)),
             _ => Given::query(request),
         };
-        // What cannot be read counts too, for no machine.
-        let machine = match &read {
-            Ok(given) if call.is_of_machine() => given.shown("machine_id"),
+        // What cannot be read counts too, for nobody.
+        let part = match (&read, call.counted_by()) {
+            (Ok(given), Some(field)) => given.shown(field),
             _ => "",
         };
-        let (class, credential) = (call.class(), caller.credential());
-        let left = self
-            .limits
-            .take_of_legacy(class, credential, visit.address, machine);
-        *taken = Some(left);
-        left.admit()?;
+        let mut take = |class: Class, part: &str| {
+            let (credential, address) = (caller.credential(), visit.address);
+            let left = self.limits.take_of_legacy(class, credential, address, part);
+            *taken = Some(left);
+            left.admit()
+        };
+        if let Some(class) = call.class_of_all() {
+            take(class, "")?;
+        }
+        take(call.class(), part)?;
         let given = read?;
         match call {
             Call::Report => self.report(&caller, &given, visit.address).await,

@@ -13,6 +13,7 @@ use poem_openapi::{ApiResponse, OpenApi};
 use serde::Deserialize;
 
 use self::edit::{Labelled, written};
+use self::release::Release;
 use super::parameter::{Id, Limit, Maybe, Word, range};
 use crate::caller::Caller;
 use crate::document::{Tag, machine as documented};
@@ -21,6 +22,7 @@ use crate::owners::Owners;
 use crate::refusal::{Change, ChangeWithBody, Listing, Question, Refusal};
 
 pub mod edit;
+pub mod release;
 
 /// Samples from this long ago on, when `from` is absent.
 const SAMPLES_SINCE: Duration = Duration::hours(1);
@@ -218,6 +220,11 @@ impl Machines {
     }
 
     /// Trust a quarantined machine again
+    ///
+    /// Other machines than those over HTTP have a key of their own, and `accept` changes nothing for them. A machine over HTTP keeps
+    /// the key and the block of addresses that it was bound to. Only with `NEW` is it bound to those that quarantined it: they may be
+    /// anybody's who knows its name and has a key, so look at `statusReason` first. 409 when that key is revoked or has expired, or
+    /// has as many machines as it may have.
     #[oai(
         path = "/:id/release",
         method = "post",
@@ -228,12 +235,14 @@ impl Machines {
         caller: Caller,
         /// The machine.
         id: Path<Id>,
-    ) -> Result<Released, Refusal<Change>> {
+        body: Given<Release>,
+    ) -> Result<Released, Refusal<ChangeWithBody>> {
         self.owners
             .write(
                 &caller,
                 &MachineRelease {
                     machine_id: id.0.0.into(),
+                    accept: body.0.accept,
                 },
             )
             .await?;

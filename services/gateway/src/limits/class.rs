@@ -142,6 +142,8 @@ classes! {
     LegacyPending = "legacy-pending", "requests";
     /// `POST /api/actions/report`
     LegacyResult = "legacy-result", "requests";
+    /// The same, of all actions of a key and an address together.
+    LegacyResults = "legacy-results", "reports of actions with this key from this address";
 }
 
 impl Class {

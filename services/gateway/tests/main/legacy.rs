@@ -1,9 +1,11 @@
 //! The routes of Dash-Fleet: their shapes, their refusals, their limits.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::{Value, json};
 
 use crate::standin::{ELSEWHERE, HERE};
-use crate::world::{Reply, World};
+use crate::world::{Reply, World, patience};
 
 const KEY: &str = "dfl_good";
 const REPORT: &str = "/api/fleet/report";
@@ -258,4 +260,74 @@ async fn beyond_its_limit_a_route_answers_429_with_the_headers() {
     }
     // Another machine behind the same address and key does not wait for this one.
     assert_eq!(post(&world, REPORT, &report("other")).await.status, 200);
+}
+
+#[tokio::test]
+async fn reports_of_different_actions_do_not_wait_for_each_other() {
+    let world = World::new().await;
+    let done = |action: &str| json!({ "action_id": action, "status": "done" });
+    // A hundred machines behind one address: none executes its action again because the others reported theirs.
+    for _ in 0..100 {
+        let action = domain::ActionId::new().to_string();
+        let reply = post(&world, RESULT, &done(&action)).await;
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        assert_eq!(reply.header("x-ratelimit-remaining"), "59");
+    }
+    assert_eq!(world.actions.legacy_results.lock().unwrap().len(), 100);
+    // What names none is counted as one.
+    for _ in 0..60 {
+        assert_eq!(post(&world, RESULT, &json!({})).await.status, 400);
+    }
+    assert_eq!(post(&world, RESULT, &json!({})).await.status, 429);
+    assert_eq!(post(&world, RESULT, &done(HERE)).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_fleet_that_is_too_long_for_one_list_says_that_there_is_more() {
+    let world = World::new().await;
+    assert_eq!(get(&world, FLEET).await.json()["truncated"], false);
+    for (pages, truncated) in [(10, false), (11, true)] {
+        world.metrics.legacy_pages.store(pages, Ordering::SeqCst);
+        let fleet = get(&world, FLEET).await.json();
+        assert_eq!(
+            (&fleet["count"], &fleet["truncated"]),
+            (&json!(10_000), &json!(truncated))
+        );
+    }
+}
+
+#[tokio::test]
+async fn behind_a_proxy_that_nobody_told_of_no_machine_is_bound_to_it() {
+    let trusted = [("DASHFLEET_TRUSTED_PROXIES", "127.0.0.1")];
+    let world = World::with(patience(), &trusted).await;
+    let bearer = format!("Bearer {KEY}");
+    let through = async |forwarded: &str, method: &str, path: &str, body: &Value| {
+        let headers = [
+            ("authorization", bearer.as_bytes()),
+            ("x-forwarded-for", forwarded.as_bytes()),
+        ];
+        world.send(method, path, &headers, body.to_string()).await
+    };
+    let result = json!({ "action_id": HERE, "status": "done" });
+    let pending = format!("{PENDING}?machine_id=web");
+    let unknown = "198.51.100.7, 10.1.2.3";
+    for (method, path, body) in [
+        ("POST", REPORT, &report("web")),
+        ("GET", pending.as_str(), &Value::Null),
+        ("POST", RESULT, &result),
+    ] {
+        let reply = through(unknown, method, path, body).await;
+        assert_eq!(reply.status, 503, "{path}: {}", reply.text);
+        assert!(said(&reply).contains("DASHFLEET_TRUSTED_PROXIES"));
+    }
+    assert!(world.metrics.legacy_reports.lock().unwrap().is_empty());
+    // Scripts of operators are not known by where they come from; nor is a machine refused that is there itself.
+    assert_eq!(
+        through(unknown, "GET", FLEET, &Value::Null).await.status,
+        200
+    );
+    for alone in ["10.1.2.3", "198.51.100.7"] {
+        let reply = through(alone, "POST", REPORT, &report("web")).await;
+        assert_eq!(reply.status, 200, "{alone}: {}", reply.text);
+    }
 }

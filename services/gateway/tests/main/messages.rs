@@ -16,6 +16,7 @@ use contract::metrics::{Machine, MachinePage, SamplePage, Transport, Trust};
 use dashfleet_gateway::inbound::action::create::Create;
 use dashfleet_gateway::inbound::auth::session::{CookieSession, Login, Refresh};
 use dashfleet_gateway::inbound::machine::edit::Labelled;
+use dashfleet_gateway::inbound::machine::release::Release;
 use dashfleet_gateway::json::Documented;
 use dashfleet_gateway::{document, shape};
 use domain::access::{Role, Scopes};
@@ -423,6 +424,10 @@ fn what_the_document_takes_is_what_the_messages_take() {
     }));
     taken::<MachineLabel>(json!({ "machineIds": [Uuid::now_v7()], "labels": { "rack": null } }));
     taken::<MachineLabel>(json!({ "machineIds": null, "selector": "env", "labels": {} }));
+    taken::<Release>(json!({}));
+    for accept in [json!("KNOWN"), json!("NEW"), json!(null)] {
+        taken::<Release>(json!({ "accept": accept }));
+    }
     taken::<Login>(json!({ "email": "a@b", "password": "c" }));
     for session in [json!("TOKEN"), json!("COOKIE"), json!(null)] {
         taken::<Login>(json!({ "email": "a@b", "password": "c", "session": session }));

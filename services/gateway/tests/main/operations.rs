@@ -264,10 +264,23 @@ async fn machines_are_revoked_and_released() {
         .send("DELETE", &format!("/api/v1/machines/{HERE}"), &[], "")
         .await;
     assert_eq!((reply.status, reply.text.as_str()), (204, ""));
+    let release = format!("/api/v1/machines/{HERE}/release");
+    for body in ["", "{}", r#"{"accept":"KNOWN"}"#] {
+        let reply = world.send("POST", &release, &[], body).await;
+        assert_eq!((reply.status, reply.text.as_str()), (204, ""), "{body}");
+    }
+    // The owner hears what is to be accepted.
     let reply = world
-        .send("POST", &format!("/api/v1/machines/{HERE}/release"), &[], "")
+        .send("POST", &release, &[], r#"{"accept":"NEW"}"#)
         .await;
-    assert_eq!((reply.status, reply.text.as_str()), (204, ""));
+    assert_eq!(reply.status, 409, "{}", reply.text);
+    let reply = world
+        .send("POST", &release, &[], r#"{"accept":"ANY"}"#)
+        .await;
+    assert_eq!(
+        (reply.status, reply.paths()),
+        (400, vec!["accept".to_owned()])
+    );
 }
 
 #[tokio::test]

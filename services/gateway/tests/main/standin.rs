@@ -15,7 +15,7 @@ use contract::grant::{Grant, ISSUER, Jwk, Jwks, PrincipalKind};
 use contract::identity::{
     ActionKeyFingerprints, ActionKeysGet, Challenge, Challenged, Done, Enroll, Enrolled, Exchange,
     Exchanged, JwksGet, KeyStanding, Login, Logout, MachineEdit, MachineLabel, MachineRelease,
-    MachineRevoke, Me, Principal, Refresh, Standing, StandingGet, Tokens,
+    MachineRevoke, Me, Principal, Refresh, ReleaseAccept, Standing, StandingGet, Tokens,
 };
 use contract::legacy::{LegacyQueue, LegacyReport, LegacyResult};
 use contract::metrics::{Machine, MachineGet, MachineList, MachinePage, SampleList, SamplePage};
@@ -291,6 +291,10 @@ impl Identity {
         service.answer(revoke).await.unwrap();
         let release = move |ctx: bus::Context, release: MachineRelease| async move {
             ctx.grant()?.require(domain::access::MACHINES_WRITE)?;
+            if release.accept == ReleaseAccept::New {
+                let text = "the key with which it came has no room";
+                return Err(Problem::new(ProblemKind::Conflict, text));
+            }
             known(release.machine_id)
         };
         service.answer(release).await.unwrap();
@@ -464,6 +468,8 @@ pub struct Metrics {
     pub gets: Mutex<Vec<MachineGet>>,
     pub samples: Mutex<Vec<SampleList>>,
     pub legacy_reports: Mutex<Vec<LegacyReport>>,
+    /// Full pages of the fleet, whatever was reported.
+    pub legacy_pages: AtomicUsize,
 }
 
 impl Metrics {

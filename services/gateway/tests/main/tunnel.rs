@@ -166,7 +166,10 @@ async fn there_is_no_way_where_none_is_configured() {
 
 #[tokio::test]
 async fn tunnels_are_bounded_in_number_and_pace_and_who_is_refused_hears_why() {
-    let limits = [("DASHFLEET_NATS_TUNNELS", "2")];
+    let limits = [
+        ("DASHFLEET_NATS_TUNNELS", "2"),
+        ("DASHFLEET_NATS_TUNNELS_PER_ADDRESS", "2"),
+    ];
     let full = world(patience(), &limits).await;
     let (first, _one) = upgrade(&full, "").await;
     let (second, two) = upgrade(&full, "").await;
@@ -187,6 +190,31 @@ async fn tunnels_are_bounded_in_number_and_pace_and_who_is_refused_hears_why() {
     let reply = refused(&paced).await;
     is_problem(&reply, 429, "more than 0 connections");
     assert_eq!(reply.header("retry-after"), "1");
+}
+
+#[tokio::test]
+async fn one_address_does_not_get_all_tunnels() {
+    let limits = [
+        ("DASHFLEET_NATS_TUNNELS", "8"),
+        ("DASHFLEET_TRUSTED_PROXIES", "127.0.0.1"),
+    ];
+    let world = world(patience(), &limits).await;
+    let from = |address: &str| format!("X-Forwarded-For: {address}\r\n");
+    // An IPv6 host has a whole /64 of addresses, and is one.
+    let (first, one) = upgrade(&world, &from("2001:db8::1")).await;
+    let (second, _two) = upgrade(&world, &from("2001:db8::2")).await;
+    assert!(first.contains(" 101 ") && second.contains(" 101 "));
+    let (third, _) = upgrade(&world, &from("2001:db8::3")).await;
+    assert!(third.starts_with("HTTP/1.1 429 "), "{third}");
+    assert!(third.to_lowercase().contains("retry-after: 10"), "{third}");
+    let (other, _three) = upgrade(&world, &from("192.0.2.1")).await;
+    assert!(other.contains(" 101 "), "{other}");
+    drop(one);
+    eventually("it has a place again", PATIENCE, || async {
+        let (again, _) = upgrade(&world, &from("2001:db8::4")).await;
+        again.contains(" 101 ").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -86,6 +86,32 @@ impl App {
         Err(forbidden(QUARANTINED).into())
     }
 
+    /// Whether a machine may be bound to the key that quarantined it, as if it began with it now: judged in the turn in
+    /// which machines begin, which the release's change needs anyway.
+    pub(super) async fn legacy_may_move_in_tx(
+        tx: &mut database::Tx,
+        org: OrgId,
+        machine: &MachineRow,
+    ) -> Result<(), IdentityError> {
+        let Some(key) = machine.wanted_key else {
+            return Ok(());
+        };
+        let conflict = |detail| Err(Problem::new(ProblemKind::Conflict, detail).into());
+        store::legacy::turn_in_tx(tx).await?;
+        if !store::legacy::is_usable_in_tx(tx, org, CredentialId(key)).await? {
+            return conflict(
+                "the key with which it came is revoked or has expired; KNOWN keeps its own",
+            );
+        }
+        // It has its own room already.
+        let moves = machine.bound_key != Some(key);
+        let room = store::legacy::room_in_tx(tx, org, CredentialId(key)).await?;
+        if moves && room.is_none_or(|room| room <= 0) {
+            return conflict("the key with which it came has as many machines as it may have");
+        }
+        Ok(())
+    }
+
     /// Makes a machine; nothing when one of its name was made meanwhile.
     async fn legacy_begin(
         &self,

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use contract::identity::{
-    Done, MachineChanges, MachineChangesPage, MachineQuarantine, MachineRecord,
+    Done, MachineChanges, MachineChangesPage, MachineQuarantine, MachineRecord, MachineRelease,
+    ReleaseAccept,
 };
 use contract::{Grant, Problem, ProblemKind};
 use database::OutboxRow;
@@ -53,14 +54,15 @@ impl App {
     /// An operator trusts a quarantined machine again. Of a machine that is not quarantined it changes nothing.
     ///
     /// # Errors
-    /// FORBIDDEN, NOT_FOUND, CONFLICT when the machine is revoked, UNAVAILABLE.
+    /// FORBIDDEN, NOT_FOUND, UNAVAILABLE; CONFLICT when the machine is revoked, and when it cannot be bound to the key
+    /// that is to be accepted.
     pub async fn machine_release(
         &self,
         grant: &Grant,
-        id: MachineId,
+        request: &MachineRelease,
     ) -> Result<Done, IdentityError> {
         grant.require(MACHINES_WRITE)?;
-        let org = grant.org;
+        let (org, id, accept) = (grant.org, request.machine_id, request.accept);
         let mut tx = self.pools.tenant_tx(org).await?;
         let machine = locked(&mut tx, org, id).await?;
         if machine.revoked_at.is_some() {
@@ -68,8 +70,11 @@ impl App {
             return Err(Problem::new(ProblemKind::Conflict, text).into());
         }
         if machine.quarantined_at.is_some() {
-            let row = store::machine::release_in_tx(&mut tx, org, id).await?;
-            let data = json!({ "by": grant.sub, "releases": row.releases });
+            if accept == ReleaseAccept::New {
+                Self::legacy_may_move_in_tx(&mut tx, org, &machine).await?;
+            }
+            let row = store::machine::release_in_tx(&mut tx, org, id, accept).await?;
+            let data = json!({ "by": grant.sub, "releases": row.releases, "accept": accept });
             self.commit_change(tx, &row, "released", data).await?;
         }
         Ok(Done {})

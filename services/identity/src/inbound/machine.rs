@@ -48,9 +48,7 @@ async fn release(
     context: Context,
     request: MachineRelease,
 ) -> Result<Done, Problem> {
-    Ok(app
-        .machine_release(context.grant()?, request.machine_id)
-        .await?)
+    Ok(app.machine_release(context.grant()?, &request).await?)
 }
 
 async fn quarantine(

@@ -14,6 +14,9 @@ const ROOM: &str = "SELECT k.machine_cap - (SELECT count(*) FROM identity.machin
         WHERE m.org_id = k.org_id AND m.bound_key = k.id AND m.revoked_at IS NULL)
     FROM identity.api_keys AS k WHERE k.org_id = $1 AND k.id = $2 AND k.kind = 'LEGACY'";
 
+const IS_USABLE: &str = "SELECT revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+    FROM identity.api_keys WHERE org_id = $1 AND id = $2 AND kind = 'LEGACY'";
+
 const INSERT: &str = "INSERT INTO identity.machines
         (org_id, id, hostname, labels, inventory, enrolled_at, transport, http_name, bound_key, bound_block, change)
     VALUES ($1, $2, $3, '{}', '{}', now(), 'HTTP', $3, $4, $5, nextval('identity.machine_change'))
@@ -54,6 +57,23 @@ pub async fn room_in_tx(
         .bind(key.0)
         .fetch_optional(tx)
         .await
+}
+
+/// Whether there is such a legacy key, and it is neither revoked nor expired.
+///
+/// # Errors
+/// [`sqlx::Error`].
+pub async fn is_usable_in_tx(
+    tx: &mut PgConnection,
+    org: OrgId,
+    key: CredentialId,
+) -> sqlx::Result<bool> {
+    let usable: Option<bool> = sqlx::query_scalar(IS_USABLE)
+        .bind(org.0)
+        .bind(key.0)
+        .fetch_optional(tx)
+        .await?;
+    Ok(usable.unwrap_or(false))
 }
 
 /// Waits for the turn in which machines begin, so that two cannot both take the last room of a key.

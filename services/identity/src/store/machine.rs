@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use contract::agent::Inventory;
-use contract::identity::MachineRecord;
+use contract::identity::{MachineRecord, ReleaseAccept};
 use contract::legacy::LegacyBinding;
 use contract::metrics::Transport;
 use domain::labels::Labels;
@@ -33,10 +33,11 @@ const QUARANTINE: &str = "UPDATE identity.machines
     SET quarantined_at = now(), quarantine_reason = $3, change = nextval('identity.machine_change')
     WHERE org_id = $1 AND id = $2 RETURNING *";
 
-// What quarantined a machine over HTTP is what it is bound to from now on.
+// A machine over HTTP stays bound to what it was; or, when the operator says so, is bound to what quarantined it.
 const RELEASE: &str = "UPDATE identity.machines
     SET quarantined_at = NULL, quarantine_reason = NULL, releases = releases + 1,
-        bound_key = coalesce(wanted_key, bound_key), bound_block = coalesce(wanted_block, bound_block),
+        bound_key = CASE WHEN $3 THEN coalesce(wanted_key, bound_key) ELSE bound_key END,
+        bound_block = CASE WHEN $3 THEN coalesce(wanted_block, bound_block) ELSE bound_block END,
         wanted_key = NULL, wanted_block = NULL,
         change = nextval('identity.machine_change')
     WHERE org_id = $1 AND id = $2 RETURNING *";
@@ -68,6 +69,8 @@ pub struct MachineRow {
     pub bound_key: Option<Uuid>,
     /// The block of addresses from which it comes.
     pub bound_block: Option<String>,
+    /// The key with which came what quarantined it.
+    pub wanted_key: Option<Uuid>,
     /// The name that an operator gave it.
     pub display_name: Option<String>,
     /// An operator's notes.
@@ -267,7 +270,7 @@ pub async fn quarantine_in_tx(
         .await
 }
 
-/// Releases a machine whose row is locked.
+/// Releases a machine whose row is locked; one over HTTP keeps what it is bound to, or is bound to what quarantined it.
 ///
 /// # Errors
 /// [`sqlx::Error`].
@@ -275,11 +278,13 @@ pub async fn release_in_tx(
     tx: &mut PgConnection,
     org: OrgId,
     id: MachineId,
+    accept: ReleaseAccept,
 ) -> sqlx::Result<MachineRow> {
     change_lock_in_tx(tx).await?;
     sqlx::query_as(RELEASE)
         .bind(org.0)
         .bind(id.0)
+        .bind(accept == ReleaseAccept::New)
         .fetch_one(tx)
         .await
 }

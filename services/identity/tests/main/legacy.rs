@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use contract::identity::{MachineChanges, MachineLabel, MachineRelease, MachineRevoke, Me};
+use contract::identity::{
+    MachineChanges, MachineLabel, MachineRelease, MachineRevoke, Me, ReleaseAccept,
+};
 use contract::legacy::{LegacyBind, LegacyBound};
 use contract::metrics::Transport;
 use contract::{Problem, ProblemKind};
@@ -63,11 +65,12 @@ fn refused(result: Result<MachineId, Problem>, kind: ProblemKind, words: &str) {
     assert!(problem.detail.contains(words), "{problem}");
 }
 
-async fn release(world: &World, machine: MachineId) {
+async fn release(world: &World, machine: MachineId, accept: ReleaseAccept) -> Result<(), Problem> {
     let release = MachineRelease {
         machine_id: machine,
+        accept,
     };
-    world.ask_as(API_KEY, release).await.unwrap();
+    world.ask_as(API_KEY, release).await.map(|_| ())
 }
 
 #[tokio::test]
@@ -217,7 +220,7 @@ async fn another_address_or_key_quarantines_until_an_operator_releases() {
     let reason = "SELECT count(*) FROM identity.machines
         WHERE quarantine_reason = 'reports came from 198.51.100.0/24 instead of 192.0.2.0/24'";
     assert_eq!(world.count(reason).await, 1);
-    release(&world, machine).await;
+    release(&world, machine, ReleaseAccept::New).await.unwrap();
     // The operator confirmed what had quarantined it, and nothing that came after.
     assert_eq!(bind(&world, "web", "198.51.100.77").await.unwrap(), machine);
     refused(
@@ -225,7 +228,7 @@ async fn another_address_or_key_quarantines_until_an_operator_releases() {
         ProblemKind::Forbidden,
         "quarantined",
     );
-    release(&world, machine).await;
+    release(&world, machine, ReleaseAccept::New).await.unwrap();
     let bound = bind_as(&world, SECOND_KEY, "web", "198.51.100.77", true).await;
     assert_eq!(bound.unwrap(), machine);
     // Revoked is for ever, also for a name.
@@ -296,4 +299,65 @@ async fn only_services_bind_and_only_with_an_agents_scope() {
         ProblemKind::Forbidden,
         "legacy:agent",
     );
+}
+
+#[tokio::test]
+async fn a_release_gives_a_machine_back_to_who_it_was_bound_to_and_not_to_who_quarantined_it() {
+    let (world, _replica) = World::start().await;
+    legacy_key(&world, KEY, "").await.unwrap();
+    legacy_key(&world, SECOND_KEY, "").await.unwrap();
+    let machine = bind(&world, "web", "192.0.2.1").await.unwrap();
+    let stranger = || bind_as(&world, SECOND_KEY, "web", "198.51.100.1", true);
+    refused(stranger().await, ProblemKind::Forbidden, "quarantined");
+    release(&world, machine, ReleaseAccept::Known)
+        .await
+        .unwrap();
+    assert_eq!(bind(&world, "web", "192.0.2.9").await.unwrap(), machine);
+    // The stranger is one still.
+    refused(stranger().await, ProblemKind::Forbidden, "quarantined");
+    let bound = "SELECT count(*) FROM identity.machines WHERE bound_block = '192.0.2.0/24' AND wanted_key IS NOT NULL";
+    assert_eq!(world.count(bound).await, 1);
+}
+
+#[tokio::test]
+async fn a_release_to_another_key_needs_one_that_may_have_the_machine() {
+    let (world, _replica) = World::start().await;
+    legacy_key(&world, KEY, "").await.unwrap();
+    let machine = bind(&world, "web", "192.0.2.1").await.unwrap();
+    legacy_key(&world, SECOND_KEY, "").await.unwrap();
+    bind_as(&world, SECOND_KEY, "db", "192.0.2.1", true)
+        .await
+        .unwrap();
+    refused(
+        bind_as(&world, SECOND_KEY, "web", "192.0.2.1", true).await,
+        ProblemKind::Forbidden,
+        "quarantined",
+    );
+    let accept = async |words: &str| {
+        let released = release(&world, machine, ReleaseAccept::New).await;
+        let problem = released.unwrap_err();
+        assert_eq!(problem.kind, ProblemKind::Conflict, "{problem}");
+        assert!(problem.detail.contains(words), "{problem}");
+    };
+    // The second key has `db` and no room besides.
+    world
+        .alter("UPDATE identity.api_keys SET machine_cap = 1 WHERE kind = 'LEGACY'")
+        .await;
+    accept("as many machines").await;
+    world
+        .alter("UPDATE identity.api_keys SET machine_cap = 2 WHERE kind = 'LEGACY'")
+        .await;
+    world
+        .alter(
+            "UPDATE identity.api_keys SET revoked_at = now()
+            WHERE id = (SELECT wanted_key FROM identity.machines WHERE wanted_key IS NOT NULL)",
+        )
+        .await;
+    accept("revoked").await;
+    world
+        .alter("UPDATE identity.api_keys SET revoked_at = NULL WHERE kind = 'LEGACY'")
+        .await;
+    release(&world, machine, ReleaseAccept::New).await.unwrap();
+    let bound = bind_as(&world, SECOND_KEY, "web", "192.0.2.1", true).await;
+    assert_eq!(bound.unwrap(), machine);
 }

@@ -1,7 +1,9 @@
 //! Quarantine and release, and who may do what.
 
 use contract::event::Event;
-use contract::identity::{MachineChanges, MachineQuarantine, MachineRecord, MachineRelease};
+use contract::identity::{
+    MachineChanges, MachineQuarantine, MachineRecord, MachineRelease, ReleaseAccept,
+};
 use contract::{Envelope, Problem, ProblemKind};
 use domain::{MachineId, OrgId};
 use futures::StreamExt;
@@ -23,7 +25,13 @@ async fn quarantine(world: &World, org: OrgId, id: MachineId, why: &str) -> Resu
 
 async fn release(world: &World, id: MachineId) -> Result<(), Problem> {
     world
-        .ask_as(API_KEY, MachineRelease { machine_id: id })
+        .ask_as(
+            API_KEY,
+            MachineRelease {
+                machine_id: id,
+                accept: ReleaseAccept::Known,
+            },
+        )
         .await
         .map(|_| ())
 }

@@ -245,6 +245,20 @@ pub struct MachineRevoke {
 pub struct MachineRelease {
     /// The machine.
     pub machine_id: MachineId,
+    /// By what it is known from now on.
+    #[serde(default)]
+    pub accept: ReleaseAccept,
+}
+
+/// By what a machine over HTTP is known after its release. Others have their key, whatever is said here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ReleaseAccept {
+    /// By what it was known before: what quarantined it was somebody else.
+    #[default]
+    Known,
+    /// By what quarantined it: it has moved, or has another key.
+    New,
 }
 
 /// `machine.quarantine`: action saw what a copy would do.

@@ -1,4 +1,5 @@
-//! Inventory: what a machine is, as its agent says. What changed is an event.
+//! Inventory: what a machine is, as its agent says. What changed is an event, one in a while: the first change is told at
+//! once, those that follow are told together when their time has come. The row always has what was said last.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,6 +7,7 @@ use bus::AgentSender;
 use contract::agent::{Inventory, Noted};
 use contract::{Problem, ProblemKind};
 use database::OutboxRow;
+use domain::{MachineId, OrgId};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -15,6 +17,10 @@ use crate::store;
 
 /// The most changes that an event tells.
 const CHANGES_MAX: usize = 50;
+/// The most bytes of them, as JSON: the stream that carries them is everybody's, and forgets the oldest when it is full.
+const CHANGES_MAX_BYTES: usize = 4 * 1024;
+/// How many machines are told of in one transaction: each brings two inventories.
+const TOLD_AT_ONCE: i64 = 50;
 
 impl App {
     /// Takes an inventory, and answers after the commit.
@@ -37,34 +43,75 @@ impl App {
     async fn inventory_write(
         &self,
         from: AgentSender,
-        inventory: &serde_json::Value,
+        inventory: &Value,
     ) -> Result<Standing, MetricsError> {
-        let (org, machine) = (from.org, from.machine);
+        let (org, machine, pace) = (from.org, from.machine, self.timing.inventory);
         let mut tx = self.pools.system_tx().await?;
-        let before = match store::machine::inventory_in_tx(&mut tx, org, machine).await? {
-            Ok(before) => before,
+        let found = store::inventory::get_in_tx(&mut tx, org, machine, pace).await?;
+        let (before, may_tell) = match found {
+            Ok(found) => found,
             Err(standing) => return Ok(standing),
         };
-        if before != *inventory {
+        if before == *inventory {
+            tx.commit().await?;
+            return Ok(Standing::Known);
+        }
+        if may_tell {
             let version =
-                store::machine::set_inventory_in_tx(&mut tx, org, machine, inventory).await?;
-            let data = serde_json::to_value(diff(&before, inventory))
-                .map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))?;
-            OutboxRow::new(
-                org,
-                "machine",
-                "inventory-changed",
-                machine.0,
-                version,
-                data,
-            )
-            .insert_in_tx(contract::metrics::SERVICE, &mut tx)
-            .await?;
+                store::inventory::set_told_in_tx(&mut tx, org, machine, inventory).await?;
+            event(org, machine, version, &diff(&before, inventory))?
+                .insert_in_tx(contract::metrics::SERVICE, &mut tx)
+                .await?;
+        } else {
+            store::inventory::set_untold_in_tx(&mut tx, org, machine, inventory, pace).await?;
         }
         tx.commit().await?;
         self.relay.wake();
         Ok(Standing::Known)
     }
+
+    /// Tells of the changes whose time has come. What came back to what it was is no change.
+    ///
+    /// # Errors
+    /// [`MetricsError::Database`].
+    pub async fn inventories_tell(&self) -> Result<(), MetricsError> {
+        while store::inventory::any_due(self.pools.system()).await? {
+            let mut tx = self.pools.system_tx().await?;
+            let due = store::inventory::due_in_tx(&mut tx, TOLD_AT_ONCE).await?;
+            if due.is_empty() {
+                // Others hold them: another replica tells, or an agent speaks.
+                return Ok(());
+            }
+            for untold in due {
+                let (org, machine) = (OrgId(untold.org_id), MachineId(untold.id));
+                let version = store::inventory::told_in_tx(&mut tx, org, machine).await?;
+                let diff = diff(&untold.inventory_before, &untold.inventory);
+                if diff.changes.is_empty() && diff.omitted == 0 {
+                    continue;
+                }
+                event(org, machine, version, &diff)?
+                    .insert_in_tx(contract::metrics::SERVICE, &mut tx)
+                    .await?;
+            }
+            tx.commit().await?;
+            self.relay.wake();
+        }
+        Ok(())
+    }
+}
+
+fn event(
+    org: OrgId,
+    machine: MachineId,
+    version: i64,
+    diff: &Diff,
+) -> Result<OutboxRow, MetricsError> {
+    let data = serde_json::to_value(diff)
+        .map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))?;
+    let verb = "inventory-changed";
+    Ok(OutboxRow::new(
+        org, "machine", verb, machine.0, version, data,
+    ))
 }
 
 /// What an event tells of a change of inventory.
@@ -89,18 +136,31 @@ struct Change {
 fn diff(before: &Value, after: &Value) -> Diff {
     let (before, after) = (leaves(before), leaves(after));
     let paths: BTreeSet<_> = before.keys().chain(after.keys()).collect();
-    let mut changes: Vec<_> = paths
-        .into_iter()
-        .filter(|path| before.get(*path) != after.get(*path))
-        .map(|path| Change {
+    let mut diff = Diff {
+        changes: Vec::new(),
+        omitted: 0,
+    };
+    let mut room = CHANGES_MAX_BYTES;
+    for path in paths {
+        let (before, after) = (before.get(path), after.get(path));
+        if before == after {
+            continue;
+        }
+        let change = Change {
             path: path.clone(),
-            before: before.get(path).cloned().unwrap_or_default(),
-            after: after.get(path).cloned().unwrap_or_default(),
-        })
-        .collect();
-    let omitted = changes.len().saturating_sub(CHANGES_MAX);
-    changes.truncate(CHANGES_MAX);
-    Diff { changes, omitted }
+            before: before.cloned().unwrap_or_default(),
+            after: after.cloned().unwrap_or_default(),
+        };
+        let size = serde_json::to_vec(&change).map_or(usize::MAX, |text| text.len());
+        match room.checked_sub(size.saturating_add(1)) {
+            Some(left) if diff.changes.len() < CHANGES_MAX => {
+                room = left;
+                diff.changes.push(change);
+            }
+            _ => diff.omitted += 1,
+        }
+    }
+    diff
 }
 
 /// Every value that has no parts, by its path: `bios.version`, `disks[sda].size`, `users[ann]`.
@@ -160,7 +220,15 @@ mod tests {
     #[test]
     fn a_diff_has_an_end() {
         let users: Vec<_> = (0..CHANGES_MAX + 5).map(|n| n.to_string()).collect();
-        let diff = diff(&json!({}), &json!({ "users": users }));
+        let diff_of = |after: &Value| diff(&json!({}), after);
+        let diff = diff_of(&json!({ "users": users }));
         assert_eq!((diff.changes.len(), diff.omitted), (CHANGES_MAX, 5));
+        // Long texts are fewer, and what is short beside them still fits.
+        let users: Vec<_> = (0..40).map(|n| format!("{n:0>256}")).collect();
+        let diff = diff_of(&json!({ "users": users, "version": 1 }));
+        let bytes = serde_json::to_vec(&diff.changes).unwrap_or_default().len();
+        assert!(bytes <= CHANGES_MAX_BYTES + 2, "{bytes}");
+        assert_eq!(diff.changes.len() + diff.omitted, 41);
+        assert!(diff.omitted > 20 && diff.changes.iter().any(|one| one.path == "version"));
     }
 }

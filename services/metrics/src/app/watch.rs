@@ -1,8 +1,11 @@
-//! What time decides: machines whose grace is over, servers that fell silent, sessions that can be forgotten.
+//! What time decides: machines whose grace is over, servers that fell silent, inventories whose changes are to be told,
+//! sessions that can be forgotten.
 //! Every replica watches; what one has done the others find done.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use database::Tx;
 
 use crate::app::App;
 use crate::error::MetricsError;
@@ -24,7 +27,7 @@ pub async fn run(app: Arc<App>) {
     loop {
         tokio::time::sleep(app.timing.tick).await;
         let mut hears = app.tracking.is_on();
-        match store::presence::any_due(app.pools.system()).await {
+        match app.watch_look(hears).await {
             Ok(true) if hears => {
                 if let Err(error) = app.offline_due().await {
                     tracing::warn!(%error, "machines whose grace is over could not be turned offline");
@@ -47,6 +50,9 @@ pub async fn run(app: Arc<App>) {
             if let Err(error) = app.servers_watch().await {
                 tracing::warn!(%error, "silent servers could not be judged");
             }
+        }
+        if let Err(error) = app.inventories_tell().await {
+            tracing::debug!(%error, "changes of inventories wait to be told");
         }
         if chores.is_none_or(|last| last.elapsed() >= CHORES) {
             chores = Some(Instant::now());
@@ -95,6 +101,36 @@ impl Listening {
 }
 
 impl App {
+    /// Whether somebody's grace is over; and who hears notes that it watches.
+    async fn watch_look(&self, hears: bool) -> Result<bool, MetricsError> {
+        let watched =
+            !hears || store::presence::watched(self.pools.system(), self.timing.outage).await?;
+        if !watched {
+            let mut tx = self.pools.system_tx().await?;
+            store::presence::lock_in_tx(&mut tx).await?;
+            self.watch_resume_in_tx(&mut tx).await?;
+            tx.commit().await?;
+        }
+        Ok(store::presence::any_due(self.pools.system()).await?)
+    }
+
+    /// When nobody watched for a while, nobody heard machines over HTTP either: bus, database or all replicas were away,
+    /// and their time ran out meanwhile. So they are given some before they are judged. Under the lock, in the transaction
+    /// that judges: whoever stood still since it looked does not judge by what it saw then.
+    async fn watch_resume_in_tx(&self, tx: &mut Tx) -> Result<(), MetricsError> {
+        if store::presence::watched(&mut **tx, self.timing.outage).await? {
+            return Ok(());
+        }
+        let spared = store::presence::watched_again_in_tx(tx, self.timing.http_return).await?;
+        if spared > 0 {
+            tracing::warn!(
+                machines = spared,
+                "nobody watched for a while; machines over HTTP have time to report again"
+            );
+        }
+        Ok(())
+    }
+
     /// Turns machines offline whose grace is over.
     ///
     /// # Errors
@@ -103,6 +139,7 @@ impl App {
         loop {
             let mut tx = self.pools.system_tx().await?;
             store::presence::lock_in_tx(&mut tx).await?;
+            self.watch_resume_in_tx(&mut tx).await?;
             let went = store::presence::set_offline_in_tx(&mut tx).await?;
             tx.commit().await?;
             self.presence_announce(&went).await;

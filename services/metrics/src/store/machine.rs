@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use contract::metrics::MachineSort;
 use database::DatabaseError;
+use domain::MachineId;
 use domain::labels::LabelFilter;
-use domain::{MachineId, OrgId};
 use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{PgConnection, Postgres};
@@ -87,21 +87,6 @@ pub const DETAILS: &str = "
     WHERE m.id = ANY ($1)";
 /// Whether there is such a machine.
 const EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM metrics.machines WHERE id = $1)";
-/// What the machine was until now. Its row stays locked, so that one change follows another.
-const GET_INVENTORY: &str = "
-    SELECT inventory FROM metrics.machines WHERE org_id = $1 AND id = $2 AND revoked_at IS NULL FOR UPDATE";
-/// What the machine is, as its agent says.
-const SET_INVENTORY: &str =
-    "UPDATE metrics.machines SET inventory = $3 WHERE org_id = $1 AND id = $2";
-/// The next version of events about machines. Taken under the machine's row lock, as those of presence are: so the
-/// versions of one machine grow in the order of commits.
-const NEXT_VERSION: &str = "SELECT nextval('metrics.presence_version')";
-/// Whether there is such a machine in an organisation.
-const EXISTS_IN: &str =
-    "SELECT EXISTS (SELECT 1 FROM metrics.machines WHERE org_id = $1 AND id = $2)";
-/// That a machine of an organisation was heard.
-const SET_LAST_SEEN_IN: &str = "
-    UPDATE metrics.latest SET last_seen_at = greatest(last_seen_at, now()) WHERE org_id = $1 AND machine_id = $2";
 /// That its agent stops of its own will.
 const SET_STOPPING: &str = "UPDATE metrics.machines SET stopping_at = now(), stopping_reason = $2 WHERE id = $1 AND revoked_at IS NULL";
 /// That it was heard.
@@ -268,62 +253,6 @@ pub async fn exists(
 ) -> Result<bool, DatabaseError> {
     Ok(sqlx::query_scalar(EXISTS)
         .bind(machine.0)
-        .fetch_one(connection)
-        .await?)
-}
-
-/// What a machine was until now, with its row locked; how it stands when it may not speak. In a transaction across
-/// organisations: versions of events come from a sequence that a tenant's role has no part in.
-///
-/// # Errors
-/// [`DatabaseError`].
-pub async fn inventory_in_tx(
-    connection: &mut PgConnection,
-    org: OrgId,
-    machine: MachineId,
-) -> Result<Result<Value, Standing>, DatabaseError> {
-    let found: Option<Value> = sqlx::query_scalar(GET_INVENTORY)
-        .bind(org.0)
-        .bind(machine.0)
-        .fetch_optional(&mut *connection)
-        .await?;
-    let Some(inventory) = found else {
-        let exists: bool = sqlx::query_scalar(EXISTS_IN)
-            .bind(org.0)
-            .bind(machine.0)
-            .fetch_one(connection)
-            .await?;
-        return Ok(Err(if exists {
-            Standing::Revoked
-        } else {
-            Standing::Unknown
-        }));
-    };
-    sqlx::query(SET_LAST_SEEN_IN)
-        .bind(org.0)
-        .bind(machine.0)
-        .execute(connection)
-        .await?;
-    Ok(Ok(inventory))
-}
-
-/// Notes what a machine is now, after [`inventory_in_tx`]; gives the version of the event that tells of it.
-///
-/// # Errors
-/// [`DatabaseError`].
-pub async fn set_inventory_in_tx(
-    connection: &mut PgConnection,
-    org: OrgId,
-    machine: MachineId,
-    inventory: &Value,
-) -> Result<i64, DatabaseError> {
-    sqlx::query(SET_INVENTORY)
-        .bind(org.0)
-        .bind(machine.0)
-        .bind(inventory)
-        .execute(&mut *connection)
-        .await?;
-    Ok(sqlx::query_scalar(NEXT_VERSION)
         .fetch_one(connection)
         .await?)
 }

@@ -3,10 +3,12 @@
 //! Whoever changes sessions or presence takes one advisory lock first ([`lock_in_tx`]) and holds it to the commit. So
 //! the decisions come one after another, and the order of versions is the order of commits.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use database::DatabaseError;
 use domain::{MachineId, OrgId};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use crate::timing::Graces;
@@ -95,6 +97,23 @@ const SET_OFFLINE: &str = r#"
     )
     SELECT org_id, id, online, presence_version, presence_at, presence_reason, status FROM went"#;
 
+/// That somebody watches now; unless nobody did for so long.
+const WATCHED: &str = "
+    UPDATE metrics.cursors SET moved_at = now() WHERE name = 'watch' AND moved_at >= now() - make_interval(secs => $1::float8)";
+/// That somebody watches again.
+const WATCHED_AGAIN: &str = "
+    INSERT INTO metrics.cursors (name, moved_at) VALUES ('watch', now())
+    ON CONFLICT (name) DO UPDATE SET moved_at = excluded.moved_at";
+/// Machines over HTTP have so long to report, whatever was left to them. Their rows are locked by key, as by all others.
+const SPARE: &str = "
+    WITH late AS (
+        SELECT org_id, id FROM metrics.machines
+        WHERE transport = 'HTTP' AND online AND offline_due_at < now() + make_interval(secs => $1::float8)
+        ORDER BY org_id, id FOR NO KEY UPDATE
+    )
+    UPDATE metrics.machines m SET offline_due_at = greatest(m.offline_due_at, now() + make_interval(secs => $1::float8))
+    FROM late WHERE m.org_id = late.org_id AND m.id = late.id";
+
 /// Presence that changed after a version, in the order of commit.
 pub const CHANGES: &str = "SELECT org_id, id, online, presence_version FROM metrics.machines WHERE presence_version > $1 ORDER BY presence_version LIMIT $2";
 
@@ -154,6 +173,38 @@ pub async fn decide_in_tx(
 /// [`DatabaseError`].
 pub async fn any_due(pool: &PgPool) -> Result<bool, DatabaseError> {
     Ok(sqlx::query_scalar(ANY_DUE).fetch_one(pool).await?)
+}
+
+/// Notes that somebody watches; `false` when nobody did for `outage`, and then notes nothing.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn watched(
+    executor: impl PgExecutor<'_>,
+    outage: Duration,
+) -> Result<bool, DatabaseError> {
+    let noted = sqlx::query(WATCHED)
+        .bind(outage.as_secs_f64())
+        .execute(executor)
+        .await?;
+    Ok(noted.rows_affected() > 0)
+}
+
+/// Notes that somebody watches again, and gives machines over HTTP at least so long to report; says how many had less.
+/// Under the lock.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn watched_again_in_tx(
+    connection: &mut PgConnection,
+    http_return: Duration,
+) -> Result<u64, DatabaseError> {
+    let spared = sqlx::query(SPARE)
+        .bind(http_return.as_secs_f64())
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(WATCHED_AGAIN).execute(connection).await?;
+    Ok(spared.rows_affected())
 }
 
 /// Turns machines offline whose grace is over. Under the lock.

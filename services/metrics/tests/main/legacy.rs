@@ -263,6 +263,51 @@ async fn presence_is_by_time_and_a_report_brings_it_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_ours_ends_nobodys_presence() {
+    let timing = Timing {
+        http_ttl: Duration::from_secs(4),
+        outage: Duration::from_secs(3),
+        http_return: Duration::from_secs(8),
+        ..Timing::default()
+    };
+    let mut world = World::with(timing, 2).await;
+    let credential = CredentialId::new();
+    world.identity.lock().unwrap().legacy = Some((world.org, credential));
+    let key = Key::of(&world, world.org, credential, &BOTH);
+    let report = key.report("web", "192.0.2.1", figures(1.0)).await;
+    let machine = report.unwrap().machine_id;
+    let mut events = world.hear("df.evt.*.machine.*").await;
+    world.told().await;
+    world.metrics_stop().await;
+    // Whatever it reports now is lost, for longer than a report lasts.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    world.metrics_start();
+    world.metrics_start();
+    world.settle().await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(world.machine(machine).await.status, MachineStatus::Online);
+    let key = Key::of(&world, world.org, credential, &BOTH);
+    key.report("web", "192.0.2.1", figures(1.0)).await.unwrap();
+    // Silence after it is the machine's own, and takes it offline: the only event.
+    loop {
+        let event = events.event().await;
+        match event.verb.as_str() {
+            // The first report may have been told of late.
+            "enrolled" | "online" => {}
+            verb => {
+                assert_eq!(
+                    (verb, &event.data["reason"]),
+                    ("offline", &json!("no report"))
+                );
+                break;
+            }
+        }
+    }
+    let changes = "SELECT count(*) FROM metrics.presence_changes";
+    assert_eq!(world.count(changes).await, 2, "it came once and went once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_the_machine_elsewhere_does_not_end_its_presence() {
     let world = World::new().await;
     let key = Key::new(&world, &BOTH);

@@ -142,7 +142,7 @@ async fn an_agent_of_dash_fleet_reports_appears_gets_its_action_and_reports_it_d
     })
     .await;
     let release = format!("/api/v1/machines/{id}/release");
-    let (status, body) = api.post(&release, json!({})).await;
+    let (status, body) = api.post(&release, json!({ "accept": "NEW" })).await;
     assert_eq!(status, StatusCode::NO_CONTENT, "{body}");
     let answers = agent(&product, &key, name, "127.1.0.1", 8).await;
     assert_eq!(answers[0].1, 200, "{answers:?}");

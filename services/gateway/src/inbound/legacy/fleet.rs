@@ -15,7 +15,7 @@ use super::{Legacy, shown};
 use crate::caller::Caller;
 use crate::error::Refused;
 
-/// The most machines of one list: this route has no pages.
+/// The most machines of one list: this route has no pages. A list that has not all says so.
 const FLEET_MAX: usize = 10_000;
 
 /// By what a list is sorted.
@@ -42,6 +42,13 @@ enum Filter {
 struct Listed {
     machine: LegacyMachine,
     health: Health,
+}
+
+/// An organisation's machines, or as many as a list may have.
+struct Fleet {
+    org: OrgId,
+    listed: Vec<Listed>,
+    truncated: bool,
 }
 
 impl Listed {
@@ -73,7 +80,11 @@ impl Legacy {
     pub(super) async fn fleet(&self, caller: &Caller, given: &Given) -> Result<Response, Refused> {
         let sort = sort(given.shown("sort_by"))?;
         let filter = filter(given.shown("filter_status"))?;
-        let (org, mut listed) = self.fleet_all(caller).await?;
+        let Fleet {
+            org,
+            mut listed,
+            truncated,
+        } = self.fleet_all(caller).await?;
         listed.retain(|listed| match filter {
             Filter::All => true,
             Filter::Status(status) => listed.health.status == status && !listed.is_expired(),
@@ -84,12 +95,13 @@ impl Legacy {
         let expired = listed.iter().filter(|listed| listed.is_expired()).count();
         let machines: Vec<Value> = listed.iter().map(|listed| view(org, listed)).collect();
         let body = json!({
-            "count": machines.len(), "expired": expired, "org_id": org, "data": machines, "machines": machines,
+            "count": machines.len(), "expired": expired, "truncated": truncated, "org_id": org, "data": machines,
+            "machines": machines,
         });
         Ok(shown(StatusCode::OK, &body))
     }
 
-    async fn fleet_all(&self, caller: &Caller) -> Result<(OrgId, Vec<Listed>), Refused> {
+    async fn fleet_all(&self, caller: &Caller) -> Result<Fleet, Refused> {
         let mut listed = Vec::new();
         let mut after = None;
         loop {
@@ -111,7 +123,11 @@ impl Legacy {
             }));
             after = page.next;
             if after.is_none() || listed.len() >= FLEET_MAX {
-                return Ok((page.org, listed));
+                return Ok(Fleet {
+                    org: page.org,
+                    listed,
+                    truncated: after.is_some(),
+                });
             }
         }
     }

@@ -1,16 +1,17 @@
 //! The stand-ins of action and metrics, as far as agents of Dash-Fleet speak.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bus::Service;
 use contract::legacy::{
-    LegacyFleet, LegacyFleetPage, LegacyMachine, LegacyNoted, LegacyPending, LegacyQueue,
-    LegacyQueued, LegacyReport, LegacyReported, LegacyResult, LegacyTask, LegacyTasks,
+    LegacyFigures, LegacyFleet, LegacyFleetPage, LegacyMachine, LegacyNoted, LegacyPending,
+    LegacyQueue, LegacyQueued, LegacyReport, LegacyReported, LegacyResult, LegacyTask, LegacyTasks,
 };
 use contract::{Problem, ProblemKind};
 use domain::access::{LEGACY_AGENT, LEGACY_OPERATOR};
 use domain::action::{ActionKind, Payload};
-use domain::{ActionId, MachineId, Timestamp};
+use domain::{ActionId, MachineId, OrgId, Timestamp};
 
 use super::{Actions, ELSEWHERE, HERE, Metrics, id};
 
@@ -97,6 +98,10 @@ impl Metrics {
             async move {
                 let grant = ctx.grant()?;
                 grant.require(LEGACY_OPERATOR)?;
+                let pages = this.legacy_pages.load(Ordering::SeqCst);
+                if pages > 0 {
+                    return Ok(page(grant.org, &fleet, pages));
+                }
                 // Two pages of one machine each.
                 let reports = this.legacy_reports.lock().unwrap();
                 let place = usize::from(fleet.after.is_some());
@@ -110,6 +115,26 @@ impl Metrics {
             }
         };
         service.answer(fleet).await.unwrap();
+    }
+}
+
+/// A full page of so many; the next is named by its number.
+fn page(org: OrgId, fleet: &LegacyFleet, pages: usize) -> LegacyFleetPage {
+    let place: usize = fleet
+        .after
+        .as_deref()
+        .map_or(0, |after| after.parse().unwrap());
+    let machine = |n| {
+        listed(&LegacyReport {
+            name: format!("web-{place}-{n}"),
+            address: "192.0.2.1".parse().unwrap(),
+            figures: LegacyFigures::default(),
+        })
+    };
+    LegacyFleetPage {
+        org,
+        items: (0..fleet.limit).map(machine).collect(),
+        next: (place + 1 < pages).then(|| (place + 1).to_string()),
     }
 }
 
