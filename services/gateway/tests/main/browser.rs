@@ -241,6 +241,13 @@ async fn a_credential_in_the_header_goes_before_the_cookie_and_keys_are_never_ta
     )
     .await;
     assert_eq!(reply.status, 204, "{}", reply.text);
+    let both = [("authorization", bearer.as_str()), bad];
+    let reply = ask(&world, "POST", LOGOUT, &both, &Value::Null).await;
+    assert_eq!(
+        (reply.status, set(&reply).len()),
+        (204, 0),
+        "another session's end"
+    );
     let wrong = [
         ("authorization", "Bearer dfk_wrong"),
         ("cookie", "__Host-dashfleet-session=dfa_good.0"),
