@@ -41,6 +41,7 @@ use log_file::LogFile;
 /// The agent: reads the command line, does what it says, and ends with the exit code that says how.
 #[must_use]
 pub fn main() -> ExitCode {
+    platform::memory_begin();
     let line = match CommandLine::try_parse() {
         Ok(line) => line,
         Err(error) => {

@@ -143,6 +143,18 @@ impl Shown {
     };
 }
 
+/// Keeps the allocator from holding a heap of its own for each thread: the agent allocates little, from few threads.
+/// To be called before there are others.
+pub fn memory_begin() {
+    os::memory_begin();
+}
+
+/// Gives what the allocator holds in reserve back to the system. A burst of actions or a journal written anew takes
+/// memory for a moment; without this it stays the agent's for good.
+pub fn memory_give_back() {
+    os::memory_give_back();
+}
+
 /// Time since boot, suspension included.
 #[must_use]
 pub fn boot_time() -> Duration {

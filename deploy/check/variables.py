@@ -30,7 +30,12 @@ PROGRAMS = {
         | names("ADDRESS_REQUESTS_PER_SECOND OPEN_REQUESTS_PER_SECOND")
         | names("PUBLIC_URL AGENT_BINARIES NATS_WEBSOCKET_URLS NATS_TUNNELS NATS_TUNNELS_PER_SECOND"),
     ),
-    "dashfleet-identity": Reads(BUS | DATABASE | names("AGENT_NATS_URLS"), OWNER | names("AGENT_NATS_CA")),
+    "dashfleet-identity": Reads(
+        BUS | DATABASE | names("AGENT_NATS_URLS"),
+        OWNER | names("AGENT_NATS_CA PUBLIC_URL SMTP_URL SMTP_FROM"),
+    ),
+    "dashfleet-identity password-reset": Reads(DATABASE, OWNER | names("PUBLIC_URL")),
+    "dashfleet-identity platform-admin": Reads(DATABASE, OWNER | names("PUBLIC_URL")),
     "dashfleet-identity bootstrap": Reads(
         DATABASE | names("BOOTSTRAP_ADMIN_EMAIL BOOTSTRAP_ADMIN_PASSWORD"),
         OWNER

@@ -35,6 +35,7 @@ use crate::journal::record::Key;
 use crate::journal::{Journal, JournalEvent};
 use crate::kinds::{self, Ending, Means};
 use crate::metrics::Metrics;
+use crate::platform;
 use crate::state::StateFolder;
 use crate::state::keys::PinnedKeys;
 use crate::state::standing::Standing;
@@ -56,6 +57,8 @@ const BACKLOG_MAX: usize = 1_024;
 const TICK_MAX: Duration = Duration::from_secs(5);
 /// What is long over is forgotten so often.
 const FORGET_EVERY: Duration = Duration::from_secs(600);
+/// How often memory that is free goes back to the system; it takes less than a millisecond.
+const GIVE_BACK_EVERY: Duration = Duration::from_secs(60);
 /// The journal is written anew from this size on, and whenever it has doubled since.
 const COMPACT_FROM_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -135,6 +138,7 @@ pub struct Core {
     compacting: bool,
     tick_at: Duration,
     forget_at: Duration,
+    give_back_at: Duration,
     clock_noted: Option<domain::Timestamp>,
     standing: Option<Standing>,
     ending: Option<Farewell>,
@@ -167,6 +171,7 @@ impl Core {
             compacting: false,
             tick_at: Duration::ZERO,
             forget_at: Duration::ZERO,
+            give_back_at: Duration::ZERO,
             clock_noted: None,
             standing: None,
             ending: None,
@@ -264,6 +269,10 @@ impl Core {
         if moment.boot >= self.forget_at {
             self.forget_at = moment.boot + FORGET_EVERY;
             self.parts.engine.forget(moment);
+        }
+        if moment.boot >= self.give_back_at {
+            self.give_back_at = moment.boot + GIVE_BACK_EVERY;
+            platform::memory_give_back();
         }
         self.note_clock(false);
         self.note_standing();

@@ -1,5 +1,7 @@
 //! How things end, and how long they are remembered.
 
+use std::sync::Arc;
+
 use contract::agent::ActionError;
 use domain::action::{MEMORY_AFTER_NOT_AFTER, Outcome};
 
@@ -52,7 +54,7 @@ impl Engine {
             not_after: task.not_after,
             idempotent: task.idempotent,
             outcome,
-            result,
+            result: result.map(Into::into),
             error,
             accepted_at: entry.accepted_at,
             started_at: entry.started_at,
@@ -61,13 +63,15 @@ impl Engine {
             reported: false,
         }
         .bounded();
+        let ended = Arc::new(ended);
         if let Phase::Waiting { until } = entry.phase {
             self.delays.remove(&(until, key));
         }
         entry.phase = Phase::Ended {
-            ended: Box::new(ended.clone()),
+            ended: ended.clone(),
             durable: false,
         };
+        entry.began_in = None;
         let place = (entry.seq, key);
         self.ready.remove(&place);
         self.running.remove(&place);
@@ -143,9 +147,10 @@ impl Engine {
         let Phase::Ended { ended, .. } = &mut entry.phase else {
             return;
         };
-        if std::mem::replace(&mut ended.reported, true) {
+        if ended.reported {
             return;
         }
+        Arc::make_mut(ended).settle();
         let Key { action, attempt } = key;
         self.seal(Class::Owed);
         self.push_batch(

@@ -1,5 +1,6 @@
 //! What is known of one attempt.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use contract::agent::Step;
@@ -33,7 +34,7 @@ pub enum Phase {
     /// It is over.
     Ended {
         /// How.
-        ended: Box<Ended>,
+        ended: Arc<Ended>,
         /// Whether that is in the journal.
         durable: bool,
     },
@@ -53,7 +54,7 @@ pub struct Entry {
     /// When it began.
     pub started_at: Option<Timestamp>,
     /// In which life of the agent and in which boot of the machine it began.
-    pub began_in: Option<(SessionId, String)>,
+    pub began_in: Option<Box<(SessionId, String)>>,
     /// Where it stands.
     pub phase: Phase,
     /// Somebody asked that it should not begin, while its beginning was on the way into the journal.
@@ -78,7 +79,7 @@ impl Entry {
 
     /// An attempt that is over.
     #[must_use]
-    pub fn ended(ended: Ended, durable: bool) -> Self {
+    pub fn ended(ended: Arc<Ended>, durable: bool) -> Self {
         Self {
             seq: ended.seq,
             task: None,
@@ -86,10 +87,7 @@ impl Entry {
             accepted_at: ended.accepted_at,
             started_at: ended.started_at,
             began_in: None,
-            phase: Phase::Ended {
-                ended: Box::new(ended),
-                durable,
-            },
+            phase: Phase::Ended { ended, durable },
             cancel: false,
         }
     }

@@ -1,5 +1,7 @@
 //! The life before: what the journal says, and what becomes of what was under way when it ended.
 
+use std::sync::Arc;
+
 use contract::agent::ActionError;
 use domain::action::{ActionKind, Outcome};
 
@@ -34,7 +36,7 @@ impl Engine {
                 if let Some(entry) = self.entries.get_mut(&Key { action, attempt }) {
                     entry.phase = Phase::Starting;
                     entry.started_at = Some(at);
-                    entry.began_in = Some((session, boot));
+                    entry.began_in = Some(Box::new((session, boot)));
                 }
             }
             Record::Ended(ended) => {
@@ -46,7 +48,7 @@ impl Engine {
                     .get_mut(&Key { action, attempt })
                     .map(|entry| &mut entry.phase)
                 {
-                    ended.reported = true;
+                    Arc::make_mut(ended).settle();
                 }
             }
             Record::Known { through, ranges } => {
@@ -118,7 +120,7 @@ impl Engine {
         let Some(entry) = self.entries.get(&key) else {
             return;
         };
-        let (session, boot) = match &entry.began_in {
+        let (session, boot) = match entry.began_in.as_deref() {
             Some((session, boot)) => (Some(*session), boot.as_str()),
             None => (None, ""),
         };
@@ -169,7 +171,7 @@ impl Engine {
                 continue;
             };
             if let Phase::Ended { ended, .. } = &entry.phase {
-                records.push(Record::Ended((**ended).clone()));
+                records.push(Record::Ended(ended.clone()));
                 continue;
             }
             let (Some(task), Some(at)) = (&entry.task, entry.accepted_at) else {
@@ -180,7 +182,8 @@ impl Engine {
                 at,
                 issued: entry.issued,
             });
-            if let (Some(at), Some((session, boot))) = (entry.started_at, &entry.began_in) {
+            if let (Some(at), Some((session, boot))) = (entry.started_at, entry.began_in.as_deref())
+            {
                 let Key { action, attempt } = key;
                 records.push(Record::Started {
                     action,

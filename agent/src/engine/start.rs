@@ -118,7 +118,7 @@ impl Engine {
         };
         entry.phase = Phase::Starting;
         entry.started_at = Some(moment.now);
-        entry.began_in = Some(began_in.clone());
+        entry.began_in = Some(Box::new(began_in.clone()));
         let exclusive = entry.kind().is_some_and(ActionKind::is_exclusive);
         self.ready.remove(&(seq, key));
         if exclusive {

@@ -1,5 +1,7 @@
 //! What the journal remembers. `Ended` stands for itself, so that an ended action needs no other record.
 
+use std::sync::Arc;
+
 use contract::agent::{ActionError, ResultReport};
 use contract::order::Task;
 use domain::action::{ActionKind, Outcome};
@@ -33,6 +35,23 @@ impl Key {
     }
 }
 
+/// What an action gave, as text: thousands are remembered for days, and as text each takes a tenth of the memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "serde_json::Value", into = "serde_json::Value")]
+pub struct Given(Box<str>);
+
+impl From<serde_json::Value> for Given {
+    fn from(value: serde_json::Value) -> Self {
+        Self(value.to_string().into())
+    }
+}
+
+impl From<Given> for serde_json::Value {
+    fn from(given: Given) -> Self {
+        serde_json::from_str(&given.0).unwrap_or_default()
+    }
+}
+
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -53,7 +72,7 @@ pub struct Ended {
     pub outcome: Outcome,
     /// What it gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub result: Option<serde_json::Value>,
+    pub result: Option<Given>,
     /// Why it did not succeed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ActionError>,
@@ -90,7 +109,7 @@ impl Ended {
             action: self.action,
             attempt: self.attempt,
             outcome: self.outcome,
-            result: self.result.clone(),
+            result: self.result.clone().map(Into::into),
             error: self.error.clone(),
             accepted_at: self.accepted_at,
             started_at: self.started_at,
@@ -98,16 +117,20 @@ impl Ended {
         }
     }
 
+    /// The owner has it: what is kept is for being asked again, not for the trace, which is over.
+    pub fn settle(&mut self) {
+        self.reported = true;
+        self.traceparent = None;
+    }
+
     /// Cuts what would not fit into the reserve: an outcome must always be writable.
     #[must_use]
     pub fn bounded(mut self) -> Self {
-        let bytes = self
-            .result
-            .as_ref()
-            .map_or(0, |result| result.to_string().len());
+        let bytes = self.result.as_ref().map_or(0, |result| result.0.len());
         if bytes > RESULT_MAX_BYTES {
-            self.result =
-                Some(serde_json::json!({ "omitted": "the result was too long", "bytes": bytes }));
+            let omitted =
+                serde_json::json!({ "omitted": "the result was too long", "bytes": bytes });
+            self.result = Some(omitted.into());
         }
         if let Some(error) = &mut self.error
             && error.message.chars().count() > MESSAGE_MAX_CHARS
@@ -115,6 +138,26 @@ impl Ended {
             error.message = error.message.chars().take(MESSAGE_MAX_CHARS).collect();
         }
         self
+    }
+}
+
+/// What is shared is written as it is.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(
+        value: &Arc<T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.as_ref().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<T>, D::Error> {
+        T::deserialize(deserializer).map(Arc::new)
     }
 }
 
@@ -164,8 +207,8 @@ pub enum Record {
         /// The boot of the machine in which it begins.
         boot: String,
     },
-    /// An attempt ended, or never began.
-    Ended(Ended),
+    /// An attempt ended, or never began. Shared with the engine: a file written anew holds thousands.
+    Ended(#[serde(with = "shared")] Arc<Ended>),
     /// The owner has the outcome.
     Reported {
         /// The action.

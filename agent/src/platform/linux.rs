@@ -30,6 +30,31 @@ const REBOOT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The most sessions that are looked at.
 const SESSIONS_MAX: usize = 64;
 
+/// The most heaps of glibc's allocator.
+#[cfg(target_env = "gnu")]
+const ARENAS: libc::c_int = 2;
+
+#[cfg(target_env = "gnu")]
+#[allow(unsafe_code)]
+pub(super) fn memory_begin() {
+    // SAFETY: mallopt takes two numbers and touches no memory of ours.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, ARENAS) };
+}
+
+#[cfg(target_env = "gnu")]
+#[allow(unsafe_code)]
+pub(super) fn memory_give_back() {
+    // SAFETY: malloc_trim may be called at any time, from any thread; it frees nothing that is in use.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// Other C libraries hold little back, and have no such calls.
+#[cfg(not(target_env = "gnu"))]
+pub(super) fn memory_begin() {}
+
+#[cfg(not(target_env = "gnu"))]
+pub(super) fn memory_give_back() {}
+
 #[allow(unsafe_code)]
 pub(super) fn boot_time() -> Duration {
     let mut time = libc::timespec {

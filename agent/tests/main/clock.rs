@@ -102,7 +102,7 @@ fn a_power_failure_costs_the_floor_nothing_that_was_synced_with_an_action() {
         boot: "boot-a".into(),
     };
     let ended = |accepted_at, started_at| {
-        Record::Ended(Ended {
+        Record::Ended(Arc::new(Ended {
             action,
             attempt,
             seq: 1,
@@ -118,7 +118,7 @@ fn a_power_failure_costs_the_floor_nothing_that_was_synced_with_an_action() {
             finished_at: time(99_000_000),
             traceparent: None,
             reported: false,
-        })
+        }))
     };
     for (record, floor) in [
         (accepted, Some(time(9_000))),

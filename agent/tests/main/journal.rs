@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dashfleet_agent::journal::file::JournalFile;
@@ -33,7 +34,7 @@ fn accepted(seq: i64) -> Record {
 }
 
 fn ended(seq: i64) -> Record {
-    Record::Ended(Ended {
+    Record::Ended(Arc::new(Ended {
         action: ActionId::new(),
         attempt: 1,
         seq,
@@ -48,7 +49,7 @@ fn ended(seq: i64) -> Record {
         finished_at: time(seq),
         traceparent: None,
         reported: false,
-    })
+    }))
 }
 
 /// The records of a file, without its beginning.

@@ -3,6 +3,9 @@
 //! Losing `action/signing*.nk` orphans every agent: they obey no other key. Back the folder up where you keep
 //! your other secrets. To rotate, replace `signing.nk` by `signing-next.nk` and make a new next one, after every
 //! agent has been told (the `keys` order).
+//!
+//! `identity/jwt.nk` and `identity/data.keys` hold several keys, one in each line, the first in use: [`rotate_jwt`] and
+//! [`rotate_data`] put another one there. Losing `data.keys` loses what was sealed with it.
 
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
@@ -12,6 +15,7 @@ use std::path::{Path, PathBuf};
 use contract::permissions::USERS;
 use nkeys::{KeyPair, KeyPairType, XKey};
 use rand::Rng;
+use seal::KeyRing;
 
 use crate::error::BootstrapError;
 
@@ -22,14 +26,26 @@ const OTHERS: &[(&str, Kind)] = &[
         Kind::Nkey(KeyPairType::Account),
     ),
     ("identity/callout-xkey.nk", Kind::Xkey),
-    ("identity/jwt.nk", Kind::Nkey(KeyPairType::Service)),
+    (JWT, Kind::Jwt),
+    (DATA, Kind::Data),
     ("action/signing.nk", Kind::Nkey(KeyPairType::Service)),
     ("action/signing-next.nk", Kind::Nkey(KeyPairType::Service)),
 ];
 
+/// The keys that sign grants: the one in use, the next, the one before.
+const JWT: &str = "identity/jwt.nk";
+/// The keys that seal secrets at rest.
+const DATA: &str = "identity/data.keys";
+/// How many keys for grants are published. The one before still verifies what it signed, at most five minutes old.
+const JWT_KEYS: usize = 3;
+
 enum Kind {
     Nkey(KeyPairType),
     Xkey,
+    /// nkeys, of which there are two or more: the second is known before it is used.
+    Jwt,
+    /// Keys of AES-256.
+    Data,
 }
 
 /// The file of public keys, for the bus server's environment.
@@ -50,6 +66,17 @@ pub fn ensure(folder: &Path) -> Result<(), BootstrapError> {
         let key = match kind {
             Kind::Nkey(kind) => nkey(&path, kind)?,
             Kind::Xkey => xkey(&path)?,
+            Kind::Jwt => {
+                if let [_] = jwt_seeds(&path)?.as_slice() {
+                    rotated(&path, |seeds| Ok([seeds, vec![new_jwt(&path)?]].concat()))?;
+                }
+                continue;
+            }
+            Kind::Data => {
+                let lines = secret(&path, || new_data(&path))?;
+                KeyRing::from_text(&lines).map_err(wrong(&path))?;
+                continue;
+            }
         };
         match *file {
             "identity/callout-issuer.nk" => _ = writeln!(public, "DASHFLEET_CALLOUT_ISSUER={key}"),
@@ -61,6 +88,72 @@ pub fn ensure(folder: &Path) -> Result<(), BootstrapError> {
         secret(&password_path(folder, &role), || Ok(random_hex()))?;
     }
     replace(&folder.join(PUBLIC_KEYS), &public)
+}
+
+/// Puts the next key for grants into use and makes a new next one; the one that was in use still verifies. Identity's
+/// replicas may be restarted one by one afterwards: each key that one of them signs with, all of them publish.
+///
+/// Twice within the five minutes that a grant lives would refuse grants that are still good; nothing else is lost.
+///
+/// # Errors
+/// [`BootstrapError::File`], [`BootstrapError::Key`].
+pub fn rotate_jwt(folder: &Path) -> Result<(), BootstrapError> {
+    let path = folder.join(JWT);
+    rotated(&path, |seeds| {
+        let mut seeds = seeds.into_iter();
+        let before = seeds.next();
+        let now = match seeds.next() {
+            Some(next) => next,
+            None => new_jwt(&path)?,
+        };
+        let seeds = [Some(now), Some(new_jwt(&path)?), before];
+        Ok(seeds.into_iter().flatten().take(JWT_KEYS).collect())
+    })
+}
+
+/// Puts a new key before the others; what is sealed from then on is sealed with it.
+///
+/// # Errors
+/// [`BootstrapError::File`], [`BootstrapError::Key`].
+pub fn rotate_data(folder: &Path) -> Result<(), BootstrapError> {
+    let path = folder.join(DATA);
+    let lines = secret(&path, || new_data(&path))?;
+    let lines = format!("{}\n{lines}", new_data(&path)?);
+    KeyRing::from_text(&lines).map_err(wrong(&path))?;
+    replace(&path, &lines)
+}
+
+fn wrong<E: std::fmt::Display>(path: &Path) -> impl Fn(E) -> BootstrapError + use<'_, E> {
+    |error| BootstrapError::Key {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    }
+}
+
+fn new_data(path: &Path) -> Result<String, BootstrapError> {
+    KeyRing::new_line().map_err(wrong(path))
+}
+
+fn new_jwt(path: &Path) -> Result<String, BootstrapError> {
+    KeyPair::new(KeyPairType::Service)
+        .seed()
+        .map_err(wrong(path))
+}
+
+fn jwt_seeds(path: &Path) -> Result<Vec<String>, BootstrapError> {
+    let text = secret(path, || new_jwt(path))?;
+    let seeds: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
+    for seed in &seeds {
+        KeyPair::from_seed(seed).map_err(wrong(path))?;
+    }
+    Ok(seeds)
+}
+
+fn rotated(
+    path: &Path,
+    change: impl FnOnce(Vec<String>) -> Result<Vec<String>, BootstrapError>,
+) -> Result<(), BootstrapError> {
+    replace(path, &change(jwt_seeds(path)?)?.join("\n"))
 }
 
 /// Where a database role's password lies.
@@ -81,31 +174,15 @@ fn random_hex() -> String {
 }
 
 fn nkey(path: &Path, kind: &KeyPairType) -> Result<String, BootstrapError> {
-    let wrong = |reason: String| BootstrapError::Key {
-        path: path.to_owned(),
-        reason,
-    };
     let seed = secret(path, || {
-        KeyPair::new(kind.clone())
-            .seed()
-            .map_err(|error| wrong(error.to_string()))
+        KeyPair::new(kind.clone()).seed().map_err(wrong(path))
     })?;
-    Ok(KeyPair::from_seed(&seed)
-        .map_err(|error| wrong(error.to_string()))?
-        .public_key())
+    Ok(KeyPair::from_seed(&seed).map_err(wrong(path))?.public_key())
 }
 
 fn xkey(path: &Path) -> Result<String, BootstrapError> {
-    let wrong = |reason: String| BootstrapError::Key {
-        path: path.to_owned(),
-        reason,
-    };
-    let seed = secret(path, || {
-        XKey::new().seed().map_err(|error| wrong(error.to_string()))
-    })?;
-    Ok(XKey::from_seed(&seed)
-        .map_err(|error| wrong(error.to_string()))?
-        .public_key())
+    let seed = secret(path, || XKey::new().seed().map_err(wrong(path)))?;
+    Ok(XKey::from_seed(&seed).map_err(wrong(path))?.public_key())
 }
 
 /// The secret in a file; made when there is none. Made under another name first, so that a file is never half a key.
@@ -155,4 +232,49 @@ fn create_private(folder: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::expect_used, clippy::indexing_slicing)]
+
+    use super::*;
+
+    fn lines(folder: &Path, file: &str) -> Vec<String> {
+        let text = fs::read_to_string(folder.join(file)).expect("a file");
+        text.lines().map(ToOwned::to_owned).collect()
+    }
+
+    #[test]
+    fn a_key_is_published_before_it_signs_and_after() {
+        let folder = std::env::temp_dir().join(format!("dashfleet-keys-{}", random_hex()));
+        // From before there were several in the file.
+        let old = new_jwt(&folder).expect("a seed");
+        replace(&folder.join(JWT), &old).expect("a file");
+        ensure(&folder).expect("a folder of keys");
+        let first = lines(&folder, JWT);
+        assert_eq!((first.len(), &first[0]), (2, &old));
+        ensure(&folder).expect("again");
+        assert_eq!(lines(&folder, JWT), first, "nothing changes by itself");
+
+        rotate_jwt(&folder).expect("rotated");
+        let second = lines(&folder, JWT);
+        assert_eq!([&second[0], &second[2]], [&first[1], &first[0]]);
+        rotate_jwt(&folder).expect("rotated");
+        let third = lines(&folder, JWT);
+        assert_eq!([&third[0], &third[2]], [&second[1], &second[0]]);
+        assert_eq!(third.len(), JWT_KEYS);
+
+        let data = lines(&folder, DATA);
+        rotate_data(&folder).expect("rotated");
+        let both = lines(&folder, DATA);
+        assert_eq!(both[1..], data[..]);
+        ensure(&folder).expect("again");
+        assert_eq!(lines(&folder, DATA), both);
+
+        replace(&folder.join(JWT), "nonsense").expect("a file");
+        let error = rotate_jwt(&folder).expect_err("no key").to_string();
+        assert!(error.contains("jwt.nk"), "{error}");
+        fs::remove_dir_all(&folder).expect("removed");
+    }
 }

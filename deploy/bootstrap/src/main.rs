@@ -26,6 +26,19 @@ enum Command {
         #[arg(long)]
         dir: PathBuf,
     },
+    /// Put the next key for grants into use, and make a new next one. Then restart identity.
+    RotateJwt {
+        /// The keys folder.
+        #[arg(long)]
+        dir: PathBuf,
+    },
+    /// Put a new key before those that seal secrets at rest. Then restart identity, and wrap anew what is stored
+    /// (`dashfleet-identity rewrap`).
+    RotateDataKey {
+        /// The keys folder.
+        #[arg(long)]
+        dir: PathBuf,
+    },
     /// Make roles and database (DASHFLEET_DATABASE_ADMIN_URL: a superuser's URL), then migrate.
     Database {
         /// The keys folder, for the roles' passwords.
@@ -44,6 +57,8 @@ async fn run(command: Command) -> Result<(), BootstrapError> {
     let mut reader = Reader::from_environment();
     match command {
         Command::Keys { dir } => keys::ensure(&dir),
+        Command::RotateJwt { dir } => keys::rotate_jwt(&dir),
+        Command::RotateDataKey { dir } => keys::rotate_data(&dir),
         Command::Database { keys } => database::ensure(&mut reader, &keys).await,
         Command::Migrate => database::migrate(&mut reader).await,
         Command::Bus => bus::ensure(&mut reader).await,

@@ -99,7 +99,7 @@ impl<'a> ApiExtractor<'a> for Caller {
             false => session::access_token(request)?.ok_or_else(Refused::no_credential)?,
         };
         let granted = granted(request, presented).await?;
-        if granted.legacy.is_some() {
+        if granted.legacy {
             let detail = "a legacy key is for the routes of Dash-Fleet alone";
             return Err(Refused::new(Kind::Forbidden, detail).into());
         }
@@ -118,18 +118,14 @@ impl Caller {
     pub async fn legacy(request: &Request) -> Result<Self, Refused> {
         // A cookie never opens these: no browser is meant to use them.
         let granted = granted(request, presented(request)?).await?;
-        let forbidden = |detail| Err(Refused::new(Kind::Forbidden, detail));
-        match &granted.legacy {
-            None => forbidden("this needs a legacy key"),
-            Some(legacy) if !legacy.admits(Visit::of(request)?.address) => {
-                forbidden("this key is not taken from this address")
-            }
-            Some(_) => Ok(Self(granted, Visit::of(request)?.clone())),
+        if !granted.legacy {
+            return Err(Refused::new(Kind::Forbidden, "this needs a legacy key"));
         }
+        Ok(Self(granted, Visit::of(request)?.clone()))
     }
 }
 
-/// The grant of the credential that a request presents, and one request of its rate.
+/// The grant of the credential that a request presents, from where it is taken, and one request of its rate.
 async fn granted(request: &Request, presented: &str) -> Result<Arc<Granted>, Refused> {
     let visit = Visit::of(request)?;
     let credentials = request
@@ -146,6 +142,10 @@ async fn granted(request: &Request, presented: &str) -> Result<Arc<Granted>, Ref
     // An operation has one caller, so it is set once.
     visit.caller.get_or_init(|| granted.clone());
     taken.admit()?;
+    if !granted.admits(visit.address) {
+        let detail = "this key is not taken from this address";
+        return Err(Refused::new(Kind::Forbidden, detail));
+    }
     Ok(granted)
 }
 

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use bus::Bus;
 use contract::identity::{Exchange, Exchanged};
-use contract::legacy::LegacyKey;
 use contract::{Problem, ProblemKind};
 use domain::network::Network;
 use domain::{CredentialId, OrgId, Timestamp};
@@ -59,36 +58,10 @@ pub struct Granted {
     pub expires_at: Timestamp,
     /// How fast its credential goes, and the person behind it.
     pub paces: Paces,
-    /// What is besides when the credential is a legacy key.
-    pub legacy: Option<Legacy>,
-}
-
-/// From where a legacy key is taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Legacy {
-    /// These networks; from everywhere when absent.
-    networks: Option<Vec<Network>>,
-}
-
-impl Legacy {
-    fn of(key: &LegacyKey) -> Self {
-        // What cannot be read is no network, so it lets nobody in.
-        let read = |networks: &Vec<String>| {
-            let networks = networks.iter().map(|network| network.parse());
-            networks.filter_map(Result::ok).collect()
-        };
-        Self {
-            networks: key.networks.as_ref().map(read),
-        }
-    }
-
-    /// Whether the key is taken from this address.
-    #[must_use]
-    pub fn admits(&self, address: IpAddr) -> bool {
-        self.networks
-            .as_ref()
-            .is_none_or(|networks| networks.iter().any(|network| network.contains(address)))
-    }
+    /// From where a key is taken; from everywhere when absent.
+    pub networks: Option<Vec<Network>>,
+    /// Whether the credential is a legacy key.
+    pub legacy: bool,
 }
 
 impl fmt::Debug for Granted {
@@ -99,7 +72,21 @@ impl fmt::Debug for Granted {
     }
 }
 
+/// Networks as they are kept. What cannot be read is no network, so it lets nobody in.
+fn networks(texts: Option<&Vec<String>>) -> Option<Vec<Network>> {
+    let read = |text: &String| text.parse().ok();
+    texts.map(|texts| texts.iter().filter_map(read).collect())
+}
+
 impl Granted {
+    /// Whether the credential is taken from this address.
+    #[must_use]
+    pub fn admits(&self, address: IpAddr) -> bool {
+        self.networks
+            .as_ref()
+            .is_none_or(|networks| networks.iter().any(|network| network.contains(address)))
+    }
+
     fn holds(&self) -> bool {
         Timestamp::now() < self.expires_at
     }
@@ -377,7 +364,8 @@ impl Credentials {
                     org: exchanged.org,
                     expires_at: exchanged.expires_at,
                     paces: self.limits.paces(exchanged.credential, person),
-                    legacy: exchanged.legacy.as_ref().map(Legacy::of),
+                    networks: networks(exchanged.networks.as_ref()),
+                    legacy: exchanged.legacy,
                 });
                 let fresh = if memory.doubts == doubts {
                     self.fresh

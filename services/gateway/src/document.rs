@@ -6,8 +6,11 @@
 pub mod action;
 pub mod auth;
 pub mod enrollment;
+pub mod key;
 pub mod machine;
+pub mod member;
 pub mod nullable;
+pub mod organization;
 pub mod presence;
 pub mod problem;
 pub mod sample;
@@ -55,8 +58,16 @@ selectors). A quarter of a second's may come at once.";
 /// How operations are grouped.
 #[derive(Tags)]
 pub enum Tag {
-    /// Logging in and out.
+    /// Logging in and out, sessions, passwords.
     Auth,
+    /// Organisations.
+    Organizations,
+    /// The people of an organisation.
+    Users,
+    /// Keys of programs.
+    ApiKeys,
+    /// What machines join the fleet with.
+    EnrollmentTokens,
     /// How a machine joins the fleet.
     Agents,
     /// The machines, how they are, and how they were.

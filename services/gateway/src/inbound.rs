@@ -6,13 +6,17 @@ pub mod auth;
 pub mod enrollment;
 pub mod idempotency;
 pub mod install;
+pub mod key;
 pub mod legacy;
 pub mod machine;
+pub mod member;
 pub mod nats;
+pub mod organization;
 pub mod pages;
 pub mod parameter;
 pub mod presence;
 pub mod status;
+pub mod token;
 
 use std::sync::Arc;
 
@@ -22,6 +26,10 @@ use crate::owners::Owners;
 /// All operations.
 pub type Api = (
     auth::Auth,
+    organization::Organizations,
+    member::Users,
+    key::ApiKeys,
+    token::EnrollmentTokens,
     enrollment::Enrollments,
     machine::Machines,
     presence::Presences,
@@ -34,6 +42,10 @@ pub type Api = (
 pub fn api(owners: &Owners, credentials: &Arc<Credentials>, status: status::Installation) -> Api {
     (
         auth::Auth::new(owners.clone(), credentials.clone()),
+        organization::Organizations::new(owners.clone()),
+        member::Users::new(owners.clone()),
+        key::ApiKeys::new(owners.clone(), credentials.clone()),
+        token::EnrollmentTokens::new(owners.clone()),
         enrollment::Enrollments::new(owners.clone(), credentials.clone()),
         machine::Machines::new(owners.clone()),
         presence::Presences::new(owners.clone()),

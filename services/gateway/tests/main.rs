@@ -29,6 +29,8 @@ mod messages;
 mod operations;
 #[path = "main/pages.rs"]
 mod pages;
+#[path = "main/people.rs"]
+mod people;
 #[path = "main/process.rs"]
 mod process;
 #[path = "main/rates.rs"]

@@ -1,11 +1,16 @@
 //! Decisions, authorization, transactions.
 //!
-//! People and keys: [`login`], [`password`], [`grant`], [`signer`], [`secret`]. Machines: [`enrollment`],
+//! People: [`login`], [`session`], [`account`] (their passwords), [`password`], [`attempts`] (limits of guessing), [`member`],
+//! [`invitation`], [`mail`], [`organization`]. Keys: [`key`], [`token`], [`grant`], [`signer`], [`secret`], [`idempotency`].
+//! Who acts: [`acting`]; lists: [`page`]. Machines: [`enrollment`],
 //! [`machine`], [`edit`] (what operators say of them), [`legacy`] (those over HTTP), [`action_key`]. Connections: [`callout`] who may connect, [`key_set`] what it decides from, [`feed`]
 //! what keeps that fresh, [`kick`] cutting what was revoked. Besides: [`buckets`] limits, [`bootstrap`] the first
-//! organisation.
+//! organisation, [`rescue`] for whoever is locked out.
 
+pub mod account;
+pub mod acting;
 pub mod action_key;
+pub mod attempts;
 pub mod bootstrap;
 pub mod buckets;
 pub mod callout;
@@ -13,14 +18,24 @@ pub mod edit;
 pub mod enrollment;
 pub mod feed;
 pub mod grant;
+pub mod idempotency;
+pub mod invitation;
+pub mod key;
 pub mod key_set;
 pub mod kick;
 pub mod legacy;
 pub mod login;
 pub mod machine;
+pub mod mail;
+pub mod member;
+pub mod organization;
+pub mod page;
 pub mod password;
+pub mod rescue;
 pub mod secret;
+pub mod session;
 pub mod signer;
+pub mod token;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,16 +44,20 @@ use bus::GrantVerifier;
 use bus::system::SystemBus;
 use database::{Pools, Relay};
 use runtime::Shutdown;
+use tokio::sync::Notify;
 
 use crate::app::buckets::Buckets;
 use crate::app::callout::Gate;
 use crate::app::feed::Feed;
 use crate::app::key_set::KeySet;
 use crate::app::kick::Kicker;
+use crate::app::mail::Mailer;
 use crate::app::password::Passwords;
 use crate::app::signer::Signer;
+use crate::config::MailConfig;
 use crate::error::IdentityError;
 use crate::metrics::Metrics;
+use crate::store::Hash;
 
 /// What the service is made of.
 pub struct Parts {
@@ -52,12 +71,16 @@ pub struct Parts {
     pub metrics: Metrics,
     /// The end.
     pub shutdown: Shutdown,
-    /// Seed of the key that signs grants.
-    pub jwt_seed: String,
+    /// Seeds of the keys that sign grants, the one in use first.
+    pub jwt_seeds: Vec<String>,
     /// Where agents connect.
     pub agent_nats_urls: Vec<String>,
     /// PEM of the authority that signed those servers' certificates.
     pub agent_nats_ca: Option<String>,
+    /// Where people reach the installation, for links.
+    pub public_url: Option<String>,
+    /// How mails leave; without it links are shown.
+    pub mail: Option<MailConfig>,
 }
 
 /// The service's state; one per process, shared by all that it does.
@@ -68,11 +91,14 @@ pub struct App {
     pub(crate) shutdown: Shutdown,
     pub(crate) signer: Signer,
     pub(crate) passwords: Passwords,
-    pub(crate) login_failures: Buckets<(String, String)>,
+    pub(crate) login_failures: Buckets<Hash>,
     pub(crate) keys: KeySet,
     pub(crate) gate: Gate,
     pub(crate) feed: Feed,
     pub(crate) kicker: Kicker,
+    pub(crate) mailer: Option<Mailer>,
+    pub(crate) mail_wake: Notify,
+    pub(crate) public_url: Option<String>,
     answering: AtomicBool,
     agent_nats_urls: Vec<String>,
     agent_nats_ca: Option<String>,
@@ -85,13 +111,16 @@ impl App {
     /// [`IdentityError`] when the seed cannot be used.
     pub async fn new(parts: Parts) -> Result<Arc<Self>, IdentityError> {
         Ok(Arc::new(Self {
-            signer: Signer::from_seed(&parts.jwt_seed)?,
+            signer: Signer::from_seeds(&parts.jwt_seeds)?,
             passwords: Passwords::new().await?,
-            login_failures: login::failures(),
+            login_failures: attempts::failures(),
             keys: KeySet::default(),
             gate: Gate::default(),
             feed: Feed::default(),
             kicker: Kicker::new(parts.system, parts.metrics.kicks.clone()),
+            mailer: parts.mail.as_ref().map(Mailer::new).transpose()?,
+            mail_wake: Notify::new(),
+            public_url: parts.public_url,
             answering: AtomicBool::new(false),
             pools: parts.pools,
             relay: parts.relay,

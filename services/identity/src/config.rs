@@ -3,18 +3,19 @@
 use std::fmt;
 
 use domain::network::Network;
+use lettre::message::Mailbox;
+use lettre::{AsyncSmtpTransport, Tokio1Executor};
 use nkeys::{KeyPair, XKey};
 use runtime::config::{ConfigError, DatabaseConfig, Reader, ServiceConfig};
 use runtime::keys::read_seed;
 
+use crate::app::password::rules;
 use crate::app::secret::{self, SecretKind};
 
 /// Port of the admin endpoint.
 const ADMIN_PORT: u16 = 9101;
 /// The variable of the keys folder, for errors about what lies in it.
 const KEYS: &str = "DASHFLEET_KEYS";
-/// The shortest password of the first OWNER.
-const PASSWORD_MIN_CHARS: usize = 8;
 
 /// The configuration of the service.
 #[derive(Debug)]
@@ -29,6 +30,69 @@ pub struct Config {
     pub agent_nats_urls: Vec<String>,
     /// The text of the PEM file `DASHFLEET_AGENT_NATS_CA`, which enrolment gives to agents.
     pub agent_nats_ca: Option<String>,
+    /// `DASHFLEET_PUBLIC_URL`: where people reach the installation, without a slash at its end. Without it links are
+    /// paths.
+    pub public_url: Option<String>,
+    /// `DASHFLEET_SMTP_URL` and `DASHFLEET_SMTP_FROM`: how mails leave. Without them links are shown to whoever made them.
+    pub mail: Option<MailConfig>,
+}
+
+/// How mails leave.
+#[derive(Clone)]
+pub struct MailConfig {
+    /// `smtps://user:password@host`, or `smtp://host:587?tls=required`.
+    pub url: String,
+    /// From whom.
+    pub from: Mailbox,
+}
+
+impl fmt::Debug for MailConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MailConfig")
+            .field("from", &self.from)
+            .finish_non_exhaustive()
+    }
+}
+
+impl MailConfig {
+    fn read(reader: &mut Reader) -> Result<Option<Self>, ConfigError> {
+        let (name, from_name) = ("DASHFLEET_SMTP_URL", "DASHFLEET_SMTP_FROM");
+        let (url, from) = (reader.secret_optional(name), reader.optional(from_name));
+        let (url, from) = match (url, from) {
+            (None, None) => return Ok(None),
+            (Some(url), Some(from)) => (url, from),
+            (Some(_), None) => {
+                return Err(wrong(from_name, format!("is required beside {name}")));
+            }
+            (None, Some(_)) => return Err(wrong(name, format!("is required beside {from_name}"))),
+        };
+        AsyncSmtpTransport::<Tokio1Executor>::from_url(&url).map_err(|_| {
+            let reason =
+                "is no URL such as smtps://user:password@host or smtp://host:587?tls=required";
+            wrong(name, reason.to_owned())
+        })?;
+        let from = from
+            .parse::<Mailbox>()
+            .map_err(|error| wrong(from_name, format!("`{from}`: {error}")))?;
+        Ok(Some(Self { url, from }))
+    }
+}
+
+/// What is behind a link to the installation: http or https, without a slash at its end.
+fn public_url(reader: &mut Reader) -> Result<Option<String>, ConfigError> {
+    let name = "DASHFLEET_PUBLIC_URL";
+    let Some(url) = reader.optional(name) else {
+        return Ok(None);
+    };
+    let host = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"));
+    let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '#' | '?' | '@');
+    if host.is_none_or(|host| host.is_empty() || !host.chars().all(plain)) {
+        let reason = format!("`{url}` is no URL such as https://fleet.example.org");
+        return Err(wrong(name, reason));
+    }
+    Ok(Some(url.trim_end_matches('/').to_owned()))
 }
 
 impl Config {
@@ -53,6 +117,13 @@ impl Config {
                 )
             })?),
         };
+        let public_url = public_url(reader)?;
+        let mail = MailConfig::read(reader)?;
+        if mail.is_some() && public_url.is_none() {
+            let reason =
+                "is required where mails are sent: what stands in them must be a whole link";
+            return Err(wrong("DASHFLEET_PUBLIC_URL", reason.to_owned()));
+        }
         let keys = Keys::read(&service)?;
         Ok(Self {
             service,
@@ -60,6 +131,8 @@ impl Config {
             keys,
             agent_nats_urls,
             agent_nats_ca,
+            public_url,
+            mail,
         })
     }
 }
@@ -72,8 +145,8 @@ pub struct Keys {
     pub nats_auth: String,
     /// `nats-sys.nk`: the user in the account SYS, which kicks.
     pub nats_sys: String,
-    /// `jwt.nk`: signs grants.
-    pub jwt: String,
+    /// `jwt.nk`: the first signs grants, and all are published.
+    pub jwt: Vec<String>,
     callout_issuer: String,
     callout_xkey: String,
 }
@@ -85,7 +158,7 @@ impl Keys {
             nats: seed("nats.nk")?,
             nats_auth: seed("nats-auth.nk")?,
             nats_sys: seed("nats-sys.nk")?,
-            jwt: seed("jwt.nk")?,
+            jwt: seed("jwt.nk")?.lines().map(ToOwned::to_owned).collect(),
             callout_issuer: seed("callout-issuer.nk")?,
             callout_xkey: seed("callout-xkey.nk")?,
         };
@@ -93,8 +166,10 @@ impl Keys {
             ("nats.nk", &keys.nats),
             ("nats-auth.nk", &keys.nats_auth),
             ("nats-sys.nk", &keys.nats_sys),
-            ("jwt.nk", &keys.jwt),
-        ] {
+        ]
+        .into_iter()
+        .chain(keys.jwt.iter().map(|seed| ("jwt.nk", seed)))
+        {
             KeyPair::from_seed(seed).map_err(|error| wrong(KEYS, format!("{name}: {error}")))?;
         }
         keys.callout_issuer()?;
@@ -175,10 +250,10 @@ impl BootstrapConfig {
         }
         let password = "DASHFLEET_BOOTSTRAP_ADMIN_PASSWORD";
         let admin_password = reader.secret(password)?;
-        if admin_password.chars().count() < PASSWORD_MIN_CHARS {
-            let reason = format!("has fewer than {PASSWORD_MIN_CHARS} characters");
-            return Err(wrong(password, reason));
-        }
+        rules::check(password, &admin_password, &admin_email, "").map_err(|problem| {
+            let reason = problem.errors.into_iter().map(|error| error.message);
+            wrong(password, reason.collect())
+        })?;
         let mut secret = |name: &str, kind: SecretKind| {
             let value = reader.secret_optional(name);
             match value.as_deref().map(|value| secret::check(kind, value)) {
@@ -200,6 +275,44 @@ impl BootstrapConfig {
             legacy_api_key,
             legacy_networks: networks(reader, "DASHFLEET_BOOTSTRAP_LEGACY_NETWORKS")?,
             enrollment_token,
+        })
+    }
+}
+
+/// The configuration of the commands for one account: the address is the command line's.
+pub struct AccountConfig {
+    /// PostgreSQL.
+    pub database: DatabaseConfig,
+    /// `DASHFLEET_PUBLIC_URL`
+    pub public_url: Option<String>,
+    /// The address, in lower case.
+    pub email: String,
+}
+
+impl AccountConfig {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the variable, or the argument.
+    pub fn read(reader: &mut Reader) -> Result<Self, ConfigError> {
+        Self::of(reader, std::env::args().nth(2))
+    }
+
+    /// Reads it for this address.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the variable, or the argument.
+    pub fn of(reader: &mut Reader, email: Option<String>) -> Result<Self, ConfigError> {
+        let missing = || {
+            wrong(
+                "ADDRESS",
+                "is required: the account's e-mail address".to_owned(),
+            )
+        };
+        Ok(Self {
+            database: DatabaseConfig::read(reader)?,
+            public_url: public_url(reader)?,
+            email: email.ok_or_else(missing)?.trim().to_lowercase(),
         })
     }
 }

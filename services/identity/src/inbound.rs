@@ -6,8 +6,12 @@ pub mod callout;
 pub mod doorbell;
 pub mod enrollment;
 pub mod grant;
+pub mod key;
 pub mod legacy;
 pub mod machine;
+pub mod member;
+pub mod organization;
+pub mod token;
 
 use std::sync::Arc;
 
@@ -24,6 +28,10 @@ pub async fn serve(bus: &Bus, app: &Arc<App>) -> Result<Service, BusError> {
     let service = Service::start(bus, contract::identity::SERVICE, Some(app.verifier())).await?;
     auth::answer(&service, app).await?;
     grant::answer(&service, app).await?;
+    organization::answer(&service, app).await?;
+    member::answer(&service, app).await?;
+    key::answer(&service, app).await?;
+    token::answer(&service, app).await?;
     enrollment::answer(&service, app).await?;
     machine::answer(&service, app).await?;
     legacy::answer(&service, app).await?;

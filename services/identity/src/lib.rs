@@ -24,7 +24,7 @@ use prometheus::Registry;
 use runtime::{Shutdown, admin, telemetry};
 
 use crate::app::{App, Parts};
-use crate::config::{BootstrapConfig, Config};
+use crate::config::{AccountConfig, BootstrapConfig, Config};
 use crate::error::IdentityError;
 use crate::metrics::Metrics;
 
@@ -73,9 +73,11 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), IdentityError
         system: system.clone(),
         metrics,
         shutdown: shutdown.clone(),
-        jwt_seed: config.keys.jwt.clone(),
+        jwt_seeds: config.keys.jwt.clone(),
         agent_nats_urls: config.agent_nats_urls.clone(),
         agent_nats_ca: config.agent_nats_ca.clone(),
+        public_url: config.public_url.clone(),
+        mail: config.mail.clone(),
     })
     .await?;
 
@@ -88,7 +90,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), IdentityError
 
     until_shutdown(&shutdown, app.clone().feed_run());
     until_shutdown(&shutdown, app.clone().sweep_run());
-    until_shutdown(&shutdown, app.clone().session_cleanup_run());
+    until_shutdown(&shutdown, app.clone().cleanup_run());
+    until_shutdown(&shutdown, app.clone().mail_run());
     until_shutdown(&shutdown, inbound::doorbell::run(bus.clone(), app.clone()));
     let callout_keys = CalloutKeys {
         issuer: config.keys.callout_issuer()?,
@@ -129,6 +132,24 @@ pub async fn bootstrap(config: BootstrapConfig) -> Result<(), IdentityError> {
     let org = app::bootstrap::ensure(&config).await?;
     println!("{}", serde_json::json!({ "organizationId": org }));
     Ok(())
+}
+
+/// The one-shot command `password-reset ADDRESS`: prints a link by which that person sets a new password.
+///
+/// # Errors
+/// [`IdentityError`] when the database is away or there is no such person.
+pub async fn password_reset(config: AccountConfig) -> Result<(), IdentityError> {
+    let link = app::rescue::password_reset(&config).await?;
+    println!("{link}");
+    Ok(())
+}
+
+/// The one-shot command `platform-admin ADDRESS`: that person administers the installation from now on.
+///
+/// # Errors
+/// [`IdentityError`] when the database is away or there is no such person.
+pub async fn platform_admin(config: AccountConfig) -> Result<(), IdentityError> {
+    app::rescue::platform_admin(&config).await
 }
 
 fn not_ready(app: &App, buses: &[Bus]) -> Option<String> {

@@ -22,6 +22,8 @@ pub enum Name {
     Kicks,
     /// Machines in the key set.
     KeySet,
+    /// Mails, by outcome.
+    Mails,
 }
 
 impl Name {
@@ -51,6 +53,7 @@ impl Name {
                 "dashfleet_identity_key_set_machines",
                 "Machines in the key set",
             ),
+            Self::Mails => ("dashfleet_identity_mails_total", "Mails, by outcome"),
         }
     }
 
@@ -125,6 +128,7 @@ pub struct Metrics {
     enrollments: IntCounterVec,
     /// Connections cut.
     pub kicks: IntCounter,
+    mails: IntCounterVec,
     /// Machines in the key set.
     pub key_set: IntGauge,
 }
@@ -148,6 +152,7 @@ impl Metrics {
             logins: by_outcome(Name::Logins)?,
             exchanges: by_outcome(Name::Exchanges)?,
             enrollments: by_outcome(Name::Enrollments)?,
+            mails: by_outcome(Name::Mails)?,
             kicks: registered(registry, IntCounter::with_opts(Name::Kicks.opts()))?,
             key_set: registered(registry, IntGauge::with_opts(Name::KeySet.opts()))?,
         })
@@ -161,6 +166,12 @@ impl Metrics {
     /// Counts a login.
     pub fn login(&self, outcome: Outcome) {
         self.logins.with_label_values(&[outcome.as_str()]).inc();
+    }
+
+    /// Counts a mail that was sent, or was to be.
+    pub fn mail(&self, sent: bool) {
+        let outcome = if sent { "sent" } else { "failed" };
+        self.mails.with_label_values(&[outcome]).inc();
     }
 
     /// Counts an exchange.

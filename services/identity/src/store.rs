@@ -7,9 +7,14 @@ pub mod api_key;
 pub mod deployment;
 pub mod edit;
 pub mod enrollment_token;
+pub mod idempotency;
+pub mod invitation;
 pub mod legacy;
+pub mod login_failure;
 pub mod machine;
+pub mod member;
 pub mod organization;
+pub mod password_reset;
 pub mod session;
 pub mod user;
 

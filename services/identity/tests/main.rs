@@ -8,6 +8,8 @@
     clippy::indexing_slicing
 )]
 
+#[path = "main/account.rs"]
+mod account;
 #[path = "main/action_key.rs"]
 mod action_key;
 #[path = "main/bootstrap.rs"]
@@ -22,12 +24,20 @@ mod enrollment;
 mod feed;
 #[path = "main/grant.rs"]
 mod grant;
+#[path = "main/key.rs"]
+mod key;
 #[path = "main/legacy.rs"]
 mod legacy;
 #[path = "main/login.rs"]
 mod login;
 #[path = "main/machine.rs"]
 mod machine;
+#[path = "main/mail.rs"]
+mod mail;
+#[path = "main/member.rs"]
+mod member;
+#[path = "main/organization.rs"]
+mod organization;
 #[path = "main/outage.rs"]
 mod outage;
 #[path = "main/proxy.rs"]
@@ -38,5 +48,7 @@ mod raw_agent;
 mod revocation;
 #[path = "main/tenancy.rs"]
 mod tenancy;
+#[path = "main/token.rs"]
+mod token;
 #[path = "main/world.rs"]
 mod world;

@@ -151,12 +151,13 @@ impl Drop for Exporter {
     }
 }
 
+/// Waits for the machine's first sample. A machine that enrolled this moment may not be in the list yet.
 async fn sampled(api: &Api, agent: &TestAgent) {
+    let path = format!("/api/v1/machines/{}", agent.machine);
     let begun = Instant::now();
     loop {
-        let machine = api
-            .get(&format!("/api/v1/machines/{}", agent.machine))
-            .await;
+        let answer = api.send(reqwest::Method::GET, &path, &[], None).await;
+        let (_, machine) = answer.expect("an answer");
         if machine["status"] == "ONLINE" && machine["latestSample"].is_object() {
             return;
         }
@@ -211,13 +212,16 @@ async fn main() {
         begun.elapsed().as_secs_f64()
     );
     Footprint::of(pid).show("agent, after that", before);
+    // The allocator's reserve goes back once a minute.
+    tokio::time::sleep(MINUTE + PERIOD).await;
+    Footprint::of(pid).show("agent, a minute later", before);
 
     agent.kill();
     agent.samples_every(FAST_PERIOD);
     agent.start();
     sampled(&api, &agent).await;
     let pid = agent.pid().expect("it runs");
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
     let before = Footprint::of(pid);
     before.show(
         "agent, a new life with the journal of these actions",

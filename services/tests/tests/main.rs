@@ -14,6 +14,7 @@ mod main {
     mod agent_attacks;
     mod catalogue;
     mod chaos;
+    mod coverage;
     mod edit;
     mod fan_out;
     mod flow;
@@ -21,9 +22,11 @@ mod main {
     mod install;
     mod legacy;
     mod offline;
+    mod people;
     mod permissions;
     mod presence;
     mod rules;
+    mod schemathesis;
     mod sql;
     mod trace;
     mod websocket;

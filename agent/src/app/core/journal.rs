@@ -4,6 +4,7 @@ use crate::app::core::{COMPACT_FROM_BYTES, Core};
 use crate::clock::Moment;
 use crate::error::AgentError;
 use crate::journal::{Batch, Class, JournalEvent, Record};
+use crate::platform;
 
 /// The clock's floor is noted again when it has moved so far.
 const CLOCK_EVERY: chrono::Duration = chrono::Duration::minutes(5);
@@ -23,6 +24,7 @@ impl Core {
             JournalEvent::Compacted { used } => {
                 self.compacting = false;
                 self.compact_at = COMPACT_FROM_BYTES.max(used.saturating_mul(2));
+                platform::memory_give_back();
             }
             JournalEvent::CompactionFailed { reason } => {
                 tracing::warn!(

@@ -30,7 +30,9 @@ pub fn run(names: &[String]) -> Result<()> {
     }
     let environment = suite::server_environment(&workspace)?;
     // The programs that benches measure; together with the benches, so that the features are theirs.
-    let programs = ["build", "--workspace", "--release", "--bins", "--benches"];
+    // By name: `--benches` would build every library once more, with the harness of benches that they do not have.
+    let mut programs = vec!["build", "--workspace", "--release", "--bins"];
+    programs.extend(chosen.iter().flat_map(|name| ["--bench", name]));
     workspace::run(workspace.cargo(&programs), "the build")?;
     for name in chosen {
         // The whole workspace with a filter, so that the features are those of every other build.

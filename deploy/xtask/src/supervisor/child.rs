@@ -180,6 +180,7 @@ fn is_misleading(name: &str) -> bool {
         "DASHFLEET_SHUTDOWN_MS",
         "DASHFLEET_DATABASE_CONNECTIONS",
         "DASHFLEET_AGENT_SAMPLE_MS",
+        "DASHFLEET_REQUESTS_PER_SECOND",
     ];
     (name.starts_with("DASHFLEET_") && !PASSED.contains(&name)) || name.starts_with("PG")
 }

@@ -12,8 +12,12 @@ use runtime::Shutdown;
 
 use super::{Credentials, Doubt};
 
-/// What is heard: keys, and people with their sessions.
-const PATTERNS: [&str; 2] = ["df.evt.*.key.*", "df.evt.*.user.*"];
+/// What is heard: keys, people with their sessions, and organisations, which may be closed.
+const PATTERNS: [&str; 3] = [
+    "df.evt.*.key.*",
+    "df.evt.*.user.*",
+    "df.evt.*.organization.*",
+];
 /// How long to wait before subscribing again.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -64,7 +68,7 @@ fn apply(credentials: &Credentials, event: &Event) {
         .and_then(|id| id.parse::<CredentialId>().ok());
     match (event.verb.as_str(), named) {
         // A new key or person changes nothing about those that are known.
-        ("created", _) => {}
+        ("created" | "joined", _) => {}
         ("revoked", Some(credential)) => credentials.revoke(credential),
         // Something else about a person's or key's rights: ask again before the next use.
         _ => credentials.doubt(Doubt::Organization(event.org)),

@@ -1,11 +1,100 @@
 //! Logging in and out, as the document shows it.
 
+use chrono::{DateTime, Utc};
 use contract::grant::{Jwk as JwkMessage, Jwks as JwksMessage};
 use contract::identity as message;
 use poem_openapi::{Enum, Object};
 use uuid::Uuid;
 
 use crate::json::Documented;
+
+/// Another organisation that the person belongs to.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+pub struct Switch {
+    /// Where to.
+    organization_id: Uuid,
+}
+
+/// A session.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+pub struct Session {
+    /// Its id.
+    id: Uuid,
+    /// The organisation that it is in.
+    organization_id: Uuid,
+    /// The network address that it began from; of an IPv6 address its /64.
+    address: Option<String>,
+    /// What the client said it is.
+    user_agent: Option<String>,
+    /// When it began.
+    created_at: DateTime<Utc>,
+    /// When it was last used, to the minute.
+    last_used_at: Option<DateTime<Utc>>,
+    /// When it ends unless it is refreshed before.
+    expires_at: DateTime<Utc>,
+    /// Whether it is the one that asks.
+    current: bool,
+}
+
+/// A page of sessions, the newest first.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+pub struct SessionPage {
+    /// The sessions.
+    items: Vec<Session>,
+    /// Where the next page begins; absent at the end.
+    next_cursor: Option<String>,
+}
+
+/// A new password, by somebody who knows the old one.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+pub struct PasswordChange {
+    /// The password until now.
+    #[oai(validator(min_length = 1, max_length = 1024))]
+    current_password: String,
+    /// The password from now on: at least 12 bytes, none of the commonest, not the person's own name or address.
+    #[oai(validator(min_length = 1, max_length = 1024))]
+    new_password: String,
+}
+
+/// Whose password is forgotten.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+pub struct PasswordForgotten {
+    /// The person's address.
+    #[oai(validator(min_length = 1, max_length = 320))]
+    email: String,
+}
+
+/// A new password, by a link.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+pub struct PasswordReset {
+    /// What is behind `#` in the link: `dfp_…`.
+    #[oai(validator(min_length = 1, max_length = 512))]
+    token: String,
+    /// The password from now on: at least 12 bytes, none of the commonest, not the person's own name or address.
+    #[oai(validator(min_length = 1, max_length = 1024))]
+    password: String,
+}
+
+/// An invitation is taken.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+pub struct InvitationAcceptance {
+    /// What is behind `#` in the link: `dfi_…`.
+    #[oai(validator(min_length = 1, max_length = 512))]
+    token: String,
+    /// The name of a new person; the address without its host when absent.
+    #[oai(validator(min_length = 1, max_length = 200))]
+    name: Option<String>,
+    /// Of a new person the password that is chosen, by the same rules as a new password; of one who has an account its password.
+    #[oai(validator(min_length = 1, max_length = 1024))]
+    password: String,
+}
 
 /// What a login or a refresh gives.
 #[derive(Object)]
@@ -106,4 +195,28 @@ impl Documented for JwkMessage {
 
 impl Documented for JwksMessage {
     type Schema = Jwks;
+}
+
+impl Documented for message::Switch {
+    type Schema = Switch;
+}
+
+impl Documented for message::SessionPage {
+    type Schema = SessionPage;
+}
+
+impl Documented for message::PasswordChange {
+    type Schema = PasswordChange;
+}
+
+impl Documented for message::PasswordForgot {
+    type Schema = PasswordForgotten;
+}
+
+impl Documented for message::PasswordReset {
+    type Schema = PasswordReset;
+}
+
+impl Documented for message::InvitationAccept {
+    type Schema = InvitationAcceptance;
 }

@@ -1,6 +1,7 @@
 //! How a session begins and goes on, as the document shows it.
 
 use poem_openapi::{Enum, Object};
+use uuid::Uuid;
 
 use crate::inbound::auth::session as body;
 use crate::json::Documented;
@@ -25,6 +26,8 @@ pub struct Login {
     /// The person's password.
     #[oai(validator(min_length = 1, max_length = 1024))]
     password: String,
+    /// Where to; the organisation that was joined first when absent.
+    organization_id: Option<Uuid>,
     session: Option<SessionKind>,
 }
 

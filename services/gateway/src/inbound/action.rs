@@ -6,8 +6,8 @@ use poem_openapi::param::{Path, Query};
 use poem_openapi::{ApiResponse, OpenApi};
 use uuid::Uuid;
 
-use self::create::{Asked, Create, explain};
-use super::idempotency::IdempotencyKey;
+use self::create::{Asked, Create};
+use super::idempotency::{IdempotencyKey, explain};
 use super::parameter::{Id, Limit, Maybe, Word};
 use crate::caller::Caller;
 use crate::document::Tag;
@@ -80,14 +80,14 @@ impl Actions {
         match body.0.asked(key.0)? {
             Asked::One(create) => {
                 let action = self.owners.write(&caller, &create).await;
-                let action = action.map_err(|problem| explain(problem, has_key))?;
+                let action = action.map_err(|problem| explain(problem, has_key, "action"))?;
                 let location = format!("/api/v1/actions/{}", action.id);
                 Ok(Created::Action(Shown(action), location))
             }
             Asked::Many(fan_out) => {
                 caller.heavy()?;
                 let batch = self.owners.write_many(&caller, &fan_out).await;
-                let batch = batch.map_err(|problem| explain(problem, has_key))?;
+                let batch = batch.map_err(|problem| explain(problem, has_key, "action"))?;
                 Ok(Created::Batch(Shown(batch)))
             }
         }

@@ -1,6 +1,6 @@
 //! `Idempotency-Key`: by it an owner knows a repetition from a second wish.
 
-use contract::FieldError;
+use contract::{FieldError, Problem, ProblemKind};
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaParamIn, MetaSchema, MetaSchemaRef};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
@@ -59,6 +59,19 @@ impl<'a> ApiExtractor<'a> for IdempotencyKey {
             }
         }
     }
+}
+
+/// Without a key, "repeat with the same key" helps nobody.
+#[must_use]
+pub fn explain(problem: Problem, has_key: bool, thing: &str) -> Problem {
+    if problem.kind != ProblemKind::OutcomeUnknown || has_key {
+        return problem;
+    }
+    let detail = format!(
+        "{}; this request had none, so look whether the {thing} exists before repeating it",
+        problem.detail
+    );
+    Problem { detail, ..problem }
 }
 
 fn is_key(text: &str) -> bool {

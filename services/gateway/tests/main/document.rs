@@ -111,6 +111,8 @@ fn every_operation_has_its_own_id_words_and_refusals() {
             let open = [
                 "/auth/login",
                 "/auth/refresh",
+                "/auth/password/reset",
+                "/auth/invitations/",
                 "/agents/",
                 "/api/status",
                 "/jwks.json",

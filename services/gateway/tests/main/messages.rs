@@ -28,6 +28,13 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
+#[path = "messages/people.rs"]
+mod people;
+
+pub use people::{
+    api_key, enrollment_token, invited, member, one_time_link, organization, session,
+};
+
 fn text(text: &str) -> String {
     text.to_owned()
 }
@@ -390,14 +397,15 @@ fn every_state_and_word_is_in_the_document() {
     }
 }
 
+fn taken<T: Documented + serde::de::DeserializeOwned>(body: serde_json::Value) {
+    if let Err(refused) = dashfleet_gateway::json::decode::<T>(body.to_string().as_bytes()) {
+        panic!("{}: {refused}", T::Schema::name());
+    }
+}
+
 /// Whatever the document lets through, the message takes: else a client would get a message without a path.
 #[test]
 fn what_the_document_takes_is_what_the_messages_take() {
-    fn taken<T: Documented + serde::de::DeserializeOwned>(body: serde_json::Value) {
-        if let Err(refused) = dashfleet_gateway::json::decode::<T>(body.to_string().as_bytes()) {
-            panic!("{}: {refused}", T::Schema::name());
-        }
-    }
     taken::<Create>(json!({
         "machineId": "018F2F3E00007000800000000000000A", "kind": "ping", "payload": {}, "notAfter": null, "idempotent": null,
     }));
@@ -419,6 +427,7 @@ fn what_the_document_takes_is_what_the_messages_take() {
     for session in [json!("TOKEN"), json!("COOKIE"), json!(null)] {
         taken::<Login>(json!({ "email": "a@b", "password": "c", "session": session }));
     }
+    taken::<Login>(json!({ "email": "a@b", "password": "c", "organizationId": Uuid::now_v7() }));
     taken::<StandingGet>(
         json!({ "challenge": "c", "publicKey": "U", "signature": "s", "later": 1 }),
     );

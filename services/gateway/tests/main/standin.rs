@@ -17,7 +17,7 @@ use contract::identity::{
     Exchanged, JwksGet, KeyStanding, Login, Logout, MachineEdit, MachineLabel, MachineRelease,
     MachineRevoke, Me, Principal, Refresh, Standing, StandingGet, Tokens,
 };
-use contract::legacy::{LegacyKey, LegacyQueue, LegacyReport, LegacyResult};
+use contract::legacy::{LegacyQueue, LegacyReport, LegacyResult};
 use contract::metrics::{Machine, MachineGet, MachineList, MachinePage, SampleList, SamplePage};
 use contract::{Problem, ProblemKind};
 use domain::access::{LEGACY_SCOPES, Role, Scopes};
@@ -33,6 +33,8 @@ use crate::messages;
 mod edit;
 #[path = "standin/legacy.rs"]
 mod legacy;
+#[path = "standin/people.rs"]
+mod people;
 
 /// Machines by which a test chooses what the owner does.
 pub const ELSEWHERE: &str = "00000000-0000-7000-8000-000000000404";
@@ -68,6 +70,8 @@ pub struct Identity {
     pub addresses: Mutex<Vec<String>>,
     pub edits: Mutex<Vec<MachineEdit>>,
     pub labels: Mutex<Vec<MachineLabel>>,
+    /// What was asked about people, organisations, keys and tokens, as it travelled.
+    pub asked: Mutex<Vec<(&'static str, serde_json::Value)>>,
 }
 
 impl Identity {
@@ -85,6 +89,7 @@ impl Identity {
             addresses: Mutex::default(),
             edits: Mutex::default(),
             labels: Mutex::default(),
+            asked: Mutex::default(),
         })
     }
 
@@ -126,11 +131,10 @@ impl Identity {
         let good = ["dfa_good", "dfk_good", "dfl_good"]
             .iter()
             .any(|good| credential.starts_with(good));
-        let legacy = credential.starts_with("dfl_").then(|| LegacyKey {
-            networks: credential
-                .ends_with("_elsewhere")
-                .then(|| vec!["192.0.2.0/24".to_owned()]),
-        });
+        let legacy = credential.starts_with("dfl_");
+        let networks = credential
+            .ends_with("_elsewhere")
+            .then(|| vec!["192.0.2.0/24".to_owned()]);
         if !good || self.refused.lock().unwrap().contains(credential) {
             return Err(Problem::new(
                 ProblemKind::Unauthenticated,
@@ -152,7 +156,7 @@ impl Identity {
                 PrincipalKind::ApiKey
             },
             role,
-            scopes: if legacy.is_some() {
+            scopes: if legacy {
                 Scopes::of_legacy_key(LEGACY_SCOPES).unwrap()
             } else {
                 role.scopes()
@@ -167,6 +171,7 @@ impl Identity {
             credential: id,
             org: self.org,
             expires_at,
+            networks,
             legacy,
         })
     }
@@ -271,6 +276,7 @@ impl Identity {
         };
         service.answer(enroll).await.unwrap();
         self.answer_edits(&service).await;
+        self.answer_people(&service).await;
         let known = |machine: MachineId| {
             if machine.0 == id(ELSEWHERE) {
                 Err(Problem::not_found("machine"))

@@ -17,7 +17,7 @@ const TOKEN_LIFE: (i32, i32) = (30, 10_000);
 /// How many machines may be bound to the legacy key: Dash-Fleet kept its fleet in one file, and few had more than dozens.
 const LEGACY_MACHINES_MAX: i32 = 1_000;
 
-/// Ensures installation, organisation, OWNER, key and token.
+/// Ensures installation, organisation, OWNER, key and token. The first OWNER of all is platform administrator.
 ///
 /// # Errors
 /// [`IdentityError`] when the database is away, or a secret is already another organisation's.
@@ -40,10 +40,13 @@ async fn ensure_with(pools: &Pools, config: &BootstrapConfig) -> Result<OrgId, I
         None => {
             let hash = password::hash(config.admin_password.clone()).await?;
             let user = UserId::new();
-            store::user::insert_in_tx(&mut tx, user, &config.admin_email, &hash).await?;
+            let email = &config.admin_email;
+            let name = email.split('@').next().unwrap_or(email);
+            store::user::insert_in_tx(&mut tx, user, email, name, &hash).await?;
             user
         }
     };
+    store::user::first_platform_admin_in_tx(&mut tx, user).await?;
     store::user::membership_ensure_in_tx(&mut tx, org, user, Role::Owner).await?;
     if let Some(key) = &config.api_key {
         let hash = secret::hash(key);

@@ -48,12 +48,13 @@ impl App {
         self.signer.challenge(Timestamp::now())
     }
 
-    /// Makes a machine one of the organisation's. The same key with the same token again gets the same answer and
+    /// Makes a machine one of the organisation's. The token's labels win over those that the machine asks for: whoever
+    /// made the token says what its machines are. The same key with the same token again gets the same answer and
     /// takes no second use: the first answer may have been lost.
     ///
     /// # Errors
     /// INVALID naming the field; FORBIDDEN with words about token or key; CONFLICT for a key that is enrolled
-    /// otherwise; UNAVAILABLE.
+    /// otherwise; RATE_LIMITED when the token's hour is full; UNAVAILABLE.
     pub async fn enroll(&self, request: &Enroll) -> Result<Enrolled, IdentityError> {
         let result = self.enroll_checked(request).await;
         self.metrics.enrollment(Outcome::of(&result));
@@ -183,10 +184,16 @@ impl App {
             let token = store::enrollment_token::by_hash_in_tx(&mut tx, hash).await?;
             return Ok(Tried::Refused(why_not(token)));
         };
+        let mut labels = request.labels.clone();
+        labels.extend(token.map(|token| token.labels.0).unwrap_or_default());
+        if let Err(error) = domain::labels::check(&labels) {
+            let message = format!("with those of the token: {}", error.message);
+            return Ok(Tried::Refused(Problem::invalid("labels", message)));
+        }
         let machine = NewMachine {
             hostname: &request.hostname,
             public_key: &request.public_key,
-            labels: &request.labels,
+            labels: &labels,
             inventory: &request.inventory,
         };
         let Some(row) = store::machine::insert_in_tx(&mut tx, org, token_id, &machine).await?
@@ -235,6 +242,20 @@ fn why_not(token: Option<store::enrollment_token::TokenRow>) -> Problem {
         return forbidden(format!(
             "this enrolment token expired at {at}; ask for a new one"
         ));
+    }
+    if token.closed {
+        return forbidden("the organisation of this enrolment token is closed");
+    }
+    if token.uses_left > 0
+        && let Some(wait) = token.full_ms
+    {
+        return Problem {
+            retry_after_ms: Some(wait.max(1).unsigned_abs()),
+            ..Problem::new(
+                ProblemKind::RateLimited,
+                "as many machines as may in an hour have enrolled with this token; try again later",
+            )
+        };
     }
     forbidden("this enrolment token is used up; ask for a new one")
 }

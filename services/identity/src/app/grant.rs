@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use contract::grant::{ISSUER, LIFETIME_SECONDS, PrincipalKind};
 use contract::identity::{Exchange, Exchanged};
-use contract::legacy::LegacyKey;
 use contract::{Grant, Problem, ProblemKind};
-use domain::access::{Role, Scopes};
+use domain::access::{LEGACY_OPERATOR, Role, Scopes};
 use domain::{CredentialId, OrgId, Timestamp};
 use uuid::Uuid;
 
@@ -15,9 +14,13 @@ use crate::app::secret::{self, SecretKind};
 use crate::error::IdentityError;
 use crate::metrics::Outcome;
 use crate::store;
+use crate::store::api_key::ApiKeyRow;
 
 /// The services that a grant is for.
 const AUDIENCE: [&str; 5] = ["identity", "action", "metrics", "scheduler", "worker"];
+
+/// What a credential of a closed organisation is told.
+const CLOSED: &str = "this organisation is closed";
 
 fn refused(detail: &str) -> IdentityError {
     Problem::new(ProblemKind::Unauthenticated, detail).into()
@@ -36,7 +39,8 @@ struct Holder {
     scopes: Scopes,
     credential: CredentialId,
     expires_at: Option<Timestamp>,
-    legacy: Option<LegacyKey>,
+    networks: Option<Vec<String>>,
+    legacy: bool,
 }
 
 impl App {
@@ -87,11 +91,12 @@ impl App {
             credential: grant.credential,
             org: grant.org,
             expires_at,
+            networks: holder.networks,
             legacy: holder.legacy,
         })
     }
 
-    async fn session_holder(&self, credential: &str) -> Result<Holder, IdentityError> {
+    async fn session_holder(self: &Arc<Self>, credential: &str) -> Result<Holder, IdentityError> {
         let hash = secret::hash(credential);
         let session = store::session::by_access(self.pools.system(), &hash)
             .await?
@@ -106,15 +111,37 @@ impl App {
         let role = role.ok_or_else(|| {
             refused("this account is no longer a member of the organisation; log in again")
         })?;
+        if session.disabled {
+            return Err(refused("this account is disabled"));
+        }
+        if session.closed {
+            return Err(refused(CLOSED));
+        }
+        let (org, credential) = (OrgId(session.org_id), CredentialId(session.id));
+        if session.use_is_news {
+            // As with a key's use, below.
+            let app = self.clone();
+            self.shutdown.spawn(async move {
+                let noted = store::session::used(app.pools.system(), org, credential).await;
+                if let Err(error) = noted {
+                    tracing::debug!(%error, session = %credential, "the session's use was not noted");
+                }
+            });
+        }
+        let scopes = match session.platform_admin {
+            true => role.scopes().with_platform_admin(),
+            false => role.scopes(),
+        };
         Ok(Holder {
-            org: OrgId(session.org_id),
+            org,
             sub: session.user_id,
             kind: PrincipalKind::User,
             role,
-            scopes: role.scopes(),
-            credential: CredentialId(session.id),
+            scopes,
+            credential,
             expires_at: Some(session.access_expires_at.into()),
-            legacy: None,
+            networks: None,
+            legacy: false,
         })
     }
 
@@ -133,6 +160,9 @@ impl App {
         if key.is_legacy != SecretKind::LegacyKey.is_of(credential) {
             return Err(refused("this API key is not of the kind that it says"));
         }
+        if key.closed {
+            return Err(refused(CLOSED));
+        }
         if key.is_legacy && !key.legacy_enabled {
             return Err(refused(
                 "agents of Dash-Fleet are not enabled in this organisation",
@@ -149,15 +179,7 @@ impl App {
                 }
             });
         }
-        let role = role(&key.role)?;
-        let scopes = match &key.scopes {
-            Some(names) if key.is_legacy => Scopes::of_legacy_key(names.iter().map(String::as_str))
-                .map_err(IdentityError::Internal)?,
-            None => role.scopes(),
-            Some(names) => Scopes::from_names(names.iter().map(String::as_str))
-                .map_err(IdentityError::Internal)?
-                .intersection(&role.scopes()),
-        };
+        let (role, scopes) = rights(&key)?;
         Ok(Holder {
             org,
             sub: key.id,
@@ -166,9 +188,40 @@ impl App {
             scopes,
             credential,
             expires_at: key.expires_at.map(Into::into),
-            legacy: key.is_legacy.then_some(LegacyKey {
-                networks: key.networks,
-            }),
+            networks: key.networks,
+            legacy: key.is_legacy,
         })
     }
+}
+
+/// What a key can at this moment: of its role what its scopes name, never more than its creator has now, and nothing
+/// that is for people only.
+fn rights(key: &ApiKeyRow) -> Result<(Role, Scopes), IdentityError> {
+    let creator = match (&key.created_by, &key.creator_role) {
+        // The bootstrap job's.
+        (None, _) => Role::Owner,
+        (Some(_), Some(text)) => role(text)?,
+        (Some(_), None) => {
+            return Err(refused(
+                "whoever made this API key is no longer a member, or disabled",
+            ));
+        }
+    };
+    let names = key.scopes.as_ref();
+    let names = names.map(|names| names.iter().map(String::as_str));
+    let mine = role(&key.role)?.min(creator);
+    if key.is_legacy {
+        let mut names: Vec<&str> = names.map(Iterator::collect).unwrap_or_default();
+        // Queueing is an operator's right.
+        names.retain(|name| *name != LEGACY_OPERATOR || creator >= Role::Operator);
+        let scopes = Scopes::of_legacy_key(names).map_err(IdentityError::Internal)?;
+        return Ok((mine, scopes));
+    }
+    let scopes = match names {
+        None => mine.scopes(),
+        Some(names) => Scopes::from_names(names)
+            .map_err(IdentityError::Internal)?
+            .intersection(&mine.scopes()),
+    };
+    Ok((mine, scopes.without_people_only()))
 }

@@ -1,21 +1,21 @@
-//! Sessions of people: login, refresh, logout, who am I.
-
-use std::time::{Duration, Instant};
+//! Sessions of people: login, refresh, logout, who am I. What a person does with sessions besides is in [`super::session`].
 
 use contract::grant::PrincipalKind;
 use contract::identity::{Done, Login, Principal, Refresh, Tokens};
 use contract::{Grant, Problem, ProblemKind};
-use database::OutboxRow;
+use database::{DatabaseError, OutboxRow, Tx};
 use domain::{CredentialId, OrgId, UserId};
 use serde_json::json;
 
 use crate::app::App;
-use crate::app::buckets::Buckets;
+use crate::app::acting::forbidden;
+use crate::app::attempts::{guessed_wrong, who};
+use crate::app::password::rules;
 use crate::app::secret::{self, SecretKind};
 use crate::error::IdentityError;
 use crate::metrics::Outcome;
 use crate::store;
-use crate::store::session::TokenHashes;
+use crate::store::session::{Origin, TokenHashes};
 
 /// Life of an access token, in seconds.
 const ACCESS_SECONDS: u32 = 15 * 60;
@@ -23,28 +23,13 @@ const ACCESS_SECONDS: u32 = 15 * 60;
 const REFRESH_SECONDS: u32 = 7 * 24 * 3_600;
 /// How long after a refresh the same question gets the same answer, in seconds: it may have been lost on its way.
 const REPEAT_SECONDS: f64 = 30.0;
-/// Failed logins that an address may have for one account at once, and in a minute.
-const FAILURES_PER_MINUTE: u32 = 10;
-/// How many pairs of address and account are remembered.
-const FAILURES_REMEMBERED: usize = 65_536;
 /// The longest e-mail address, in characters.
 const EMAIL_MAX_CHARS: usize = 254;
-/// The longest password, in bytes.
-const PASSWORD_MAX_BYTES: usize = 1_024;
-/// The longest network address that is remembered.
+/// The longest network address and the longest name of a client that are kept.
 const ADDRESS_MAX_CHARS: usize = 64;
-/// How often sessions that ended are removed, and how many at once.
-const CLEANUP_EVERY: Duration = Duration::from_secs(3_600);
-const CLEANUP_BATCH: i64 = 1_000;
+const USER_AGENT_MAX_CHARS: usize = 200;
 
-/// Failed logins, by address and account.
-#[must_use]
-pub fn failures() -> Buckets<(String, String)> {
-    let per_second = f64::from(FAILURES_PER_MINUTE) / 60.0;
-    Buckets::new(FAILURES_PER_MINUTE, per_second, FAILURES_REMEMBERED)
-}
-
-fn unauthenticated(detail: &str) -> IdentityError {
+pub(crate) fn unauthenticated(detail: &str) -> IdentityError {
     Problem::new(ProblemKind::Unauthenticated, detail).into()
 }
 
@@ -52,7 +37,8 @@ impl App {
     /// Begins a session. The same words, after the same time, whether the account exists.
     ///
     /// # Errors
-    /// UNAUTHENTICATED, RATE_LIMITED, UNAVAILABLE.
+    /// UNAUTHENTICATED, RATE_LIMITED, UNAVAILABLE; and with the right password FORBIDDEN when the account is disabled or
+    /// belongs to no (or not to this) organisation that is open.
     pub async fn login(&self, request: Login) -> Result<Tokens, IdentityError> {
         let result = self.login_limited(request).await;
         self.metrics.login(Outcome::of(&result));
@@ -65,58 +51,54 @@ impl App {
             let text = format!("has more than {EMAIL_MAX_CHARS} characters");
             return Err(Problem::invalid("email", text).into());
         }
-        if request.password.len() > PASSWORD_MAX_BYTES {
-            let text = format!("has more than {PASSWORD_MAX_BYTES} bytes");
-            return Err(Problem::invalid("password", text).into());
-        }
-        let who = (
-            request.address.chars().take(ADDRESS_MAX_CHARS).collect(),
-            email,
-        );
-        // Taken before the attempt and given back unless it failed, so that many at once count too.
-        self.login_failures
-            .take(&who, Instant::now())
-            .map_err(|wait| Problem {
-                retry_after_ms: u64::try_from(wait.as_millis()).ok(),
-                ..Problem::new(
-                    ProblemKind::RateLimited,
-                    "too many failed logins for this account from this address; wait a minute",
-                )
-            })?;
-        let result = self.login_checked(&who.1, request.password).await;
-        let failed = matches!(
-            &result,
-            Err(IdentityError::Refused(problem)) if problem.kind == ProblemKind::Unauthenticated
-        );
-        if !failed {
-            self.login_failures.give_back(&who);
-        }
+        check_length("password", &request.password)?;
+        let who = who("login", &request.address, &email);
+        self.attempt_begin(&who).await?;
+        let result = self.login_checked(&email, request).await;
+        self.attempt_end(&who, guessed_wrong(&result)).await;
         result
     }
 
-    async fn login_checked(&self, email: &str, password: String) -> Result<Tokens, IdentityError> {
+    async fn login_checked(&self, email: &str, request: Login) -> Result<Tokens, IdentityError> {
         // PostgreSQL takes no NUL in a text; no address has one.
         let user = match email.contains('\0') {
             true => None,
-            false => store::user::login(self.pools.system(), email).await?,
+            false => {
+                store::user::login(self.pools.system(), email, request.organization_id).await?
+            }
         };
         let phc = user.as_ref().map(|user| user.password_hash.clone());
-        let fits = self.passwords.verify(password, phc).await?;
+        let fits = self.passwords.verify(request.password, phc).await?;
         let Some(user) = user.filter(|_| fits) else {
             return Err(unauthenticated(
                 "the e-mail address or the password is wrong",
             ));
         };
+        if user.disabled {
+            return Err(forbidden("this account is disabled").into());
+        }
         let org = user.org_id.map(OrgId).ok_or_else(|| {
-            Problem::new(
-                ProblemKind::Forbidden,
-                "this account belongs to no organisation",
-            )
+            forbidden(match request.organization_id {
+                None => "this account belongs to no organisation",
+                Some(_) => "this account does not belong to this organisation",
+            })
         })?;
-        let (tokens, hashes) = new_tokens();
+        let origin = origin(&request.address, &request.user_agent);
+        self.session_begin(org, UserId(user.id), origin).await
+    }
+
+    /// A new session of a member.
+    ///
+    /// # Errors
+    /// FORBIDDEN when the person is no member by now; UNAVAILABLE.
+    pub(crate) async fn session_begin(
+        &self,
+        org: OrgId,
+        user: UserId,
+        origin: Origin<'_>,
+    ) -> Result<Tokens, IdentityError> {
         let mut tx = self.pools.tenant_tx(org).await?;
-        let (session, user) = (CredentialId::new(), UserId(user.id));
-        store::session::insert_in_tx(&mut tx, org, session, user, &hashes).await?;
+        let tokens = session_begin_in_tx(&mut tx, org, user, origin).await?;
         tx.commit().await?;
         Ok(tokens)
     }
@@ -227,22 +209,59 @@ impl App {
             scopes: grant.scopes.clone(),
         })
     }
+}
 
-    /// Removes sessions that ended, now and then, for ever.
-    pub async fn session_cleanup_run(self: std::sync::Arc<Self>) {
-        loop {
-            tokio::time::sleep(CLEANUP_EVERY).await;
-            loop {
-                match store::session::delete_ended(self.pools.system(), CLEANUP_BATCH).await {
-                    Ok(deleted) if deleted == CLEANUP_BATCH.unsigned_abs() => {}
-                    Ok(_) => break,
-                    Err(error) => {
-                        tracing::debug!(%error, "ended sessions stay for another hour");
-                        break;
-                    }
-                }
-            }
+/// Refuses a password that nobody can have.
+///
+/// # Errors
+/// INVALID naming the field.
+pub(crate) fn check_length(path: &str, password: &str) -> Result<(), Problem> {
+    if password.len() <= rules::MAX_BYTES {
+        return Ok(());
+    }
+    let text = format!("has more than {} bytes", rules::MAX_BYTES);
+    Err(Problem::invalid(path, text))
+}
+
+/// Whence a session begins, as far as it is kept.
+pub(crate) fn origin<'a>(address: &'a str, user_agent: &'a str) -> Origin<'a> {
+    Origin {
+        address: kept(address, ADDRESS_MAX_CHARS),
+        user_agent: kept(user_agent, USER_AGENT_MAX_CHARS),
+    }
+}
+
+/// A text that people are shown, cut; nothing of one that has what no reader sees.
+fn kept(text: &str, most: usize) -> Option<&str> {
+    let end = text
+        .char_indices()
+        .nth(most)
+        .map_or(text.len(), |(at, _)| at);
+    let deceives = |c: char| c.is_control() || domain::text::is_hidden(c);
+    text.get(..end)
+        .filter(|text| !text.is_empty() && !text.contains(deceives))
+}
+
+/// A new session of a member.
+///
+/// # Errors
+/// FORBIDDEN when the person is no member by now; UNAVAILABLE.
+pub(crate) async fn session_begin_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    user: UserId,
+    origin: Origin<'_>,
+) -> Result<Tokens, IdentityError> {
+    let (tokens, hashes) = new_tokens();
+    let id = CredentialId::new();
+    let begun = store::session::insert_in_tx(tx, org, id, user, &hashes, origin).await;
+    match begun.map_err(DatabaseError::from) {
+        Ok(()) => Ok(tokens),
+        // Removed since it was looked.
+        Err(error) if error.constraint() == Some("sessions_membership_fkey") => {
+            Err(forbidden("this account is no longer a member").into())
         }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -271,7 +290,7 @@ fn hashed(access_token: String, refresh_token: String) -> (Tokens, TokenHashes) 
 }
 
 /// A session ends once, so its only event is its first.
-fn session_revoked(org: OrgId, session: CredentialId) -> OutboxRow {
+pub(crate) fn session_revoked(org: OrgId, session: CredentialId) -> OutboxRow {
     OutboxRow::new(
         org,
         "user",

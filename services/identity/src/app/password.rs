@@ -1,4 +1,6 @@
-//! Passwords: Argon2id, off the asynchronous threads, a few at a time.
+//! Passwords: Argon2id, off the asynchronous threads, a few at a time. Which are taken: [`rules`].
+
+pub mod rules;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +8,7 @@ use std::time::Duration;
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use contract::Problem;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::IdentityError;
 
@@ -48,12 +50,8 @@ impl Passwords {
         password: String,
         phc: Option<String>,
     ) -> Result<bool, IdentityError> {
-        let busy = || IdentityError::Refused(Problem::unavailable("too many logins at once"));
         let _place = self.places.try_acquire().map_err(|_| busy())?;
-        let permit = tokio::time::timeout(PATIENCE, self.permits.clone().acquire_owned()).await;
-        let permit = permit
-            .map_err(|_| busy())?
-            .map_err(IdentityError::internal)?;
+        let permit = self.permit().await?;
         let known = phc.is_some();
         let phc = phc.unwrap_or_else(|| self.decoy.clone());
         let fits = tokio::task::spawn_blocking(move || {
@@ -65,6 +63,27 @@ impl Passwords {
         });
         Ok(fits.await.map_err(IdentityError::internal)? && known)
     }
+
+    /// The hash of a new password.
+    ///
+    /// # Errors
+    /// UNAVAILABLE when too many wait already.
+    pub async fn hash(&self, password: String) -> Result<String, IdentityError> {
+        let _place = self.places.try_acquire().map_err(|_| busy())?;
+        let permit = self.permit().await?;
+        hash_with(password, Some(permit)).await
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, IdentityError> {
+        tokio::time::timeout(PATIENCE, self.permits.clone().acquire_owned())
+            .await
+            .map_err(|_| busy())?
+            .map_err(IdentityError::internal)
+    }
+}
+
+fn busy() -> IdentityError {
+    IdentityError::Refused(Problem::unavailable("too many logins at once"))
 }
 
 /// Argon2id with the library's parameters (19 MiB, two passes), in the PHC format.
@@ -72,7 +91,16 @@ impl Passwords {
 /// # Errors
 /// [`IdentityError::Internal`] when it does not work.
 pub async fn hash(password: String) -> Result<String, IdentityError> {
+    hash_with(password, None).await
+}
+
+async fn hash_with(
+    password: String,
+    permit: Option<OwnedSemaphorePermit>,
+) -> Result<String, IdentityError> {
     let hashed = tokio::task::spawn_blocking(move || {
+        // Held by the work itself, as above.
+        let _permit = permit;
         Argon2::default()
             .hash_password(password.as_bytes())
             .map(|hash| hash.to_string())

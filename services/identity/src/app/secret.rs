@@ -23,6 +23,10 @@ pub enum SecretKind {
     LegacyKey,
     /// `dfe_…`: an enrolment.
     EnrollmentToken,
+    /// `dfi_…`: an invitation.
+    Invitation,
+    /// `dfp_…`: a new password.
+    PasswordReset,
 }
 
 impl SecretKind {
@@ -35,6 +39,8 @@ impl SecretKind {
             Self::ApiKey => "dfk_",
             Self::LegacyKey => "dfl_",
             Self::EnrollmentToken => "dfe_",
+            Self::Invitation => "dfi_",
+            Self::PasswordReset => "dfp_",
         }
     }
 

@@ -36,19 +36,15 @@ pub enum ChallengeFault {
     Expired,
 }
 
-/// Signs.
-pub struct Signer {
+/// One key.
+struct SigningKey {
     pair: KeyPair,
     encoding: EncodingKey,
     jwk: Jwk,
 }
 
-impl Signer {
-    /// From an nkey seed.
-    ///
-    /// # Errors
-    /// [`IdentityError::Internal`] when it is none.
-    pub fn from_seed(seed: &str) -> Result<Self, IdentityError> {
+impl SigningKey {
+    fn from_seed(seed: &str) -> Result<Self, IdentityError> {
         let pair = KeyPair::from_seed(seed).map_err(IdentityError::internal)?;
         let (_, raw) = nkeys::decode_seed(seed).map_err(IdentityError::internal)?;
         let encoding = EncodingKey::from_ed_der(&[PKCS8_HEAD.as_slice(), &raw].concat());
@@ -72,12 +68,42 @@ impl Signer {
             jwk,
         })
     }
+}
+
+/// Signs with the first of its keys. All are published, so a key is known before it is used and for a while after, and
+/// replicas may come to a new one one by one.
+pub struct Signer {
+    first: SigningKey,
+    others: Vec<SigningKey>,
+}
+
+impl Signer {
+    /// From nkey seeds, the one in use first.
+    ///
+    /// # Errors
+    /// [`IdentityError::Internal`] when there is none, or one is no seed.
+    pub fn from_seeds<S: AsRef<str>>(seeds: &[S]) -> Result<Self, IdentityError> {
+        let mut keys = seeds
+            .iter()
+            .map(|seed| SigningKey::from_seed(seed.as_ref()));
+        let first = keys
+            .next()
+            .ok_or_else(|| IdentityError::internal("there is no key to sign grants with"))??;
+        Ok(Self {
+            first,
+            others: keys.collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &SigningKey> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
 
     /// The public keys with which grants are verified.
     #[must_use]
     pub fn jwks(&self) -> Jwks {
         Jwks {
-            keys: vec![self.jwk.clone()],
+            keys: self.keys().map(|key| key.jwk.clone()).collect(),
         }
     }
 
@@ -87,8 +113,8 @@ impl Signer {
     /// [`IdentityError::Internal`] when it cannot be signed.
     pub fn grant(&self, grant: &Grant) -> Result<String, IdentityError> {
         let mut header = Header::new(Algorithm::EdDSA);
-        header.kid = Some(self.jwk.kid.clone());
-        jsonwebtoken::encode(&header, grant, &self.encoding).map_err(IdentityError::internal)
+        header.kid = Some(self.first.jwk.kid.clone());
+        jsonwebtoken::encode(&header, grant, &self.first.encoding).map_err(IdentityError::internal)
     }
 
     /// The secret of this kind that follows from another one: the same whenever it is asked for, and nobody without the
@@ -99,7 +125,11 @@ impl Signer {
     pub fn successor(&self, kind: SecretKind, secret: &str) -> Result<String, IdentityError> {
         let prefix = kind.prefix();
         let text = [SUCCESSOR_CONTEXT, prefix.as_bytes(), secret.as_bytes()].concat();
-        let signature = self.pair.sign(&text).map_err(IdentityError::internal)?;
+        let signature = self
+            .first
+            .pair
+            .sign(&text)
+            .map_err(IdentityError::internal)?;
         let body = URL_SAFE_NO_PAD.encode(Sha256::digest(signature));
         Ok(format!("{prefix}{body}"))
     }
@@ -113,6 +143,7 @@ impl Signer {
         let random: [u8; RANDOM] = rand::random();
         let body = [random.as_slice(), &expires_at.millis().to_be_bytes()].concat();
         let signature = self
+            .first
             .pair
             .sign(&[CHALLENGE_CONTEXT, &body].concat())
             .map_err(IdentityError::internal)?;
@@ -135,9 +166,13 @@ impl Signer {
         if signature.len() != SIGNATURE {
             return Err(ChallengeFault::Forged);
         }
-        self.pair
-            .verify(&[CHALLENGE_CONTEXT, body].concat(), signature)
-            .map_err(|_| ChallengeFault::Forged)?;
+        let signed = [CHALLENGE_CONTEXT, body].concat();
+        if !self
+            .keys()
+            .any(|key| key.pair.verify(&signed, signature).is_ok())
+        {
+            return Err(ChallengeFault::Forged);
+        }
         let expiry = body.last_chunk::<8>().copied().map(i64::from_be_bytes);
         let expiry = expiry
             .and_then(Timestamp::from_millis)
@@ -154,12 +189,17 @@ impl Signer {
 mod tests {
     use super::*;
 
+    fn seed() -> Result<String, IdentityError> {
+        KeyPair::new_user().seed().map_err(IdentityError::internal)
+    }
+
     #[test]
     fn any_replica_takes_a_challenge_in_time_and_nothing_else() -> Result<(), IdentityError> {
-        let seed = KeyPair::new_user()
-            .seed()
-            .map_err(IdentityError::internal)?;
-        let (one, two) = (Signer::from_seed(&seed)?, Signer::from_seed(&seed)?);
+        let seed_of_all = [seed()?];
+        let (one, two) = (
+            Signer::from_seeds(&seed_of_all)?,
+            Signer::from_seeds(&seed_of_all)?,
+        );
         let now = Timestamp::now();
         let given = one.challenge(now)?;
         assert_eq!(two.challenge_check(&given.challenge, now), Ok(()));
@@ -170,10 +210,7 @@ mod tests {
             two.challenge_check(&given.challenge, late),
             Err(ChallengeFault::Expired)
         );
-        let stranger = KeyPair::new_user()
-            .seed()
-            .map_err(IdentityError::internal)?;
-        let stranger = Signer::from_seed(&stranger)?;
+        let stranger = Signer::from_seeds(&[seed()?])?;
         let foreign = stranger.challenge(now)?.challenge;
         let flipped: String = given.challenge.chars().rev().collect();
         for wrong in ["", "x", foreign.as_str(), flipped.as_str()] {
@@ -183,6 +220,23 @@ mod tests {
                 "{wrong}"
             );
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_replica_that_has_rotated_and_one_that_has_not_take_each_others_word()
+    -> Result<(), IdentityError> {
+        let (old, new, next) = (seed()?, seed()?, seed()?);
+        let before = Signer::from_seeds(&[&old, &new])?;
+        let after = Signer::from_seeds(&[&new, &next, &old])?;
+        let now = Timestamp::now();
+        for (one, other) in [(&before, &after), (&after, &before)] {
+            let given = one.challenge(now)?.challenge;
+            assert_eq!(other.challenge_check(&given, now), Ok(()));
+            assert!(other.jwks().keys.contains(&one.first.jwk));
+        }
+        assert_ne!(before.first.jwk.kid, after.first.jwk.kid);
+        assert!(Signer::from_seeds::<&str>(&[]).is_err());
         Ok(())
     }
 }

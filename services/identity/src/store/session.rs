@@ -8,12 +8,16 @@ use uuid::Uuid;
 use crate::store::Hash;
 
 const INSERT: &str = "INSERT INTO identity.sessions
-    (org_id, id, user_id, access_hash, access_expires_at, refresh_hash, refresh_expires_at)
-    VALUES ($1, $2, $3, $4, now() + make_interval(secs => $5), $6, now() + make_interval(secs => $7))";
+    (org_id, id, user_id, access_hash, access_expires_at, refresh_hash, refresh_expires_at, address, user_agent)
+    VALUES ($1, $2, $3, $4, now() + make_interval(secs => $5), $6, now() + make_interval(secs => $7), $8, $9)";
 
 const BY_ACCESS: &str = "SELECT s.org_id, s.id, s.user_id, m.role, s.access_expires_at,
-        s.access_expires_at <= now() AS expired, s.revoked_at IS NOT NULL AS revoked
+        s.access_expires_at <= now() AS expired, s.revoked_at IS NOT NULL AS revoked,
+        o.closed_at IS NOT NULL AS closed, u.disabled_at IS NOT NULL AS disabled, u.platform_admin,
+        s.last_used_at IS NULL OR s.last_used_at < now() - interval '1 minute' AS use_is_news
     FROM identity.sessions AS s
+    JOIN identity.organizations AS o ON o.org_id = s.org_id
+    JOIN identity.users AS u ON u.id = s.user_id
     LEFT JOIN identity.memberships AS m ON m.org_id = s.org_id AND m.user_id = s.user_id
     WHERE s.access_hash = $1";
 
@@ -33,6 +37,27 @@ const BY_REFRESH: &str = "SELECT org_id, id, revoked_at IS NOT NULL AS revoked,
 
 const REVOKE: &str = "UPDATE identity.sessions SET revoked_at = now()
     WHERE org_id = $1 AND id = $2 AND revoked_at IS NULL RETURNING id";
+
+// At most once a minute, however many ask at once.
+const USED: &str = "UPDATE identity.sessions SET last_used_at = now()
+    WHERE org_id = $1 AND id = $2
+      AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')";
+
+const OF_PERSON: &str =
+    "SELECT org_id, id, address, user_agent, created_at, last_used_at, refresh_expires_at
+    FROM identity.sessions
+    WHERE user_id = $1 AND id < $2 AND revoked_at IS NULL AND refresh_expires_at > now()
+    ORDER BY id DESC LIMIT $3";
+
+const OWN: &str = "SELECT org_id FROM identity.sessions WHERE user_id = $1 AND id = $2 FOR UPDATE";
+
+const REVOKE_OTHERS: &str = "UPDATE identity.sessions SET revoked_at = now()
+    WHERE user_id = $1 AND id <> $2 AND revoked_at IS NULL AND refresh_expires_at > now()
+    RETURNING org_id, id";
+
+// A person who is no member any more has no sessions here: the rows go before the membership does.
+const DELETE_OF_MEMBER: &str =
+    "DELETE FROM identity.sessions WHERE org_id = $1 AND user_id = $2 RETURNING id";
 
 // A day after its end nobody asks any more why a session ended.
 const DELETE_ENDED: &str = "DELETE FROM identity.sessions WHERE (org_id, id) IN (
@@ -68,6 +93,42 @@ pub struct SessionRow {
     pub expired: bool,
     /// Whether the session was ended.
     pub revoked: bool,
+    /// Whether the organisation is closed.
+    pub closed: bool,
+    /// Whether the account is disabled.
+    pub disabled: bool,
+    /// Whether the person administers the installation.
+    pub platform_admin: bool,
+    /// Whether its last use was written more than a minute ago.
+    pub use_is_news: bool,
+}
+
+/// A session, as its person sees it.
+#[derive(FromRow)]
+pub struct OwnSessionRow {
+    /// The organisation.
+    pub org_id: Uuid,
+    /// The session.
+    pub id: Uuid,
+    /// Where it began.
+    pub address: Option<String>,
+    /// What the client said it is.
+    pub user_agent: Option<String>,
+    /// When it began.
+    pub created_at: DateTime<Utc>,
+    /// When it was last used.
+    pub last_used_at: Option<DateTime<Utc>>,
+    /// When it ends.
+    pub refresh_expires_at: DateTime<Utc>,
+}
+
+/// Whence a session begins.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Origin<'a> {
+    /// The network address.
+    pub address: Option<&'a str>,
+    /// What the client says it is.
+    pub user_agent: Option<&'a str>,
 }
 
 /// A session, as a refresh that failed sees it.
@@ -96,6 +157,7 @@ pub async fn insert_in_tx(
     id: CredentialId,
     user: UserId,
     tokens: &TokenHashes,
+    origin: Origin<'_>,
 ) -> sqlx::Result<()> {
     sqlx::query(INSERT)
         .bind(org.0)
@@ -105,9 +167,94 @@ pub async fn insert_in_tx(
         .bind(tokens.access_seconds)
         .bind(tokens.refresh)
         .bind(tokens.refresh_seconds)
+        .bind(origin.address)
+        .bind(origin.user_agent)
         .execute(tx)
         .await?;
     Ok(())
+}
+
+/// Notes that a session is used.
+///
+/// # Errors
+/// [`sqlx::Error`].
+pub async fn used(
+    connection: impl PgExecutor<'_>,
+    org: OrgId,
+    id: CredentialId,
+) -> sqlx::Result<()> {
+    sqlx::query(USED)
+        .bind(org.0)
+        .bind(id.0)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// A person's sessions that go on, of all organisations, the newest first.
+///
+/// # Errors
+/// [`sqlx::Error`].
+pub async fn of_person(
+    connection: impl PgExecutor<'_>,
+    person: Uuid,
+    before: Uuid,
+    limit: i64,
+) -> sqlx::Result<Vec<OwnSessionRow>> {
+    sqlx::query_as(OF_PERSON)
+        .bind(person)
+        .bind(before)
+        .bind(limit)
+        .fetch_all(connection)
+        .await
+}
+
+/// The organisation of one of a person's sessions, ended or not; its row is locked until the commit.
+///
+/// # Errors
+/// [`sqlx::Error`].
+pub async fn own_in_tx(
+    tx: &mut PgConnection,
+    person: Uuid,
+    id: CredentialId,
+) -> sqlx::Result<Option<Uuid>> {
+    sqlx::query_scalar(OWN)
+        .bind(person)
+        .bind(id.0)
+        .fetch_optional(tx)
+        .await
+}
+
+/// Ends all of a person's sessions but one; gives their organisations and ids.
+///
+/// # Errors
+/// [`sqlx::Error`].
+pub async fn revoke_others_in_tx(
+    tx: &mut PgConnection,
+    person: Uuid,
+    but: Uuid,
+) -> sqlx::Result<Vec<(Uuid, Uuid)>> {
+    sqlx::query_as(REVOKE_OTHERS)
+        .bind(person)
+        .bind(but)
+        .fetch_all(tx)
+        .await
+}
+
+/// Removes a member's sessions; gives their ids.
+///
+/// # Errors
+/// [`sqlx::Error`].
+pub async fn delete_of_member_in_tx(
+    tx: &mut PgConnection,
+    org: OrgId,
+    user: UserId,
+) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar(DELETE_OF_MEMBER)
+        .bind(org.0)
+        .bind(user.0)
+        .fetch_all(tx)
+        .await
 }
 
 /// The session of an access token.

@@ -1,11 +1,13 @@
 //! The command `bootstrap`, also as a process.
 
 use std::collections::BTreeMap;
-use std::process::Command;
+use std::process::{Command, Output};
 
+use contract::identity::{Me, PasswordReset};
+use domain::access::{PLATFORM_ADMIN, Role};
 use testkit::{Postgres, TestDatabase};
 
-use crate::world::{API_KEY, EMAIL, PASSWORD, TOKEN, World, bootstrap};
+use crate::world::{API_KEY, EMAIL, PASSWORD, TOKEN, World, bootstrap, secret_of};
 
 #[tokio::test]
 async fn it_can_run_again_and_changes_nothing_but_an_expired_token() {
@@ -76,6 +78,81 @@ async fn a_secret_of_another_organisation_is_not_taken_over() {
     assert!(bootstrap(&database, "two", EMAIL, None, None).await.is_ok());
 }
 
+/// Its code, and what it said to whom.
+fn ended(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+/// Runs a command for one account.
+fn rescue(database: &TestDatabase, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_dashfleet-identity"))
+        .args(arguments)
+        .env_clear()
+        .env("DASHFLEET_DATABASE_URL", database.url("df_identity"))
+        .env(
+            "DASHFLEET_DATABASE_SYSTEM_URL",
+            database.url("df_identity_system"),
+        )
+        .env("DASHFLEET_PUBLIC_URL", "https://fleet.example.org")
+        .output()
+        .unwrap();
+    ended(&output)
+}
+
+#[tokio::test]
+async fn whoever_is_locked_out_gets_a_link_and_whoever_is_needed_administers() {
+    let (world, _replica) = World::start().await;
+    let (code, link, err) = rescue(&world.database, &["password-reset", "Owner@example.org"]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(
+        link.starts_with("https://fleet.example.org/password-reset#dfp_"),
+        "{link}"
+    );
+    let reset = PasswordReset {
+        token: secret_of(link.trim()),
+        password: "a new and better password".into(),
+    };
+    world.ask(reset).await.unwrap();
+    let login = world.login(EMAIL, "a new and better password", "a").await;
+    let owner = login.unwrap().access_token;
+    assert!(world.login(EMAIL, PASSWORD, "a").await.is_err());
+
+    let (_, ann) = world.join(&owner, "ann@example.org", Role::Viewer).await;
+    let administers = async |credential: &str| {
+        let me = world.ask_as(credential, Me {}).await.unwrap();
+        me.scopes.allows(PLATFORM_ADMIN)
+    };
+    assert!(administers(&owner).await && !administers(&ann).await);
+    let (code, _, err) = rescue(&world.database, &["platform-admin", "ann@example.org"]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(administers(&ann).await);
+    for command in ["password-reset", "platform-admin"] {
+        let (code, _, err) = rescue(&world.database, &[command, "nobody@example.org"]);
+        assert!(code == Some(1) && err.contains("no account"), "{err}");
+        let (code, _, err) = rescue(&world.database, &[command]);
+        assert!(code == Some(64) && err.contains("ADDRESS"), "{err}");
+    }
+}
+
+#[tokio::test]
+async fn only_the_first_admin_of_all_is_platform_administrator() {
+    let world = World::empty().await;
+    bootstrap(&world.database, "two", "two@example.org", None, None)
+        .await
+        .unwrap();
+    let _replica = world.replica().await;
+    for (email, expected) in [(EMAIL, true), ("two@example.org", false)] {
+        let tokens = world.login(email, PASSWORD, "a").await.unwrap();
+        let me = world.ask_as(&tokens.access_token, Me {}).await.unwrap();
+        assert_eq!(me.scopes.allows(PLATFORM_ADMIN), expected, "{email}");
+    }
+}
+
 fn command(database: &TestDatabase, change: Option<(&str, &str)>) -> (Option<i32>, String, String) {
     let mut environment: BTreeMap<&str, String> = [
         ("DASHFLEET_DATABASE_URL", database.url("df_identity")),
@@ -98,12 +175,7 @@ fn command(database: &TestDatabase, change: Option<(&str, &str)>) -> (Option<i32
         .envs(environment)
         .output()
         .unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (
-        output.status.code(),
-        text(output.stdout),
-        text(output.stderr),
-    )
+    ended(&output)
 }
 
 #[tokio::test]
@@ -123,6 +195,7 @@ async fn the_process_prints_the_organisation_and_names_a_bad_variable() {
     for (name, value) in [
         ("DASHFLEET_BOOTSTRAP_ADMIN_EMAIL", "nobody"),
         ("DASHFLEET_BOOTSTRAP_ADMIN_PASSWORD", "short"),
+        ("DASHFLEET_BOOTSTRAP_ADMIN_PASSWORD", "password1234"),
         (
             "DASHFLEET_BOOTSTRAP_API_KEY",
             "dfe_0123456789abcdefghijklmnop",

@@ -78,9 +78,9 @@ async fn a_legacy_key_has_its_own_scopes_and_needs_an_organisation_that_takes_it
         .await
         .unwrap();
     let exchanged = world.exchange(KEY).await.unwrap();
-    let networks = exchanged.legacy.and_then(|legacy| legacy.networks);
-    assert_eq!(networks.unwrap(), ["10.0.0.0/8", "192.0.2.7"]);
-    assert!(world.exchange(API_KEY).await.unwrap().legacy.is_none());
+    assert!(exchanged.legacy);
+    assert_eq!(exchanged.networks.unwrap(), ["10.0.0.0/8", "192.0.2.7"]);
+    assert!(!world.exchange(API_KEY).await.unwrap().legacy);
     let me = world.ask_as(KEY, Me {}).await.unwrap();
     let scopes: Vec<_> = me.scopes.names().collect();
     assert_eq!(scopes, ["legacy:agent", "legacy:operator"]);

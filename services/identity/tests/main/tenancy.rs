@@ -1,7 +1,8 @@
 //! Row-level security: a transaction of one organisation sees and writes nothing of another's, in any table.
 
 use contract::ProblemKind;
-use contract::identity::MachineRevoke;
+use contract::identity::{EnrollmentTokenCreate, MachineRevoke, MemberInvite};
+use domain::access::Role;
 use nkeys::KeyPair;
 use sqlx::AssertSqlSafe;
 
@@ -33,6 +34,23 @@ async fn a_tenant_transaction_sees_only_its_own_rows_of_every_table() {
         .unwrap();
     world.login(EMAIL, PASSWORD, "a").await.unwrap();
     world.login(OTHER_EMAIL, PASSWORD, "a").await.unwrap();
+    for email in [EMAIL, OTHER_EMAIL] {
+        let tokens = world.login(email, PASSWORD, "a").await.unwrap();
+        let invite = MemberInvite {
+            email: "guest@example.org".into(),
+            role: Role::Viewer,
+        };
+        world.ask_as(&tokens.access_token, invite).await.unwrap();
+        let create = EnrollmentTokenCreate {
+            name: "rack".into(),
+            labels: domain::labels::Labels::new(),
+            uses: None,
+            hourly_cap: None,
+            expires_at: None,
+            idempotency_key: Some("k".into()),
+        };
+        world.ask_as(&tokens.access_token, create).await.unwrap();
+    }
 
     let pools = world.database.pools("identity");
     let tables: Vec<(String, bool, bool)> = sqlx::query_as(
@@ -129,6 +147,10 @@ async fn a_tenant_transaction_writes_nothing_into_another_organisation() {
         "SELECT access_hash FROM identity.sessions".to_owned(),
         "UPDATE identity.machines SET public_key = 'x'".to_owned(),
         "DELETE FROM identity.machines".to_owned(),
+        "SELECT hash FROM identity.invitations".to_owned(),
+        "SELECT * FROM identity.password_resets".to_owned(),
+        "UPDATE identity.users SET platform_admin = true".to_owned(),
+        "UPDATE identity.api_keys SET role = 'OWNER'".to_owned(),
     ] {
         let mut tx = pools.tenant_tx(world.org).await.unwrap();
         let refused = sqlx::query(AssertSqlSafe(sql.clone())).execute(&mut *tx).await;

@@ -6,12 +6,13 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bus::{Bus, BusConfig};
 use contract::agent::Inventory;
 use contract::identity::{
-    ActionKeysPut, Challenge, Enroll, Enrolled, Exchange, Exchanged, Login, MachineRevoke, Tokens,
-    enrollment_message,
+    ActionKeysPut, Challenge, Enroll, Enrolled, Exchange, Exchanged, InvitationAccept, Login,
+    MachineRevoke, Me, MemberInvite, OrganizationCreate, Switch, Tokens, enrollment_message,
 };
-use contract::{Call, Problem};
+use contract::{Call, Problem, ProblemKind};
 use dashfleet_identity::config::{BootstrapConfig, Config};
-use domain::{MachineId, OrgId};
+use domain::access::Role;
+use domain::{MachineId, OrgId, UserId};
 use nkeys::KeyPair;
 use runtime::{Reader, Shutdown};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -42,8 +43,18 @@ pub struct Replica {
 impl Replica {
     /// Starts one that reaches its database by these URLs.
     pub fn launch(nats: &Nats, url: String, system_url: String) -> Self {
+        Self::launch_with(nats, url, system_url, &[])
+    }
+
+    /// Starts one with more variables.
+    pub fn launch_with(
+        nats: &Nats,
+        url: String,
+        system_url: String,
+        more: &[(&'static str, String)],
+    ) -> Self {
         let admin = format!("127.0.0.1:{}", free_port());
-        let mut reader = Reader::from_pairs([
+        let base = [
             ("DASHFLEET_NATS_URLS", nats.url()),
             (
                 "DASHFLEET_KEYS",
@@ -53,7 +64,8 @@ impl Replica {
             ("DASHFLEET_DATABASE_URL", url),
             ("DASHFLEET_DATABASE_SYSTEM_URL", system_url),
             ("DASHFLEET_AGENT_NATS_URLS", nats.url()),
-        ]);
+        ];
+        let mut reader = Reader::from_pairs(base.into_iter().chain(more.iter().cloned()));
         let config = Config::read(&mut reader).unwrap();
         let shutdown = Shutdown::new();
         let end = shutdown.clone();
@@ -179,13 +191,54 @@ impl World {
         password: &str,
         address: &str,
     ) -> Result<Tokens, Problem> {
-        let (email, password) = (email.to_owned(), password.to_owned());
-        self.ask(Login {
-            email,
-            password,
-            address: address.to_owned(),
+        self.ask(login(email, password, address)).await
+    }
+
+    /// The access token of the OWNER of the bootstrap job, who is platform administrator.
+    pub async fn owner(&self) -> String {
+        let tokens = self.login(EMAIL, PASSWORD, "a").await.unwrap();
+        tokens.access_token
+    }
+
+    /// Invites somebody new, who joins; the person's id and access token.
+    pub async fn join(&self, by: &str, email: &str, role: Role) -> (UserId, String) {
+        let invite = MemberInvite {
+            email: email.to_owned(),
+            role,
+        };
+        let link = self.ask_as(by, invite).await.unwrap().link.unwrap();
+        let tokens = self.accept(&link, PASSWORD).await.unwrap();
+        let me = self.ask_as(&tokens.access_token, Me {}).await.unwrap();
+        (UserId(me.id), tokens.access_token)
+    }
+
+    /// Opens an invitation's link.
+    pub async fn accept(&self, link: &str, password: &str) -> Result<Tokens, Problem> {
+        self.ask(InvitationAccept {
+            token: secret_of(link),
+            name: None,
+            password: password.to_owned(),
+            address: "a".into(),
+            user_agent: String::new(),
         })
         .await
+    }
+
+    /// Another organisation of the platform administrator's: its id, and an access token there.
+    pub async fn organization(&self, name: &str) -> (OrgId, String) {
+        let owner = self.owner().await;
+        let create = OrganizationCreate {
+            name: name.to_owned(),
+            idempotency_key: None,
+        };
+        let org = self.ask_as(&owner, create).await.unwrap().id;
+        let switch = Switch {
+            organization_id: org,
+            address: String::new(),
+            user_agent: String::new(),
+        };
+        let tokens = self.ask_as(&owner, switch).await.unwrap();
+        (org, tokens.access_token)
     }
 
     pub async fn enroll(&self, key: &KeyPair, token: &str) -> Result<Enrolled, Problem> {
@@ -249,6 +302,26 @@ impl World {
             .fetch_one(&mut admin)
             .await
             .unwrap()
+    }
+}
+
+/// The class of a refusal.
+pub fn kind<T>(result: Result<T, Problem>) -> ProblemKind {
+    result.err().unwrap().kind
+}
+
+/// What is behind `#` in a link.
+pub fn secret_of(link: &str) -> String {
+    link.split_once('#').unwrap().1.to_owned()
+}
+
+pub fn login(email: &str, password: &str, address: &str) -> Login {
+    Login {
+        email: email.to_owned(),
+        password: password.to_owned(),
+        organization_id: None,
+        address: address.to_owned(),
+        user_agent: "test/1".into(),
     }
 }
 

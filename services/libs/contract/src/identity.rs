@@ -1,115 +1,49 @@
-//! Calls that identity answers.
+//! Calls that identity answers. Messages about people and credentials are by noun in the rooms below: [`auth`],
+//! [`organization`], [`member`], [`key`], [`token`]; those about machines are here.
 
-use domain::access::{Role, Scopes};
+pub mod auth;
+pub mod key;
+pub mod member;
+pub mod organization;
+pub mod token;
+
 use domain::labels::{LabelEdits, Labels};
-use domain::{CredentialId, DeploymentId, MachineId, OrgId, Timestamp};
+use domain::{DeploymentId, MachineId, OrgId, Timestamp};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
+pub use self::auth::{
+    Exchange, Exchanged, InvitationAccept, Login, Logout, Me, PasswordChange, PasswordForgot,
+    PasswordReset, Principal, Refresh, Session, SessionList, SessionPage, SessionRevoke, Switch,
+    Tokens,
+};
+pub use self::key::{
+    ApiKey, ApiKeyCreate, ApiKeyCreated, ApiKeyEdit, ApiKeyGet, ApiKeyList, ApiKeyPage,
+    ApiKeyRevoke, KeyKind,
+};
+pub use self::member::{
+    Invitation, InvitationCancel, InvitationList, InvitationPage, Invited, Member, MemberEdit,
+    MemberGet, MemberInvite, MemberList, MemberPage, MemberRemove, MemberReset, OneTimeLink,
+};
+pub use self::organization::{
+    Organization, OrganizationClose, OrganizationCreate, OrganizationEdit, OrganizationGet,
+    OrganizationList, OrganizationPage,
+};
+pub use self::token::{
+    EnrollmentToken, EnrollmentTokenCreate, EnrollmentTokenCreated, EnrollmentTokenGet,
+    EnrollmentTokenList, EnrollmentTokenPage, EnrollmentTokenRevoke,
+};
 use crate::agent::Inventory;
-use crate::grant::{Jwks, PrincipalKind};
-use crate::legacy::{LegacyBinding, LegacyKey};
+use crate::grant::Jwks;
+use crate::legacy::LegacyBinding;
 use crate::merge::Edit;
 use crate::metrics::Transport;
 
 /// The service's name on the bus.
 pub const SERVICE: &str = "identity";
 
-/// `auth.login`
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Login {
-    /// The person's address.
-    pub email: String,
-    /// The person's password.
-    pub password: String,
-    /// The network address that asks, for back-off.
-    #[serde(default)]
-    pub address: String,
-}
-
-/// What a login or a refresh gives.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Tokens {
-    /// `dfa_…`, for the `Authorization` header.
-    pub access_token: String,
-    /// `dfr_…`, for one refresh.
-    pub refresh_token: String,
-    /// Seconds until the access token expires.
-    pub expires_in: u32,
-}
-
-/// `auth.refresh`: each refresh token works once. For half a minute the same question gets the same answer, which may
-/// have been lost; later it ends the session.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Refresh {
-    /// `dfr_…`
-    pub refresh_token: String,
-}
-
-/// `auth.logout`: ends the session of the grant.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Logout {}
-
 /// Nothing to say beyond "done".
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {}
-
-/// `auth.me`: who the grant speaks for.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Me {}
-
-/// The principal of a grant.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Principal {
-    /// The user's or key's id.
-    pub id: Uuid,
-    /// What it is.
-    pub kind: PrincipalKind,
-    /// The person's address; absent for a key.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub email: Option<String>,
-    /// The person's or key's name.
-    pub name: String,
-    /// The organisation.
-    pub organization_id: OrgId,
-    /// The organisation's name.
-    pub organization_name: String,
-    /// The role there.
-    pub role: Role,
-    /// What it may do.
-    pub scopes: Scopes,
-}
-
-/// `grant.exchange`: a credential (`dfa_…`, `dfk_…` or `dfl_…`) for a grant. The gateway caches it by the credential's hash.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Exchange {
-    /// The credential as it was presented.
-    pub credential: String,
-}
-
-/// A grant, and how long to use it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Exchanged {
-    /// The signed token.
-    pub grant: String,
-    /// What it was exchanged for; a revocation names it.
-    pub credential: CredentialId,
-    /// The organisation.
-    pub org: OrgId,
-    /// When the grant expires.
-    pub expires_at: Timestamp,
-    /// What is besides when the credential is a legacy key; absent for all others.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub legacy: Option<LegacyKey>,
-}
 
 /// `jwks.get`: the keys with which grants are verified.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -148,7 +82,8 @@ pub struct Enroll {
     /// What the machine is.
     #[serde(default)]
     pub inventory: Inventory,
-    /// Labels that the machine asks for. They count once: enrolling again changes no labels.
+    /// Labels that the machine asks for. Those of the token win over them; and they count once: enrolling again changes
+    /// no labels.
     #[serde(default)]
     pub labels: Labels,
 }
@@ -422,6 +357,35 @@ crate::call!(Login => Tokens: "identity", "auth", "login", Gateway, idempotent: 
 crate::call!(Refresh => Tokens: "identity", "auth", "refresh", Gateway, idempotent: false);
 crate::call!(Logout => Done: "identity", "auth", "logout", Gateway, idempotent: true);
 crate::call!(Me => Principal: "identity", "auth", "me", Gateway, idempotent: true);
+crate::call!(Switch => Tokens: "identity", "auth", "switch", Gateway, idempotent: false);
+crate::call!(SessionList => SessionPage: "identity", "auth", "sessions", Gateway, idempotent: true);
+crate::call!(SessionRevoke => Done: "identity", "auth", "revoke", Gateway, idempotent: true);
+crate::call!(PasswordChange => Done: "identity", "auth", "password", Gateway, idempotent: false);
+crate::call!(PasswordForgot => Done: "identity", "auth", "forgot", Gateway, idempotent: true);
+crate::call!(PasswordReset => Done: "identity", "auth", "reset", Gateway, idempotent: false);
+crate::call!(InvitationAccept => Tokens: "identity", "auth", "accept", Gateway, idempotent: false);
+crate::call!(OrganizationList => OrganizationPage: "identity", "organization", "list", Gateway, idempotent: true);
+crate::call!(OrganizationGet => Organization: "identity", "organization", "get", Gateway, idempotent: true);
+crate::call!(OrganizationCreate => Organization: "identity", "organization", "create", Gateway, idempotent: false);
+crate::call!(OrganizationEdit => Organization: "identity", "organization", "edit", Gateway, idempotent: true);
+crate::call!(OrganizationClose => Organization: "identity", "organization", "close", Gateway, idempotent: true);
+crate::call!(MemberList => MemberPage: "identity", "member", "list", Gateway, idempotent: true);
+crate::call!(MemberGet => Member: "identity", "member", "get", Gateway, idempotent: true);
+crate::call!(MemberInvite => Invited: "identity", "member", "invite", Gateway, idempotent: true);
+crate::call!(MemberEdit => Member: "identity", "member", "edit", Gateway, idempotent: true);
+crate::call!(MemberRemove => Done: "identity", "member", "remove", Gateway, idempotent: true);
+crate::call!(MemberReset => OneTimeLink: "identity", "member", "reset", Gateway, idempotent: true);
+crate::call!(InvitationList => InvitationPage: "identity", "member", "invitations", Gateway, idempotent: true);
+crate::call!(InvitationCancel => Done: "identity", "member", "cancel", Gateway, idempotent: true);
+crate::call!(ApiKeyList => ApiKeyPage: "identity", "key", "list", Gateway, idempotent: true);
+crate::call!(ApiKeyGet => ApiKey: "identity", "key", "get", Gateway, idempotent: true);
+crate::call!(ApiKeyCreate => ApiKeyCreated: "identity", "key", "create", Gateway, idempotent: false);
+crate::call!(ApiKeyEdit => ApiKey: "identity", "key", "edit", Gateway, idempotent: true);
+crate::call!(ApiKeyRevoke => Done: "identity", "key", "revoke", Gateway, idempotent: true);
+crate::call!(EnrollmentTokenList => EnrollmentTokenPage: "identity", "token", "list", Gateway, idempotent: true);
+crate::call!(EnrollmentTokenGet => EnrollmentToken: "identity", "token", "get", Gateway, idempotent: true);
+crate::call!(EnrollmentTokenCreate => EnrollmentTokenCreated: "identity", "token", "create", Gateway, idempotent: false);
+crate::call!(EnrollmentTokenRevoke => Done: "identity", "token", "revoke", Gateway, idempotent: true);
 crate::call!(Exchange => Exchanged: "identity", "grant", "exchange", Gateway, idempotent: true);
 crate::call!(JwksGet => Jwks: "identity", "jwks", "get", Both, idempotent: true);
 crate::call!(Challenge => Challenged: "identity", "enrollment", "challenge", Gateway, idempotent: true);

@@ -18,15 +18,6 @@ pub const TEXT_MAX_CHARS: usize = 64;
 /// The most machines of one page of the fleet: with reports of a few hundred bytes each, a fraction of what the bus takes.
 pub const FLEET_PAGE_MAX: u32 = 1_000;
 
-/// What a legacy key is besides its grant.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LegacyKey {
-    /// Where it is taken from, such as `10.0.0.0/8`; from everywhere when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub networks: Option<Vec<String>>,
-}
-
 /// What a machine over HTTP is known by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -76,8 +76,37 @@ pub const ACTIONS_WRITE: &str = "actions:write";
 pub const MACHINES_READ: &str = "machines:read";
 /// Revokes and releases machines.
 pub const MACHINES_WRITE: &str = "machines:write";
-/// Makes enrolment tokens.
+/// Sees enrolment tokens.
+pub const ENROLLMENT_READ: &str = "enrollment-tokens:read";
+/// Makes and revokes enrolment tokens.
 pub const ENROLLMENT_WRITE: &str = "enrollment-tokens:write";
+/// Sees the organisation.
+pub const ORGANIZATION_READ: &str = "organization:read";
+/// Changes the organisation itself.
+pub const ORGANIZATION_WRITE: &str = "organization:write";
+/// Sees who belongs to the organisation.
+pub const MEMBERS_READ: &str = "members:read";
+/// Invites and removes people, and says what they may do.
+pub const MEMBERS_WRITE: &str = "members:write";
+/// Sees API keys.
+pub const API_KEYS_READ: &str = "api-keys:read";
+/// Makes and revokes API keys.
+pub const API_KEYS_WRITE: &str = "api-keys:write";
+/// Reads the audit.
+pub const AUDIT_READ: &str = "audit-events:read";
+/// Installs and configures modules: their code runs here.
+pub const MODULES_WRITE: &str = "modules:write";
+
+/// Makes and closes organisations. No role has it: it is a platform administrator's, in every organisation that the
+/// person is a member of.
+pub const PLATFORM_ADMIN: &str = "platform:admin";
+/// What no grant of an API key has, whatever its role: a program that was stolen must not be able to stay.
+pub const PEOPLE_ONLY: [&str; 4] = [
+    API_KEYS_WRITE,
+    MEMBERS_WRITE,
+    ORGANIZATION_WRITE,
+    PLATFORM_ADMIN,
+];
 
 /// Reports as an agent of Dash-Fleet over HTTP. No role has it: it is a legacy key's.
 pub const LEGACY_AGENT: &str = "legacy:agent";
@@ -90,11 +119,20 @@ pub const LEGACY_SCOPES: [&str; 2] = [LEGACY_AGENT, LEGACY_OPERATOR];
 pub const SCOPES: &[(&str, Role)] = &[
     (ACTIONS_READ, Role::Viewer),
     (MACHINES_READ, Role::Viewer),
+    (ORGANIZATION_READ, Role::Viewer),
     (ACTIONS_WRITE, Role::Operator),
     ("actions:restart", Role::Operator),
     ("actions:reboot", Role::Operator),
+    (MEMBERS_READ, Role::Operator),
     (MACHINES_WRITE, Role::Admin),
+    (ENROLLMENT_READ, Role::Admin),
     (ENROLLMENT_WRITE, Role::Admin),
+    (MEMBERS_WRITE, Role::Admin),
+    (API_KEYS_READ, Role::Admin),
+    (API_KEYS_WRITE, Role::Admin),
+    (AUDIT_READ, Role::Admin),
+    (MODULES_WRITE, Role::Admin),
+    (ORGANIZATION_WRITE, Role::Owner),
 ];
 
 /// The scope that queueing an action of this kind needs.
@@ -155,6 +193,21 @@ impl Scopes {
         Self(self.0.intersection(&other.0).cloned().collect())
     }
 
+    /// The set without what is for people only: what a key's grant can have of it.
+    #[must_use]
+    pub fn without_people_only(mut self) -> Self {
+        self.0
+            .retain(|scope| !PEOPLE_ONLY.contains(&scope.as_str()));
+        self
+    }
+
+    /// The set of a platform administrator's session.
+    #[must_use]
+    pub fn with_platform_admin(mut self) -> Self {
+        self.0.insert(PLATFORM_ADMIN.to_owned());
+        self
+    }
+
     /// The names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
@@ -189,6 +242,66 @@ mod tests {
             assert!(Scopes::of_legacy_key([scope]).is_ok_and(|scopes| scopes.allows(scope)));
         }
         assert!(Scopes::of_legacy_key([MACHINES_READ]).is_err());
+    }
+
+    /// The whole matrix, written out: V viewer, O operator, A admin, W owner; `-` has it not. What changes here changes
+    /// what people may do.
+    #[test]
+    fn roles_have_exactly_these_scopes() {
+        let matrix = [
+            ("actions:read", "VOAW"),
+            ("machines:read", "VOAW"),
+            ("organization:read", "VOAW"),
+            ("actions:write", "-OAW"),
+            ("actions:restart", "-OAW"),
+            ("actions:reboot", "-OAW"),
+            ("members:read", "-OAW"),
+            ("machines:write", "--AW"),
+            ("enrollment-tokens:read", "--AW"),
+            ("enrollment-tokens:write", "--AW"),
+            ("members:write", "--AW"),
+            ("api-keys:read", "--AW"),
+            ("api-keys:write", "--AW"),
+            ("audit-events:read", "--AW"),
+            ("modules:write", "--AW"),
+            ("organization:write", "---W"),
+            ("platform:admin", "----"),
+            ("legacy:agent", "----"),
+            ("legacy:operator", "----"),
+        ];
+        let named: BTreeSet<&str> = matrix.iter().map(|(scope, _)| *scope).collect();
+        for (scope, _) in SCOPES {
+            assert!(named.contains(scope), "{scope} is not in the matrix");
+        }
+        for (scope, who) in matrix {
+            for (role, mark) in Role::ALL.into_iter().zip(who.chars()) {
+                assert_eq!(role.scopes().allows(scope), mark != '-', "{role} {scope}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_key_has_what_is_for_people_only() {
+        for role in Role::ALL {
+            let scopes = role.scopes().with_platform_admin().without_people_only();
+            for scope in PEOPLE_ONLY {
+                assert!(!scopes.allows(scope), "{role} {scope}");
+            }
+            let left = role
+                .scopes()
+                .names()
+                .filter(|name| !PEOPLE_ONLY.contains(name))
+                .count();
+            assert_eq!(
+                scopes.names().count(),
+                left,
+                "{role}: and nothing else is taken"
+            );
+        }
+        assert!(
+            Scopes::from_names([PLATFORM_ADMIN]).is_err(),
+            "no key can ask for it"
+        );
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::text::is_hidden;
+use crate::text::{NAME_MAX_CHARS, check_name, check_text};
 
 /// The longest name that an operator gives a machine, in characters.
-pub const DISPLAY_NAME_MAX_CHARS: usize = 200;
+pub const DISPLAY_NAME_MAX_CHARS: usize = NAME_MAX_CHARS;
 /// The longest notes, in characters.
 pub const NOTES_MAX_CHARS: usize = 4_000;
 /// The most machines whose labels one request edits.
@@ -19,15 +19,7 @@ pub const LABEL_MANY_MAX: usize = 1_000;
 /// # Errors
 /// What is wrong with it.
 pub fn check_display_name(name: &str) -> Result<(), String> {
-    if name.trim().is_empty() {
-        return Err("must not be empty".into());
-    }
-    if name.trim() != name {
-        return Err("must not begin or end with a space".into());
-    }
-    check_text(name, DISPLAY_NAME_MAX_CHARS, |c| {
-        c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
-    })
+    check_name(name)
 }
 
 /// Checks notes: lines of text.
@@ -38,17 +30,6 @@ pub fn check_notes(notes: &str) -> Result<(), String> {
     check_text(notes, NOTES_MAX_CHARS, |c| {
         c.is_control() && !matches!(c, '\n' | '\r' | '\t')
     })
-}
-
-fn check_text(text: &str, most: usize, banned: fn(char) -> bool) -> Result<(), String> {
-    let length = text.chars().count();
-    if length > most {
-        return Err(format!("has {length} characters; at most {most}"));
-    }
-    if text.chars().any(|c| banned(c) || is_hidden(c)) {
-        return Err("has control characters, or invisible ones that change how it reads".into());
-    }
-    Ok(())
 }
 
 /// Whether a machine can be reached, and whether it is trusted.

@@ -2,8 +2,8 @@
 
 use std::io;
 
+use contract::FieldError;
 use contract::action::{ActionCreate, ActionFanOut};
-use contract::{FieldError, Problem, ProblemKind};
 use domain::action::PAYLOAD_MAX_BYTES;
 use domain::{MachineId, Timestamp};
 use serde::Deserialize;
@@ -121,17 +121,4 @@ fn check_payload(payload: &Value) -> Result<(), Refused> {
         }
         Err(_) => Err(Refused::internal()),
     }
-}
-
-/// Without a key, "repeat with the same key" helps nobody.
-#[must_use]
-pub fn explain(problem: Problem, has_key: bool) -> Problem {
-    if problem.kind != ProblemKind::OutcomeUnknown || has_key {
-        return problem;
-    }
-    let detail = format!(
-        "{}; this request had none, so look whether the action exists before repeating it",
-        problem.detail
-    );
-    Problem { detail, ..problem }
 }

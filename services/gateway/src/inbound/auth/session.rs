@@ -4,6 +4,7 @@ use std::fmt;
 
 use contract::FieldError;
 use contract::identity::Tokens;
+use domain::OrgId;
 use poem::Request;
 use poem_openapi::ApiResponse;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,9 @@ pub struct Login {
     pub email: String,
     /// The person's password.
     pub password: String,
+    /// Where to; the organisation that was joined first when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organization_id: Option<OrgId>,
     /// Who keeps the tokens.
     #[serde(default)]
     pub session: SessionKind,

@@ -7,7 +7,7 @@ pub const SCHEMAS: [&str; 3] = ["identity", "action", "metrics"];
 pub const TENANT: &str = "(org_id = ( SELECT (NULLIF(current_setting('df.org'::text, true), ''::text))::uuid AS \"nullif\"))";
 
 /// Tables that belong to no organisation, and why that is right.
-pub const NO_ORGANISATION: [(&str, &str); 6] = [
+pub const NO_ORGANISATION: [(&str, &str); 8] = [
     ("identity.deployment", "one row: which installation this is"),
     (
         "identity.action_keys",
@@ -18,6 +18,11 @@ pub const NO_ORGANISATION: [(&str, &str); 6] = [
         "a person can be a member of several; the tenant policy goes through memberships",
     ),
     (
+        "identity.password_resets",
+        "of a person, or of nobody; no tenant has any right on it",
+    ),
+    ("identity.login_failures", "likewise"),
+    (
         "action.cursors",
         "how far a feed of all organisations was read",
     ),
@@ -26,7 +31,7 @@ pub const NO_ORGANISATION: [(&str, &str); 6] = [
 ];
 
 /// Unique and foreign keys that do not begin with the organisation, and why that is right.
-pub const NO_PREFIX: [(&str, &str); 17] = [
+pub const NO_PREFIX: [(&str, &str); 19] = [
     (
         "identity.outbox.outbox_pkey",
         "the order in which all rows leave",
@@ -65,6 +70,11 @@ pub const NO_PREFIX: [(&str, &str); 17] = [
         "identity.enrollment_tokens.enrollment_tokens_hash_key",
         "likewise",
     ),
+    ("identity.invitations.invitations_hash_key", "likewise"),
+    (
+        "identity.api_keys.api_keys_created_by_fkey",
+        "points to a person",
+    ),
     (
         "identity.machines.machines_public_key_key",
         "one key is one machine, everywhere and for ever",
@@ -77,11 +87,13 @@ pub const NO_PREFIX: [(&str, &str); 17] = [
 ];
 
 /// What a tenant's transaction may not even select.
-pub const SECRETS: [(&str, &str); 6] = [
+pub const SECRETS: [(&str, &str); 8] = [
     ("identity.users", "password_hash"),
     ("identity.sessions", "access_hash"),
     ("identity.sessions", "refresh_hash"),
     ("identity.sessions", "previous_refresh_hash"),
     ("identity.api_keys", "hash"),
     ("identity.enrollment_tokens", "hash"),
+    ("identity.invitations", "hash"),
+    ("identity.password_resets", "hash"),
 ];

@@ -1,0 +1,232 @@
+//! Invitations: one for an address, by a link that works once. Nobody learns by it whether a person has an account.
+
+use contract::identity::{
+    Done, Invitation, InvitationAccept, InvitationCancel, InvitationList, InvitationPage, Invited,
+    MemberInvite, Tokens,
+};
+use contract::{Grant, Problem, ProblemKind};
+use domain::access::{MEMBERS_READ, MEMBERS_WRITE, Role};
+use domain::text::check_name;
+use domain::{OrgId, UserId};
+use serde_json::json;
+
+use crate::app::App;
+use crate::app::account::check_email;
+use crate::app::acting::{self, forbidden};
+use crate::app::attempts::{guessed_wrong, who};
+use crate::app::login::{check_length, origin, session_begin_in_tx, unauthenticated};
+use crate::app::member::user_event;
+use crate::app::page::Page;
+use crate::app::password::rules;
+use crate::app::secret::{self, SecretKind};
+use crate::error::IdentityError;
+use crate::store;
+use crate::store::Hash;
+use crate::store::invitation::{InvitationRow, LinkRow, NewInvitation};
+use crate::store::user::PersonRow;
+
+/// How long an invitation works, in seconds.
+const INVITATION_SECONDS: f64 = 7.0 * 24.0 * 3_600.0;
+
+fn invitation(row: InvitationRow) -> Result<Invitation, IdentityError> {
+    Ok(Invitation {
+        id: row.id,
+        email: row.email,
+        role: acting::role(&row.role)?,
+        created_at: row.created_at.into(),
+        expires_at: row.expires_at.into(),
+        mail_pending: row.mail_pending,
+    })
+}
+
+fn void() -> IdentityError {
+    forbidden("this invitation was used before, taken back, or has expired; ask for a new one")
+        .into()
+}
+
+/// Who takes an invitation.
+enum Guest {
+    /// Somebody who has an account.
+    Known(PersonRow),
+    /// Somebody new, with the hash of the password that was chosen.
+    New { name: String, password_hash: String },
+}
+
+impl App {
+    /// Invites somebody. Inviting again makes a new link, and the one before is void.
+    ///
+    /// # Errors
+    /// FORBIDDEN without the scope and above one's own role; INVALID naming `email`; CONFLICT for a member; UNAVAILABLE.
+    pub async fn member_invite(
+        &self,
+        grant: &Grant,
+        request: &MemberInvite,
+    ) -> Result<Invited, IdentityError> {
+        grant.require(MEMBERS_WRITE)?;
+        let email = check_email(&request.email)?;
+        let org = grant.org;
+        let mut tx = self.pools.tenant_tx(org).await?;
+        let acting = acting::role_in_tx(&mut tx, grant, MEMBERS_WRITE).await?;
+        acting::check_within(request.role, acting)?;
+        if store::member::is_member_in_tx(&mut tx, org, &email).await? {
+            let text = "this person is a member already";
+            return Err(Problem::new(ProblemKind::Conflict, text).into());
+        }
+        let secret = secret::new(SecretKind::Invitation);
+        let mailed = self.mailer.is_some();
+        let new = NewInvitation {
+            email: &email,
+            role: request.role.as_str(),
+            seconds: INVITATION_SECONDS,
+            created_by: grant.sub,
+            mailed,
+        };
+        let row = store::invitation::put_in_tx(&mut tx, org, &secret::hash(&secret), new).await?;
+        tx.commit().await?;
+        self.mail_wake.notify_one();
+        tracing::info!(%org, invitation = %row.id, by = %grant.sub, "somebody was invited");
+        Ok(Invited {
+            invitation: invitation(row)?,
+            link: (!mailed).then(|| self.link(SecretKind::Invitation, &secret)),
+        })
+    }
+
+    /// Who is invited.
+    ///
+    /// # Errors
+    /// FORBIDDEN, INVALID naming `limit` or `cursor`, UNAVAILABLE.
+    pub async fn invitation_list(
+        &self,
+        grant: &Grant,
+        request: &InvitationList,
+    ) -> Result<InvitationPage, IdentityError> {
+        grant.require(MEMBERS_READ)?;
+        let page = Page::oldest_first(request.limit, request.cursor.as_deref())?;
+        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let rows =
+            store::invitation::list_in_tx(&mut tx, grant.org, page.from, page.rows()).await?;
+        drop(tx);
+        let (items, next_cursor) = page.cut(rows, |row| row.id, invitation);
+        let items = items.into_iter().collect::<Result<_, _>>()?;
+        Ok(InvitationPage { items, next_cursor })
+    }
+
+    /// Takes an invitation back: its link is void.
+    ///
+    /// # Errors
+    /// FORBIDDEN, NOT_FOUND, UNAVAILABLE.
+    pub async fn invitation_cancel(
+        &self,
+        grant: &Grant,
+        request: &InvitationCancel,
+    ) -> Result<Done, IdentityError> {
+        grant.require(MEMBERS_WRITE)?;
+        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        acting::role_in_tx(&mut tx, grant, MEMBERS_WRITE).await?;
+        if !store::invitation::cancel_in_tx(&mut tx, grant.org, request.invitation_id).await? {
+            return Err(Problem::not_found("invitation").into());
+        }
+        tx.commit().await?;
+        Ok(Done {})
+    }
+
+    /// An invited person joins, and is logged in. A new one chooses the password; one who has an account gives its
+    /// password, which is limited as at a login.
+    ///
+    /// # Errors
+    /// FORBIDDEN when the link does not work (any more) or the account is disabled; UNAUTHENTICATED when the account has
+    /// another password; INVALID naming `password` or `name`; RATE_LIMITED, UNAVAILABLE.
+    pub async fn invitation_accept(
+        &self,
+        request: InvitationAccept,
+    ) -> Result<Tokens, IdentityError> {
+        check_length("password", &request.password)?;
+        if !SecretKind::Invitation.is_of(&request.token) {
+            return Err(void());
+        }
+        let hash = secret::hash(&request.token);
+        let link = store::invitation::by_hash(self.pools.system(), &hash).await?;
+        let link = link.ok_or_else(void)?;
+        let role = acting::role(&link.role)?;
+        // Who invited may since be less than that, or nothing.
+        let inviter = link.inviter_role.as_deref().map(acting::role).transpose()?;
+        if !inviter.is_some_and(|inviter| inviter >= role && inviter >= Role::Admin) {
+            return Err(void());
+        }
+        let who = who("login", &request.address, &link.email);
+        self.attempt_begin(&who).await?;
+        let guest = self.guest(&link, &request).await;
+        self.attempt_end(&who, guessed_wrong(&guest)).await;
+        self.join(&hash, &link, role, guest?, &request).await
+    }
+
+    async fn guest(
+        &self,
+        link: &LinkRow,
+        request: &InvitationAccept,
+    ) -> Result<Guest, IdentityError> {
+        let known = store::user::by_email(self.pools.system(), &link.email).await?;
+        if let Some(known) = known {
+            let phc = Some(known.password_hash.clone());
+            if !self.passwords.verify(request.password.clone(), phc).await? {
+                let text = "this address has an account, and this is not its password";
+                return Err(unauthenticated(text));
+            }
+            if known.disabled {
+                return Err(forbidden("this account is disabled").into());
+            }
+            return Ok(Guest::Known(known));
+        }
+        let local = link.email.split('@').next().unwrap_or(&link.email);
+        let name = request.name.as_deref().unwrap_or(local);
+        check_name(name).map_err(|message| Problem::invalid("name", message))?;
+        rules::check("password", &request.password, &link.email, name)?;
+        Ok(Guest::New {
+            name: name.to_owned(),
+            password_hash: self.passwords.hash(request.password.clone()).await?,
+        })
+    }
+
+    async fn join(
+        &self,
+        hash: &Hash,
+        link: &LinkRow,
+        role: Role,
+        guest: Guest,
+        request: &InvitationAccept,
+    ) -> Result<Tokens, IdentityError> {
+        let org = OrgId(link.org_id);
+        let mut tx = self.pools.system_tx().await?;
+        if !store::invitation::take_in_tx(&mut tx, hash).await? {
+            return Err(void());
+        }
+        let user = match guest {
+            Guest::Known(known) => UserId(known.id),
+            Guest::New {
+                name,
+                password_hash,
+            } => {
+                let user = UserId::new();
+                let email = &link.email;
+                if !store::user::insert_in_tx(&mut tx, user, email, &name, &password_hash).await? {
+                    let text = "this address has an account by now; try again with its password";
+                    return Err(Problem::new(ProblemKind::Conflict, text).into());
+                }
+                user
+            }
+        };
+        // A member already: the session is what is wanted.
+        if store::user::membership_ensure_in_tx(&mut tx, org, user, role).await? {
+            let version = store::member::version_in_tx(&mut tx).await?;
+            let data = json!({ "by": link.created_by, "after": role });
+            let event = user_event(org, "joined", user, version, data);
+            event.insert_in_tx(crate::SCHEMA, &mut tx).await?;
+        }
+        let origin = origin(&request.address, &request.user_agent);
+        let tokens = session_begin_in_tx(&mut tx, org, user, origin).await?;
+        tx.commit().await?;
+        self.relay.wake();
+        tracing::info!(%org, %user, "somebody joined");
+        Ok(tokens)
+    }
+}

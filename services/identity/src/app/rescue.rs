@@ -1,0 +1,62 @@
+//! For whoever is locked out: commands that work straight on the database, for those who can reach it anyway.
+
+use database::Pools;
+use uuid::Uuid;
+
+use crate::app::secret::{self, SecretKind};
+use crate::config::AccountConfig;
+use crate::error::IdentityError;
+use crate::store;
+
+/// How long the link works, in seconds.
+const SECONDS: f64 = 3_600.0;
+
+fn nobody(config: &AccountConfig) -> IdentityError {
+    IdentityError::internal(format!(
+        "there is no account with the address {}",
+        config.email
+    ))
+}
+
+fn pools(config: &AccountConfig) -> Result<Pools, IdentityError> {
+    let database = &config.database;
+    Ok(Pools::connect(
+        "identity-rescue",
+        &database.url,
+        &database.system_url,
+        1,
+    )?)
+}
+
+/// A link by which the person of this address sets a new password.
+///
+/// # Errors
+/// [`IdentityError`] when the database is away or there is no such person.
+pub async fn password_reset(config: &AccountConfig) -> Result<String, IdentityError> {
+    let pools = pools(config)?;
+    let secret = secret::new(SecretKind::PasswordReset);
+    let mut tx = pools.system_tx().await?;
+    let known = store::user::by_email(&mut *tx, &config.email).await?;
+    let email = known.ok_or_else(|| nobody(config))?.email;
+    let hash = secret::hash(&secret);
+    // By nobody who has an account.
+    store::password_reset::make_in_tx(&mut tx, &email, &hash, SECONDS, Uuid::nil(), false).await?;
+    tx.commit().await?;
+    pools.close().await;
+    let base = config.public_url.as_deref().unwrap_or_default();
+    Ok(format!("{base}/password-reset#{secret}"))
+}
+
+/// The person of this address administers the installation from now on.
+///
+/// # Errors
+/// [`IdentityError`] when the database is away or there is no such person.
+pub async fn platform_admin(config: &AccountConfig) -> Result<(), IdentityError> {
+    let pools = pools(config)?;
+    let mut tx = pools.system_tx().await?;
+    let known = store::user::platform_admin_in_tx(&mut tx, &config.email).await?;
+    known.ok_or_else(|| nobody(config))?;
+    tx.commit().await?;
+    pools.close().await;
+    Ok(())
+}
