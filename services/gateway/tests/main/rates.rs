@@ -337,7 +337,7 @@ async fn what_replicas_say_names_nobody_and_nonsense_is_not_listened_to() {
         let bytes = nonsense.to_string().into_bytes();
         thief.publish(SUBJECT.to_owned(), bytes).await.unwrap();
     }
-    thief.settled().await;
+    thief.flush().await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(
         world.get(LIST).await.status,
