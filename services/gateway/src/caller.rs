@@ -19,7 +19,7 @@ const COOKIE_SCHEME: &str = "session";
 
 /// The caller, with the grant that goes to the owners.
 #[derive(Debug)]
-pub struct Caller(Arc<Granted>);
+pub struct Caller(Arc<Granted>, Arc<Visit>);
 
 impl Caller {
     /// The grant's token, for the bus.
@@ -33,10 +33,11 @@ impl Caller {
     /// # Errors
     /// 429 when there were too many of them.
     pub fn heavy(&self) -> Result<(), Refused> {
-        self.0
-            .paces
-            .take_heavy()
-            .map_or(Ok(()), |taken| taken.admit())
+        let Some(taken) = self.0.paces.take_heavy() else {
+            return Ok(());
+        };
+        self.1.note_rate(taken);
+        taken.admit()
     }
 
     /// What the grant was exchanged for.
@@ -105,7 +106,7 @@ impl<'a> ApiExtractor<'a> for Caller {
         if let Some(operation) = Visit::of(request)?.routes.operation(request) {
             operation.check(request)?;
         }
-        Ok(Self(granted))
+        Ok(Self(granted, Visit::of(request)?.clone()))
     }
 }
 
@@ -120,7 +121,7 @@ impl Caller {
         if !granted.legacy {
             return Err(Refused::new(Kind::Forbidden, "this needs a legacy key"));
         }
-        Ok(Self(granted))
+        Ok(Self(granted, Visit::of(request)?.clone()))
     }
 }
 
@@ -137,8 +138,8 @@ async fn granted(request: &Request, presented: &str) -> Result<Arc<Granted>, Ref
         |operation| operation.weight,
     );
     let taken = granted.paces.take(weight);
-    // An operation has one caller, so each is set once.
-    visit.rate.get_or_init(|| taken);
+    visit.note_rate(taken);
+    // An operation has one caller, so it is set once.
     visit.caller.get_or_init(|| granted.clone());
     taken.admit()?;
     if !granted.admits(visit.address) {

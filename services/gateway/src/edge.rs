@@ -27,6 +27,8 @@ use crate::visit::{Arrival, House, Visit};
 
 /// The longest text of the client in a span or a line of the log.
 const SHOWN_MAX_CHARS: usize = 200;
+/// About how many headers are put into an answer here: room for all of them at once.
+const HEADERS_USUAL: usize = 14;
 
 /// The outermost endpoint.
 pub struct Edge<E> {
@@ -95,7 +97,7 @@ impl<E> Edge<E> {
     fn admit(&self, visit: &Visit) -> Result<(), Refused> {
         let taken = self.limits.take_of_address(Class::Address, visit.address);
         if taken.refused.is_some() {
-            visit.rate.get_or_init(|| taken);
+            visit.note_rate(taken);
         }
         taken.admit()
     }
@@ -262,7 +264,8 @@ fn decorate(headers: &mut HeaderMap, visit: &Visit) {
         HeaderName::from_static("ratelimit-remaining"),
         HeaderName::from_static("ratelimit-reset"),
     ];
-    if let Some(rate) = visit.rate.get() {
+    headers.reserve(HEADERS_USUAL);
+    if let Some(rate) = visit.rate() {
         for (name, value) in RATE
             .into_iter()
             .zip([rate.limit, rate.remaining, rate.reset_seconds])

@@ -60,10 +60,10 @@ pub struct Visit {
     pub browsers: Arc<Browsers>,
     /// Who it turned out to be.
     pub caller: OnceLock<Arc<Granted>>,
-    /// What is left of the caller's rate.
-    pub rate: OnceLock<Taken>,
     /// What the answer puts into the browser's cookies.
     pub cookies: OnceLock<Cookies>,
+    /// How the limit stands that holds back the most.
+    rate: Mutex<Option<Taken>>,
     body: Mutex<Option<Body>>,
     room: Mutex<Option<OwnedSemaphorePermit>>,
 }
@@ -82,8 +82,8 @@ impl Visit {
             bodies: house.bodies,
             browsers: house.browsers,
             caller: OnceLock::new(),
-            rate: OnceLock::new(),
             cookies: OnceLock::new(),
+            rate: Mutex::default(),
             body: Mutex::new(body),
             room: Mutex::new(None),
         }
@@ -95,6 +95,17 @@ impl Visit {
     /// Our fault: the request did not come through the outermost endpoint.
     pub fn of(request: &Request) -> Result<&Arc<Self>, Refused> {
         request.data::<Arc<Self>>().ok_or_else(Refused::internal)
+    }
+
+    /// Notes how a limit stands, for the answer.
+    pub fn note_rate(&self, taken: Taken) {
+        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        *rate = Some(rate.map_or(taken, |noted| noted.tighter(taken)));
+    }
+
+    /// How the limit stands that holds back the most, if any was asked.
+    pub fn rate(&self) -> Option<Taken> {
+        *self.rate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The body, once; `None` when there is none or it was taken.

@@ -182,11 +182,14 @@ pub fn refresh_token(request: &Request) -> Result<Option<(&str, Session)>, Refus
     Ok(Some((token, Session { names, number })))
 }
 
-/// The session whose cookies a request carries, whatever is in them: for its end.
+/// The session in cookies by which a request was let in ([`access_token`]): for its end, and for what gives new tokens.
 pub fn carried(request: &Request) -> Option<Session> {
+    if request.headers().contains_key(header::AUTHORIZATION) {
+        return None;
+    }
     let names = names(Visit::of(request).ok()?, request)?;
-    cookie(request.headers(), names.session)?;
-    let number = String::new();
+    let (_, number) = read(cookie(request.headers(), names.session)?, ACCESS).ok()?;
+    let number = number.to_owned();
     Some(Session { names, number })
 }
 

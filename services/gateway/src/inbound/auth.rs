@@ -180,8 +180,7 @@ impl Auth {
         request: &Request,
         body: Given<Switch>,
     ) -> Result<SignedIn, Refusal<ChangeWithBody>> {
-        let with_cookies = !request.headers().contains_key(header::AUTHORIZATION);
-        let cookies = browser::session::carried(request).filter(|_| with_cookies);
+        let cookies = browser::session::carried(request);
         let switch = Switch {
             address: neighbour(Visit::of(request)?.address).to_string(),
             user_agent: user_agent(request),

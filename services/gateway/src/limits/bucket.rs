@@ -36,6 +36,17 @@ pub struct Taken {
 }
 
 impl Taken {
+    /// The one of two that holds back more.
+    #[must_use]
+    pub fn tighter(self, other: Self) -> Self {
+        let other_is = other.refused.is_some() || other.remaining < self.remaining;
+        if self.refused.is_none() && other_is {
+            other
+        } else {
+            self
+        }
+    }
+
     /// Refuses when it was one too many.
     ///
     /// # Errors

@@ -64,7 +64,7 @@ impl Paces {
             if tightest.refused.is_some() {
                 break;
             }
-            tightest = tighter(tightest, self.limits.take(bucket));
+            tightest = tightest.tighter(self.limits.take(bucket));
         }
         tightest
     }
@@ -75,14 +75,6 @@ impl Paces {
         let buckets = self.credential.heavy.iter().chain(user);
         buckets
             .map(|bucket| self.limits.take(bucket))
-            .reduce(tighter)
-    }
-}
-
-fn tighter(one: Taken, other: Taken) -> Taken {
-    if one.refused.is_none() && (other.refused.is_some() || other.remaining < one.remaining) {
-        other
-    } else {
-        one
+            .reduce(Taken::tighter)
     }
 }

@@ -160,6 +160,20 @@ async fn a_session_in_cookies_begins_is_used_refreshed_and_ended() {
     let cookies = set(&refreshed);
     assert_eq!(cookies.len(), 3);
 
+    // Another organisation is another session, in the same cookies and with the same word.
+    let (switch, elsewhere) = ("/api/v1/auth/switch", json!({ "organizationId": HERE }));
+    let jarred = jar(&cookies, switch);
+    let cookie = ("cookie", jarred.as_str());
+    let switched = ask(&world, "POST", switch, &[cookie, here], &elsewhere).await;
+    assert_eq!(switched.status, 403, "{}", switched.text);
+    let switched = ask(&world, "POST", switch, &[cookie, here, token], &elsewhere).await;
+    assert_eq!(switched.status, 201, "{}", switched.text);
+    assert_eq!(switched.json()["csrfToken"], csrf.as_str());
+    let cookies = set(&switched);
+    let bearer = ("authorization", "Bearer dfa_good");
+    let switched = ask(&world, "POST", switch, &[cookie, bearer], &elsewhere).await;
+    assert_eq!((switched.status, set(&switched).len()), (200, 0));
+
     let jarred = jar(&cookies, LOGOUT);
     let cookie = ("cookie", jarred.as_str());
     assert_eq!(
@@ -241,6 +255,13 @@ async fn a_credential_in_the_header_goes_before_the_cookie_and_keys_are_never_ta
     )
     .await;
     assert_eq!(reply.status, 204, "{}", reply.text);
+    let both = [("authorization", bearer.as_str()), bad];
+    let reply = ask(&world, "POST", LOGOUT, &both, &Value::Null).await;
+    assert_eq!(
+        (reply.status, set(&reply).len()),
+        (204, 0),
+        "another session's end"
+    );
     let wrong = [
         ("authorization", "Bearer dfk_wrong"),
         ("cookie", "__Host-dashfleet-session=dfa_good.0"),

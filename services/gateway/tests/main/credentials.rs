@@ -8,7 +8,7 @@ use domain::access::Role;
 use serde_json::json;
 use testkit::eventually;
 
-use crate::world::{GOOD, World, patience};
+use crate::world::{GOOD, Replica, World, client, patience};
 
 const ME: &str = "/api/v1/auth/me";
 const LIST: &str = "/api/v1/machines";
@@ -62,6 +62,31 @@ async fn a_revoked_credential_is_refused_within_a_second() {
         asked,
         "another credential is not touched"
     );
+}
+
+#[tokio::test]
+async fn a_key_revoked_at_one_replica_is_refused_at_the_other_within_a_second() {
+    let world = World::new().await;
+    let other = Replica::start(&world, &[]).await;
+    let client = client();
+    let ask = || {
+        let request = client.get(format!("{}{LIST}", other.base));
+        let request = request.header("authorization", format!("Bearer {GOOD}"));
+        async move { request.send().await.unwrap().status().as_u16() }
+    };
+    assert_eq!((world.get(LIST).await.status, ask().await), (200, 200));
+    world
+        .identity
+        .refused
+        .lock()
+        .unwrap()
+        .insert(GOOD.to_owned());
+    world.revoked(world.identity.credential(GOOD)).await;
+    eventually("both refuse it", Duration::from_secs(1), || async {
+        ((world.get(LIST).await.status, ask().await) == (401, 401)).then_some(())
+    })
+    .await;
+    other.end().await;
 }
 
 #[tokio::test]

@@ -5,15 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use contract::rate::{RateTaken, SUBJECT};
-use dashfleet_gateway::Running;
 use domain::Timestamp;
 use futures::StreamExt;
-use runtime::Shutdown;
 use serde_json::json;
 use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
-use crate::world::{GOOD, World, client, config, patience};
+use crate::world::{GOOD, Replica, World, client, patience};
 
 const LIST: &str = "/api/v1/machines";
 const ADDRESS: (&str, &str) = ("DASHFLEET_ADDRESS_REQUESTS_PER_SECOND", "200");
@@ -21,40 +19,6 @@ const REQUESTS: (&str, &str) = ("DASHFLEET_REQUESTS_PER_SECOND", "200");
 const LIMIT: f64 = 200.0;
 /// How long it is hammered.
 const LONG: Duration = Duration::from_secs(4);
-
-/// Another gateway on the same bus.
-struct Replica {
-    base: String,
-    shutdown: Shutdown,
-    running: Running,
-}
-
-impl Replica {
-    async fn start(world: &World, extra: &[(&'static str, &str)]) -> Self {
-        let shutdown = Shutdown::new();
-        let config = config(&world.nats, patience(), extra);
-        let running = dashfleet_gateway::start(config, shutdown.clone())
-            .await
-            .unwrap();
-        let base = format!("http://{}", running.http_addr);
-        let status = format!("{base}/api/status");
-        testkit::eventually("the replica answers", Duration::from_secs(10), || async {
-            let reply = client().get(&status).send().await.ok()?;
-            (reply.json::<serde_json::Value>().await.ok()?["status"] == "OK").then_some(())
-        })
-        .await;
-        Self {
-            base,
-            shutdown,
-            running,
-        }
-    }
-
-    async fn end(self) {
-        self.shutdown.begin();
-        self.running.finished().await.unwrap();
-    }
-}
 
 /// What came of hammering.
 #[derive(Default)]
@@ -373,7 +337,7 @@ async fn what_replicas_say_names_nobody_and_nonsense_is_not_listened_to() {
         let bytes = nonsense.to_string().into_bytes();
         thief.publish(SUBJECT.to_owned(), bytes).await.unwrap();
     }
-    thief.settled().await;
+    thief.flush().await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(
         world.get(LIST).await.status,
@@ -429,7 +393,10 @@ async fn changes_and_heavy_requests_have_limits_of_their_own() {
     for _ in 0..10 {
         let reply = world.post("/api/v1/actions", &create).await;
         if reply.status == 429 {
+            assert_eq!(reply.header("ratelimit-remaining"), "0");
             refusals.push(reply.json()["detail"].as_str().unwrap().to_owned());
+        } else {
+            assert_eq!(reply.header("ratelimit-limit"), "2", "the tightest is told");
         }
     }
     assert!(refusals.len() >= 4, "{refusals:?}");

@@ -306,6 +306,40 @@ impl World {
     }
 }
 
+/// Another gateway on the same bus.
+pub struct Replica {
+    pub base: String,
+    shutdown: Shutdown,
+    running: Running,
+}
+
+impl Replica {
+    pub async fn start(world: &World, extra: &[(&'static str, &str)]) -> Self {
+        let shutdown = Shutdown::new();
+        let config = config(&world.nats, patience(), extra);
+        let running = dashfleet_gateway::start(config, shutdown.clone())
+            .await
+            .unwrap();
+        let base = format!("http://{}", running.http_addr);
+        let status = format!("{base}/api/status");
+        eventually("the replica answers", Duration::from_secs(10), || async {
+            let reply = client().get(&status).send().await.ok()?;
+            (reply.json::<serde_json::Value>().await.ok()?["status"] == "OK").then_some(())
+        })
+        .await;
+        Self {
+            base,
+            shutdown,
+            running,
+        }
+    }
+
+    pub async fn end(self) {
+        self.shutdown.begin();
+        self.running.finished().await.unwrap();
+    }
+}
+
 /// A folder with nothing in it, for a gateway that must not start.
 pub fn empty_folder() -> Folder {
     Folder::new("gateway")
