@@ -10,8 +10,11 @@ use testkit::eventually;
 use crate::standin::{ELSEWHERE, HERE};
 use crate::world::World;
 
-/// Method, path and body of each operation with a caller; its status, and what the owner is asked.
-fn operations() -> Vec<(&'static str, String, Value, u16, &'static str, Value)> {
+/// Method, path and body of an operation with a caller; its status, and what the owner is asked.
+type Operation = (&'static str, String, Value, u16, &'static str, Value);
+
+/// Each operation with a caller.
+fn operations() -> Vec<Operation> {
     let at = |path: &str| format!("/api/v1{path}");
     let one = |path: &str| format!("/api/v1{path}/{HERE}");
     let page = json!({ "limit": 50 });

@@ -12,7 +12,7 @@ const PUT: &str = "INSERT INTO identity.invitations AS i
         (org_id, id, email, role, hash, created_at, expires_at, created_by, mail_due_at)
     VALUES ($1, $2, $3, $4, $5, now(), now() + make_interval(secs => $6), $7, CASE WHEN $8 THEN now() END)
     ON CONFLICT ON CONSTRAINT invitations_email_key DO UPDATE
-        SET role = excluded.role, hash = excluded.hash, created_at = excluded.created_at,
+        SET role = excluded.role, hash = $5, created_at = excluded.created_at,
             expires_at = excluded.expires_at, created_by = excluded.created_by,
             mail_due_at = excluded.mail_due_at, mail_tries = 0
     RETURNING id, email, role, created_at, expires_at, mail_due_at IS NOT NULL AS mail_pending";
