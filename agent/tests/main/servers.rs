@@ -81,7 +81,7 @@ async fn diagnose_says_when_a_web_server_is_no_way_to_the_bus() {
     let agent = world.enrol();
     // nats-server's port for WebSocket takes no such path; any web server answers like that.
     let url = format!("{}/mqtt", world.nats.websocket_url());
-    move_to(&agent, &[url.clone()]);
+    move_to(&agent, std::slice::from_ref(&url));
     let said = ask(&agent, &["diagnose"]);
     let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
     let looked =
