@@ -191,7 +191,7 @@ fn a_full_disk_stays_full_while_the_disks_cannot_be_looked_at() {
             watch.wait();
             assert!(begun.elapsed() < Duration::from_secs(5));
         }
-        assert_eq!(disks::shown(&watch), [full.clone()]);
+        assert_eq!(disks::shown(&watch), std::slice::from_ref(&full));
         while watch.fault().is_none() {
             watch.ask();
             watch.wait();
