@@ -38,6 +38,7 @@ pub async fn enroll(
     options: &EnrollOptions,
 ) -> Result<Enrolment, AgentError> {
     let labels = parse_labels(&options.labels)?;
+    let expected = expected_key(options.action_key.as_deref())?;
     let url = options.url.trim_end_matches('/').to_owned();
     let server = Server::new(&url)?;
     let folder =
@@ -50,7 +51,7 @@ pub async fn enroll(
         return if enrolment.url == url {
             // Keys rotate: what counts is whom this machine obeys now.
             let pinned = PinnedKeys::read(&folder, &enrolment.enrolled.action_keys)?;
-            check_keys(options.action_key.as_deref(), &pinned.keys)?;
+            check_keys(expected, &pinned.keys)?;
             Ok(enrolment)
         } else {
             Err(AgentError::EnrolledElsewhere(enrolment.url))
@@ -59,7 +60,7 @@ pub async fn enroll(
     let token = options.token(config)?;
     let key = MachineKey::read_or_make(&folder)?;
     let mut tries = 1;
-    let enrolled = loop {
+    let mut enrolled = loop {
         match prove(&server, &key, token.text(), &labels).await {
             Ok(enrolled) => break enrolled,
             Err(Failure::Final(error)) => return Err(error),
@@ -80,7 +81,11 @@ pub async fn enroll(
             }
         }
     };
-    check_keys(options.action_key.as_deref(), &enrolled.action_keys)?;
+    check_keys(expected, &enrolled.action_keys)?;
+    if let Some(expected) = expected {
+        // What else the answer names, nobody has vouched for: that comes later, signed by this one.
+        enrolled.action_keys.retain(|key| is_key(key, expected));
+    }
     let enrolment = Enrolment {
         url,
         public_key: key.pair.public_key(),
@@ -90,15 +95,32 @@ pub async fn enroll(
     Ok(enrolment)
 }
 
+/// The fingerprint that the owner expects, before anything is asked of the server: it would enrol the machine first.
+fn expected_key(given: Option<&str>) -> Result<Option<&str>, AgentError> {
+    let Some(given) = given.filter(|given| !given.is_empty()) else {
+        return Ok(None);
+    };
+    let digits = fingerprint("").len();
+    if given.len() != digits || !given.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        let reason = format!("--action-key: a fingerprint has {digits} hexadecimal digits");
+        return Err(AgentError::Config(reason));
+    }
+    Ok(Some(given))
+}
+
+fn is_key(key: &str, expected: &str) -> bool {
+    fingerprint(key).eq_ignore_ascii_case(expected)
+}
+
 /// Whether orders will come from whom the owner expects.
 fn check_keys(expected: Option<&str>, keys: &[String]) -> Result<(), AgentError> {
-    let Some(expected) = expected.filter(|expected| !expected.is_empty()) else {
+    let Some(expected) = expected else {
         return Ok(());
     };
-    let keys: Vec<_> = keys.iter().map(|key| fingerprint(key)).collect();
-    if keys.iter().any(|key| key.eq_ignore_ascii_case(expected)) {
+    if keys.iter().any(|key| is_key(key, expected)) {
         return Ok(());
     }
+    let keys: Vec<_> = keys.iter().map(|key| fingerprint(key)).collect();
     Err(AgentError::EnrolmentRefused(format!(
         "orders would be signed by {}, and not by {expected} as --action-key says",
         keys.join(", ")

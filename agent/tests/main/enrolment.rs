@@ -30,6 +30,8 @@ pub struct Server {
     enrolled: HashMap<String, Enrolled>,
     tokens: Vec<String>,
     asked: u32,
+    /// The keys whose orders it names; one of its own when there are none.
+    action_keys: Vec<String>,
 }
 
 /// A server for one test; its address.
@@ -100,6 +102,10 @@ impl Server {
                 );
                 assert_eq!(request.labels.get("env").map(String::as_str), Some("prod"));
                 self.tokens.push(request.token.clone());
+                let mut action_keys = self.action_keys.clone();
+                if action_keys.is_empty() {
+                    action_keys.push(KeyPair::new_service().public_key());
+                }
                 let enrolled =
                     self.enrolled
                         .entry(request.public_key)
@@ -109,7 +115,7 @@ impl Server {
                             deployment_id: DeploymentId::new(),
                             nats_urls: vec!["nats://127.0.0.1:1".into()],
                             nats_ca: None,
-                            action_keys: vec![KeyPair::new_service().public_key()],
+                            action_keys,
                         });
                 (201, serde_json::to_value(enrolled).unwrap())
             }
@@ -208,6 +214,31 @@ async fn after_a_rotation_the_keys_that_are_obeyed_now_are_compared_and_shown() 
     assert!(error.to_string().contains(&new), "{error}");
     // Nobody has named a key: what the machine has pinned stands.
     enroll(&config, &options(&url)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_named_key_is_the_only_one_that_is_obeyed() {
+    let folder = Folder::new("enrol");
+    let (config, state) = config(&folder);
+    let (url, server) = serve(None);
+    let [genuine, strangers] = [(); 2].map(|()| KeyPair::new_service().public_key());
+    let expecting = |key: &str| EnrollOptions {
+        action_key: Some(key.to_owned()),
+        ..options(&url)
+    };
+    // What is no fingerprint is said before the server makes a machine.
+    let error = enroll(&config, &expecting("nonsense")).await.unwrap_err();
+    assert_eq!(error.code(), 64);
+    assert!(error.to_string().contains("--action-key"), "{error}");
+    assert_eq!(server.lock().unwrap().asked, 0);
+    // Whoever answers as the server knows the genuine key too: it is no secret.
+    server.lock().unwrap().action_keys = vec![genuine.clone(), strangers];
+    let enrolment = enroll(&config, &expecting(&fingerprint(&genuine)))
+        .await
+        .unwrap();
+    assert_eq!(enrolment.enrolled.action_keys, [genuine.clone()]);
+    let shown = Status::look(&state).unwrap().action_keys;
+    assert_eq!(shown, [fingerprint(&genuine)]);
 }
 
 #[tokio::test]
