@@ -28,14 +28,14 @@ PROGRAMS = {
         | names("HTTP_ADDR TRUSTED_PROXIES FAILED_AUTHENTICATIONS_PER_MINUTE REQUESTS_PER_SECOND")
         | names("PUBLIC_URL AGENT_BINARIES NATS_WEBSOCKET_URLS NATS_TUNNELS NATS_TUNNELS_PER_SECOND"),
     ),
-    "dashfleet-identity": Reads(BUS | DATABASE | names("AGENT_NATS_URLS"), OWNER | names("AGENT_NATS_CA")),
+    "dashfleet-identity": Reads(BUS | DATABASE | names("AGENT_NATS_URLS"), OWNER | names("AGENT_NATS_CA AUDIT_RETENTION_DAYS")),
     "dashfleet-identity bootstrap": Reads(
         DATABASE | names("BOOTSTRAP_ADMIN_EMAIL BOOTSTRAP_ADMIN_PASSWORD"),
         OWNER
         | names("BOOTSTRAP_ORGANIZATION BOOTSTRAP_API_KEY BOOTSTRAP_ENROLLMENT_TOKEN")
         | names("BOOTSTRAP_LEGACY_API_KEY BOOTSTRAP_LEGACY_NETWORKS"),
     ),
-    "dashfleet-action": Reads(BUS | DATABASE, OWNER),
+    "dashfleet-action": Reads(BUS | DATABASE, OWNER | names("AUDIT_RETENTION_DAYS")),
     "dashfleet-metrics": Reads(BUS | DATABASE, OWNER),
     "dashfleet-bootstrap keys": Reads(frozenset(), SERVICE),
     "dashfleet-bootstrap database": Reads(names("DATABASE_ADMIN_URL"), SERVICE),

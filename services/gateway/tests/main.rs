@@ -9,6 +9,8 @@
     clippy::indexing_slicing
 )]
 
+#[path = "main/audit.rs"]
+mod audit;
 #[path = "main/connections.rs"]
 mod connections;
 #[path = "main/credentials.rs"]

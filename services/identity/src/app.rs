@@ -2,10 +2,11 @@
 //!
 //! People and keys: [`login`], [`password`], [`grant`], [`signer`], [`secret`]. Machines: [`enrollment`],
 //! [`machine`], [`edit`] (what operators say of them), [`legacy`] (those over HTTP), [`action_key`]. Connections: [`callout`] who may connect, [`key_set`] what it decides from, [`feed`]
-//! what keeps that fresh, [`kick`] cutting what was revoked. Besides: [`buckets`] limits, [`bootstrap`] the first
+//! what keeps that fresh, [`kick`] cutting what was revoked. [`audit`] who did what. Besides: [`buckets`] limits, [`bootstrap`] the first
 //! organisation.
 
 pub mod action_key;
+pub mod audit;
 pub mod bootstrap;
 pub mod buckets;
 pub mod callout;
@@ -25,9 +26,9 @@ pub mod signer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bus::GrantVerifier;
 use bus::system::SystemBus;
-use database::{Pools, Relay};
+use bus::{Bus, Denials, GrantVerifier};
+use database::{AuditRelay, GroupCommit, Pools, Relay};
 use runtime::Shutdown;
 
 use crate::app::buckets::Buckets;
@@ -39,6 +40,7 @@ use crate::app::password::Passwords;
 use crate::app::signer::Signer;
 use crate::error::IdentityError;
 use crate::metrics::Metrics;
+use crate::store::audit::append::Appends;
 
 /// What the service is made of.
 pub struct Parts {
@@ -46,6 +48,12 @@ pub struct Parts {
     pub pools: Pools,
     /// Woken after commits that wrote events.
     pub relay: Relay,
+    /// Chains of the audit.
+    pub audit: GroupCommit<Appends>,
+    /// For how many days audit entries are kept.
+    pub audit_retention_days: i32,
+    /// The bus.
+    pub bus: Bus,
     /// The connection that kicks.
     pub system: SystemBus,
     /// Counters.
@@ -64,6 +72,13 @@ pub struct Parts {
 pub struct App {
     pub(crate) pools: Pools,
     pub(crate) relay: Relay,
+    pub(crate) bus: Bus,
+    pub(crate) audit: GroupCommit<Appends>,
+    pub(crate) audit_retention_days: i32,
+    /// Woken after a commit that wrote an audit entry.
+    pub audit_relay: AuditRelay,
+    /// What was refused.
+    pub denials: Denials,
     pub(crate) metrics: Metrics,
     pub(crate) shutdown: Shutdown,
     pub(crate) signer: Signer,
@@ -95,6 +110,11 @@ impl App {
             answering: AtomicBool::new(false),
             pools: parts.pools,
             relay: parts.relay,
+            bus: parts.bus,
+            audit: parts.audit,
+            audit_retention_days: parts.audit_retention_days,
+            audit_relay: AuditRelay::new(),
+            denials: Denials::new(),
             metrics: parts.metrics,
             shutdown: parts.shutdown,
             agent_nats_urls: parts.agent_nats_urls,

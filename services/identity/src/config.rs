@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use contract::audit::{RETENTION_DAYS, RETENTION_DAYS_RANGE};
 use domain::network::Network;
 use nkeys::{KeyPair, XKey};
 use runtime::config::{ConfigError, DatabaseConfig, Reader, ServiceConfig};
@@ -29,6 +30,8 @@ pub struct Config {
     pub agent_nats_urls: Vec<String>,
     /// The text of the PEM file `DASHFLEET_AGENT_NATS_CA`, which enrolment gives to agents.
     pub agent_nats_ca: Option<String>,
+    /// `DASHFLEET_AUDIT_RETENTION_DAYS`: for how long audit entries are kept.
+    pub audit_retention_days: i32,
 }
 
 impl Config {
@@ -53,6 +56,11 @@ impl Config {
                 )
             })?),
         };
+        let audit_retention_days = reader.within(
+            "DASHFLEET_AUDIT_RETENTION_DAYS",
+            RETENTION_DAYS,
+            &RETENTION_DAYS_RANGE,
+        )?;
         let keys = Keys::read(&service)?;
         Ok(Self {
             service,
@@ -60,6 +68,7 @@ impl Config {
             keys,
             agent_nats_urls,
             agent_nats_ca,
+            audit_retention_days,
         })
     }
 }

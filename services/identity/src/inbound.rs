@@ -1,6 +1,7 @@
 //! What identity is asked: one file per noun, each handler decodes, calls one method of the app, encodes.
 
 pub mod action_key;
+pub mod audit;
 pub mod auth;
 pub mod callout;
 pub mod doorbell;
@@ -21,13 +22,16 @@ use crate::app::App;
 /// # Errors
 /// [`BusError`] when the client is closed.
 pub async fn serve(bus: &Bus, app: &Arc<App>) -> Result<Service, BusError> {
-    let service = Service::start(bus, contract::identity::SERVICE, Some(app.verifier())).await?;
+    let service = Service::start(bus, contract::identity::SERVICE, Some(app.verifier()))
+        .await?
+        .noting(&app.denials);
     auth::answer(&service, app).await?;
     grant::answer(&service, app).await?;
     enrollment::answer(&service, app).await?;
     machine::answer(&service, app).await?;
     legacy::answer(&service, app).await?;
     action_key::answer(&service, app).await?;
+    audit::answer(&service, app).await?;
     Ok(service)
 }
 

@@ -10,6 +10,8 @@
 
 #[path = "main/action_key.rs"]
 mod action_key;
+#[path = "main/audit.rs"]
+mod audit;
 #[path = "main/bootstrap.rs"]
 mod bootstrap;
 #[path = "main/callout.rs"]

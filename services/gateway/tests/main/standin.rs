@@ -1,6 +1,7 @@
 //! Stand-in owners: they answer by the contract, on a real bus, as their own users.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use contract::action::{
     Action, ActionBatch, ActionCancel, ActionCreate, ActionFanOut, ActionGet, ActionList,
     ActionPage,
 };
+use contract::audit::AuditList;
 use contract::grant::{Grant, ISSUER, Jwk, Jwks, PrincipalKind};
 use contract::identity::{
     ActionKeyFingerprints, ActionKeysGet, Challenge, Challenged, Done, Enroll, Enrolled, Exchange,
@@ -29,6 +31,8 @@ use uuid::Uuid;
 
 use crate::messages;
 
+#[path = "standin/audit.rs"]
+pub mod audit;
 #[path = "standin/edit.rs"]
 mod edit;
 #[path = "standin/legacy.rs"]
@@ -66,6 +70,8 @@ pub struct Identity {
     pub addresses: Mutex<Vec<String>>,
     pub edits: Mutex<Vec<MachineEdit>>,
     pub labels: Mutex<Vec<MachineLabel>>,
+    pub lists: Mutex<Vec<AuditList>>,
+    pub origins: Mutex<Vec<Option<IpAddr>>>,
 }
 
 impl Identity {
@@ -82,6 +88,8 @@ impl Identity {
             addresses: Mutex::default(),
             edits: Mutex::default(),
             labels: Mutex::default(),
+            lists: Mutex::default(),
+            origins: Mutex::default(),
         })
     }
 
@@ -263,6 +271,7 @@ impl Identity {
         };
         service.answer(enroll).await.unwrap();
         self.answer_edits(&service).await;
+        self.answer_audit(&service).await;
         let known = |machine: MachineId| {
             if machine.0 == id(ELSEWHERE) {
                 Err(Problem::not_found("machine"))

@@ -2,16 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use contract::audit::{Actor, ActorKind, AuditEntry, Resource};
 use contract::grant::PrincipalKind;
 use contract::identity::{Done, Login, Principal, Refresh, Tokens};
-use contract::{Grant, Problem, ProblemKind};
+use contract::{Author, Grant, Origin, Problem, ProblemKind};
 use database::OutboxRow;
 use domain::{CredentialId, OrgId, UserId};
 use serde_json::json;
 
-use crate::app::App;
 use crate::app::buckets::Buckets;
 use crate::app::secret::{self, SecretKind};
+use crate::app::{App, audit};
 use crate::error::IdentityError;
 use crate::metrics::Outcome;
 use crate::store;
@@ -53,13 +54,13 @@ impl App {
     ///
     /// # Errors
     /// UNAUTHENTICATED, RATE_LIMITED, UNAVAILABLE.
-    pub async fn login(&self, request: Login) -> Result<Tokens, IdentityError> {
-        let result = self.login_limited(request).await;
+    pub async fn login(&self, from: &Origin, request: Login) -> Result<Tokens, IdentityError> {
+        let result = self.login_limited(from, request).await;
         self.metrics.login(Outcome::of(&result));
         result
     }
 
-    async fn login_limited(&self, request: Login) -> Result<Tokens, IdentityError> {
+    async fn login_limited(&self, from: &Origin, request: Login) -> Result<Tokens, IdentityError> {
         let email = request.email.trim().to_lowercase();
         if email.chars().count() > EMAIL_MAX_CHARS {
             let text = format!("has more than {EMAIL_MAX_CHARS} characters");
@@ -83,7 +84,7 @@ impl App {
                     "too many failed logins for this account from this address; wait a minute",
                 )
             })?;
-        let result = self.login_checked(&who.1, request.password).await;
+        let result = self.login_checked(from, &who.1, request.password).await;
         let failed = matches!(
             &result,
             Err(IdentityError::Refused(problem)) if problem.kind == ProblemKind::Unauthenticated
@@ -94,7 +95,12 @@ impl App {
         result
     }
 
-    async fn login_checked(&self, email: &str, password: String) -> Result<Tokens, IdentityError> {
+    async fn login_checked(
+        &self,
+        from: &Origin,
+        email: &str,
+        password: String,
+    ) -> Result<Tokens, IdentityError> {
         // PostgreSQL takes no NUL in a text; no address has one.
         let user = match email.contains('\0') {
             true => None,
@@ -102,6 +108,12 @@ impl App {
         };
         let phc = user.as_ref().map(|user| user.password_hash.clone());
         let fits = self.passwords.verify(password, phc).await?;
+        if let Some(user) = user.as_ref().filter(|_| !fits)
+            && let Some(org) = user.org_id
+        {
+            let entry = session_entry(OrgId(org), UserId(user.id), "auth.login", from);
+            self.denials.note(entry.denied("the password is wrong"));
+        }
         let Some(user) = user.filter(|_| fits) else {
             return Err(unauthenticated(
                 "the e-mail address or the password is wrong",
@@ -117,7 +129,10 @@ impl App {
         let mut tx = self.pools.tenant_tx(org).await?;
         let (session, user) = (CredentialId::new(), UserId(user.id));
         store::session::insert_in_tx(&mut tx, org, session, user, &hashes).await?;
+        let entry = session_entry(org, user, "auth.login", from).with(session);
+        audit::note_in_tx(&mut tx, entry).await?;
         tx.commit().await?;
+        self.audit_relay.wake();
         Ok(tokens)
     }
 
@@ -126,7 +141,7 @@ impl App {
     ///
     /// # Errors
     /// UNAUTHENTICATED, UNAVAILABLE.
-    pub async fn refresh(&self, request: &Refresh) -> Result<Tokens, IdentityError> {
+    pub async fn refresh(&self, from: &Origin, request: &Refresh) -> Result<Tokens, IdentityError> {
         if !SecretKind::RefreshToken.is_of(&request.refresh_token) {
             return Err(unauthenticated("this is not a refresh token; log in again"));
         }
@@ -164,9 +179,15 @@ impl App {
             session_revoked(org, id)
                 .insert_in_tx(crate::SCHEMA, &mut tx)
                 .await?;
+            let actor = Actor::service(contract::identity::SERVICE);
+            let entry = AuditEntry::new(org, actor, "auth.refresh", Resource::of("session", id));
+            let entry = entry.with(id).asked(from);
+            let reason = "a refresh token was used twice; the session was ended";
+            audit::note_in_tx(&mut tx, entry.denied(reason)).await?;
         }
         tx.commit().await?;
         self.relay.wake();
+        self.audit_relay.wake();
         tracing::warn!(%org, session = %id, "a refresh token was used twice; the session was ended");
         Err(unauthenticated(
             "this refresh token was used before, so the session was ended; log in again",
@@ -177,7 +198,7 @@ impl App {
     ///
     /// # Errors
     /// FORBIDDEN when the grant is not of a session; UNAVAILABLE.
-    pub async fn logout(&self, grant: &Grant) -> Result<Done, IdentityError> {
+    pub async fn logout(&self, grant: &Author) -> Result<Done, IdentityError> {
         if grant.kind != PrincipalKind::User {
             let text = "only a login session can log out; an API key is revoked instead";
             return Err(Problem::new(ProblemKind::Forbidden, text).into());
@@ -186,9 +207,12 @@ impl App {
         if store::session::revoke_in_tx(&mut tx, grant.org, grant.credential).await? {
             let event = session_revoked(grant.org, grant.credential);
             event.insert_in_tx(crate::SCHEMA, &mut tx).await?;
+            let entry = grant.did("auth.logout", Resource::of("session", grant.credential));
+            audit::note_in_tx(&mut tx, entry).await?;
         }
         tx.commit().await?;
         self.relay.wake();
+        self.audit_relay.wake();
         Ok(Done {})
     }
 
@@ -268,6 +292,12 @@ fn hashed(access_token: String, refresh_token: String) -> (Tokens, TokenHashes) 
         },
         hashes,
     )
+}
+
+/// What a person did with sessions, who has no grant yet.
+fn session_entry(org: OrgId, user: UserId, call: &str, from: &Origin) -> AuditEntry {
+    let actor = Actor::of(ActorKind::User, user.0);
+    AuditEntry::new(org, actor, call, Resource::kind("session")).asked(from)
 }
 
 /// A session ends once, so its only event is its first.

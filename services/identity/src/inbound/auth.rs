@@ -16,12 +16,12 @@ pub(super) async fn answer(service: &Service, app: &Arc<App>) -> Result<(), BusE
     service.answer(with(app, me)).await
 }
 
-async fn login(app: Arc<App>, _: Context, request: Login) -> Result<Tokens, Problem> {
-    Ok(app.login(request).await?)
+async fn login(app: Arc<App>, context: Context, request: Login) -> Result<Tokens, Problem> {
+    Ok(app.login(context.origin(), request).await?)
 }
 
-async fn refresh(app: Arc<App>, _: Context, request: Refresh) -> Result<Tokens, Problem> {
-    Ok(app.refresh(&request).await?)
+async fn refresh(app: Arc<App>, context: Context, request: Refresh) -> Result<Tokens, Problem> {
+    Ok(app.refresh(context.origin(), &request).await?)
 }
 
 async fn logout(app: Arc<App>, context: Context, _: Logout) -> Result<Done, Problem> {

@@ -78,6 +78,8 @@ pub const MACHINES_READ: &str = "machines:read";
 pub const MACHINES_WRITE: &str = "machines:write";
 /// Makes enrolment tokens.
 pub const ENROLLMENT_WRITE: &str = "enrollment-tokens:write";
+/// Reads who did what.
+pub const AUDIT_READ: &str = "audit-events:read";
 
 /// Reports as an agent of Dash-Fleet over HTTP. No role has it: it is a legacy key's.
 pub const LEGACY_AGENT: &str = "legacy:agent";
@@ -95,6 +97,7 @@ pub const SCOPES: &[(&str, Role)] = &[
     ("actions:reboot", Role::Operator),
     (MACHINES_WRITE, Role::Admin),
     (ENROLLMENT_WRITE, Role::Admin),
+    (AUDIT_READ, Role::Admin),
 ];
 
 /// The scope that queueing an action of this kind needs.
