@@ -33,7 +33,7 @@ PROGRAMS = {
     ),
     "dashfleet-identity": Reads(
         BUS | DATABASE | names("AGENT_NATS_URLS"),
-        OWNER | names("AGENT_NATS_CA PUBLIC_URL SMTP_URL SMTP_FROM"),
+        OWNER | names("AGENT_NATS_CA PUBLIC_URL SMTP_URL SMTP_FROM AUDIT_RETENTION_DAYS"),
     ),
     "dashfleet-identity password-reset": Reads(DATABASE, OWNER | names("PUBLIC_URL")),
     "dashfleet-identity platform-admin": Reads(DATABASE, OWNER | names("PUBLIC_URL")),
@@ -43,7 +43,7 @@ PROGRAMS = {
         | names("BOOTSTRAP_ORGANIZATION BOOTSTRAP_API_KEY BOOTSTRAP_ENROLLMENT_TOKEN")
         | names("BOOTSTRAP_LEGACY_API_KEY BOOTSTRAP_LEGACY_NETWORKS"),
     ),
-    "dashfleet-action": Reads(BUS | DATABASE, OWNER),
+    "dashfleet-action": Reads(BUS | DATABASE, OWNER | names("AUDIT_RETENTION_DAYS")),
     "dashfleet-metrics": Reads(BUS | DATABASE, OWNER),
     "dashfleet-bootstrap keys": Reads(frozenset(), SERVICE),
     "dashfleet-bootstrap database": Reads(names("DATABASE_ADMIN_URL"), SERVICE),

@@ -1,19 +1,21 @@
 //! Decisions: [`create`], [`fan_out`], [`cancel`], [`read`] for users ([`draft`] what they want done, [`selection`] by
 //! which machines, [`idempotency`] their keys); [`report`], [`sync`] for agents, [`legacy`] for those over HTTP; [`ring`] the doorbell, [`signer`] what
-//! agents obey, [`mirror`] machines as others know them, [`deadline`] what time does, [`quarantine`] telling identity.
+//! agents obey, [`mirror`] machines as others know them, [`deadline`] what time does, [`quarantine`] telling identity,
+//! [`audit`] who did what.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bus::Bus;
+use bus::{Bus, Denials};
 use contract::event::Event;
 use contract::live::Live;
-use database::{GroupCommit, OutboxRow, Pools, Relay};
+use database::{AuditRelay, GroupCommit, OutboxRow, Pools, Relay};
 use domain::action::ActionStatus;
 
 use crate::metrics::Metrics;
 use crate::store::report::Reports;
 use crate::store::row::ActionRow;
 
+pub mod audit;
 pub mod cancel;
 pub mod create;
 pub mod deadline;
@@ -42,6 +44,10 @@ pub struct App {
     pub reports: GroupCommit<Reports>,
     /// Woken after a commit that left an event.
     pub relay: Relay,
+    /// Woken after a commit that left an audit entry.
+    pub audit_relay: AuditRelay,
+    /// What users were refused.
+    pub denials: Denials,
     /// Counters.
     pub metrics: Metrics,
     /// Wakes those who follow identity's and metrics' feeds.

@@ -1,10 +1,16 @@
 //! What the service reads from its environment.
 
+use std::time::Duration;
+
+use contract::audit::{RETENTION_DAYS, RETENTION_DAYS_RANGE};
 use runtime::config::{DatabaseConfig, ServiceConfig};
 use runtime::{ConfigError, Reader};
 
 /// The port of the admin endpoint.
 pub const ADMIN_PORT: u16 = 9102;
+
+/// How often the ends of the audit's chains are signed.
+pub const COUNTERSIGN_EVERY: Duration = Duration::from_secs(60);
 
 /// Configuration of the action service.
 #[derive(Clone, Debug)]
@@ -13,6 +19,10 @@ pub struct Config {
     pub service: ServiceConfig,
     /// The database.
     pub database: DatabaseConfig,
+    /// `DASHFLEET_AUDIT_RETENTION_DAYS`: for how long identity keeps audit entries, and so this service the signatures.
+    pub audit_retention_days: i32,
+    /// How often the ends of the audit's chains are signed; no variable, tests have less patience.
+    pub countersign_every: Duration,
 }
 
 impl Config {
@@ -24,6 +34,12 @@ impl Config {
         Ok(Self {
             service: ServiceConfig::read(reader, ADMIN_PORT)?,
             database: DatabaseConfig::read(reader)?,
+            audit_retention_days: reader.within(
+                "DASHFLEET_AUDIT_RETENTION_DAYS",
+                RETENTION_DAYS,
+                &RETENTION_DAYS_RANGE,
+            )?,
+            countersign_every: COUNTERSIGN_EVERY,
         })
     }
 }

@@ -1,5 +1,5 @@
 //! What is asked of the action service: [`action`] by users, [`report`] and [`sync`] by agents, [`legacy`] by
-//! those over HTTP. Handlers are
+//! those over HTTP, [`audit`] by identity. Handlers are
 //! boring: unwrap, call one method, wrap.
 
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use bus::{BusError, Service};
 use crate::app::App;
 
 pub mod action;
+pub mod audit;
 pub mod legacy;
 pub mod report;
 pub mod sync;
@@ -21,5 +22,6 @@ pub async fn serve(service: &Service, app: &Arc<App>) -> Result<(), BusError> {
     action::serve(service, app).await?;
     report::serve(service, app).await?;
     sync::serve(service, app).await?;
-    legacy::serve(service, app).await
+    legacy::serve(service, app).await?;
+    audit::serve(service, app).await
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bus::{Bus, BusConfig, GrantVerifier, Service};
-use database::{GroupCommit, Pools, Relay};
+use bus::{Bus, BusConfig, Denials, GrantVerifier, Service};
+use database::{AuditRelay, GroupCommit, Pools, Relay};
 use runtime::Shutdown;
 
 pub mod app;
@@ -24,6 +24,8 @@ pub use error::ActionError;
 use app::App;
 use app::signer::Signer;
 
+/// How long the last refused attempts may take to be written down.
+const FLUSH_MAX: Duration = Duration::from_secs(2);
 /// How often readiness is looked up.
 const READINESS_POLL: Duration = Duration::from_secs(1);
 
@@ -70,6 +72,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ActionError> 
         signer,
         reports,
         relay: Relay::new(),
+        audit_relay: AuditRelay::new(),
+        denials: Denials::new(),
         metrics: metrics.clone(),
         mirror: app::mirror::Doorbell::default(),
         ringing: app::fan_out::Turns::default(),
@@ -85,13 +89,20 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ActionError> 
     )
     .await?;
     let mut background = start_background(&app);
+    let (every, days) = (config.countersign_every, config.audit_retention_days);
+    background.push(tokio::spawn(app::audit::countersign(
+        app.clone(),
+        every,
+        days,
+    )));
 
     let endpoints = Service::start(
         &bus,
         contract::action::SERVICE,
         Some(GrantVerifier::over(&bus, contract::action::SERVICE)),
     )
-    .await?;
+    .await?
+    .noting(&app.denials);
     inbound::serve(&endpoints, &app).await?;
     let settling = app.clone();
     background.push(tokio::spawn(async move {
@@ -109,6 +120,10 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ActionError> 
     }
     for task in background {
         task.abort();
+    }
+    let noted = app.denials.flush(|entries| app.denials_write(entries));
+    if tokio::time::timeout(FLUSH_MAX, noted).await.is_err() {
+        tracing::warn!("the last refused attempts are not written down");
     }
     drop(app);
     committing.abort();
@@ -130,7 +145,23 @@ fn start_background(app: &Arc<App>) -> Vec<tokio::task::JoinHandle<()>> {
             }
         }
     };
+    let handing = app.clone();
+    let hand = move |rows| {
+        let app = handing.clone();
+        async move { app.audit_hand(rows).await }
+    };
+    let noting = app.clone();
+    let note = move |entries| {
+        let app = noting.clone();
+        async move { app.denials_write(entries).await }
+    };
     vec![
+        tokio::spawn(app.denials.clone().run(note)),
+        tokio::spawn(
+            app.audit_relay
+                .clone()
+                .run(app.pools.system().clone(), "action", hand),
+        ),
         tokio::spawn(
             app.relay
                 .clone()

@@ -10,6 +10,7 @@
 )]
 
 mod main {
+    pub mod audit;
     pub mod cancel;
     pub mod create;
     pub mod fan_out;

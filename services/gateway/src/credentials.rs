@@ -336,7 +336,7 @@ impl Credentials {
             let answer = this.bus.gateway_call(&exchange, None, timeout).await;
             this.settle(hash, doubts, answer)
         };
-        let asking = tokio::spawn(question.in_current_span())
+        let asking = tokio::spawn(bus::client::carried(question).in_current_span())
             .map(|ended| {
                 ended.unwrap_or_else(|_| {
                     Err(Problem::new(ProblemKind::Internal, "the exchange failed"))

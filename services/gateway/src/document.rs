@@ -4,6 +4,7 @@
 //! names its object here ([`crate::json::Documented`]).
 
 pub mod action;
+pub mod audit;
 pub mod auth;
 pub mod enrollment;
 pub mod key;
@@ -74,6 +75,8 @@ pub enum Tag {
     Machines,
     /// What machines are told to do.
     Actions,
+    /// Who did what.
+    Audit,
     /// This installation.
     Service,
 }

@@ -2,6 +2,7 @@
 //! install scripts in [`install`], the routes of Dash-Fleet in [`legacy`], the agents' way to the bus in [`nats`].
 
 pub mod action;
+pub mod audit;
 pub mod auth;
 pub mod enrollment;
 pub mod idempotency;
@@ -34,6 +35,7 @@ pub type Api = (
     machine::Machines,
     presence::Presences,
     action::Actions,
+    audit::AuditEvents,
     status::Installation,
 );
 
@@ -50,6 +52,7 @@ pub fn api(owners: &Owners, credentials: &Arc<Credentials>, status: status::Inst
         machine::Machines::new(owners.clone()),
         presence::Presences::new(owners.clone()),
         action::Actions::new(owners.clone()),
+        audit::AuditEvents::new(owners.clone()),
         status,
     )
 }

@@ -41,6 +41,18 @@ impl Owners {
         self.ask(caller, question, self.read).await
     }
 
+    /// A question on the caller's behalf that takes its owner a while.
+    ///
+    /// # Errors
+    /// As [`Owners::read`].
+    pub async fn read_long<C: Call>(
+        &self,
+        caller: &Caller,
+        question: &C,
+    ) -> Result<C::Reply, Problem> {
+        self.ask(caller, question, self.write_many).await
+    }
+
     /// A change on the caller's behalf.
     ///
     /// # Errors

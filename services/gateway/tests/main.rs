@@ -9,6 +9,8 @@
     clippy::indexing_slicing
 )]
 
+#[path = "main/audit.rs"]
+mod audit;
 #[path = "main/browser.rs"]
 mod browser;
 #[path = "main/connections.rs"]

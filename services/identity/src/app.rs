@@ -4,13 +4,14 @@
 //! [`invitation`], [`mail`], [`organization`]. Keys: [`key`], [`token`], [`grant`], [`signer`], [`secret`], [`idempotency`].
 //! Who acts: [`acting`]; lists: [`page`]. Machines: [`enrollment`],
 //! [`machine`], [`edit`] (what operators say of them), [`legacy`] (those over HTTP), [`action_key`]. Connections: [`callout`] who may connect, [`key_set`] what it decides from, [`feed`]
-//! what keeps that fresh, [`kick`] cutting what was revoked. Besides: [`buckets`] limits, [`bootstrap`] the first
-//! organisation, [`rescue`] for whoever is locked out.
+//! what keeps that fresh, [`kick`] cutting what was revoked. [`audit`] who did what. Besides: [`buckets`] limits, [`bootstrap`] the
+//! first organisation, [`rescue`] for whoever is locked out.
 
 pub mod account;
 pub mod acting;
 pub mod action_key;
 pub mod attempts;
+pub mod audit;
 pub mod bootstrap;
 pub mod buckets;
 pub mod callout;
@@ -40,9 +41,9 @@ pub mod token;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bus::GrantVerifier;
 use bus::system::SystemBus;
-use database::{Pools, Relay};
+use bus::{Bus, Denials, GrantVerifier};
+use database::{AuditRelay, GroupCommit, Pools, Relay};
 use runtime::Shutdown;
 use tokio::sync::Notify;
 
@@ -58,6 +59,7 @@ use crate::config::MailConfig;
 use crate::error::IdentityError;
 use crate::metrics::Metrics;
 use crate::store::Hash;
+use crate::store::audit::append::Appends;
 
 /// What the service is made of.
 pub struct Parts {
@@ -65,6 +67,12 @@ pub struct Parts {
     pub pools: Pools,
     /// Woken after commits that wrote events.
     pub relay: Relay,
+    /// Chains of the audit.
+    pub audit: GroupCommit<Appends>,
+    /// For how many days audit entries are kept.
+    pub audit_retention_days: i32,
+    /// The bus.
+    pub bus: Bus,
     /// The connection that kicks.
     pub system: SystemBus,
     /// Counters.
@@ -87,6 +95,13 @@ pub struct Parts {
 pub struct App {
     pub(crate) pools: Pools,
     pub(crate) relay: Relay,
+    pub(crate) bus: Bus,
+    pub(crate) audit: GroupCommit<Appends>,
+    pub(crate) audit_retention_days: i32,
+    /// Woken after a commit that wrote an audit entry.
+    pub audit_relay: AuditRelay,
+    /// What was refused.
+    pub denials: Denials,
     pub(crate) metrics: Metrics,
     pub(crate) shutdown: Shutdown,
     pub(crate) signer: Signer,
@@ -124,6 +139,11 @@ impl App {
             answering: AtomicBool::new(false),
             pools: parts.pools,
             relay: parts.relay,
+            bus: parts.bus,
+            audit: parts.audit,
+            audit_retention_days: parts.audit_retention_days,
+            audit_relay: AuditRelay::new(),
+            denials: Denials::new(),
             metrics: parts.metrics,
             shutdown: parts.shutdown,
             agent_nats_urls: parts.agent_nats_urls,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use contract::audit::{RETENTION_DAYS, RETENTION_DAYS_RANGE};
 use domain::network::Network;
 use lettre::message::Mailbox;
 use lettre::{AsyncSmtpTransport, Tokio1Executor};
@@ -35,6 +36,8 @@ pub struct Config {
     pub public_url: Option<String>,
     /// `DASHFLEET_SMTP_URL` and `DASHFLEET_SMTP_FROM`: how mails leave. Without them links are shown to whoever made them.
     pub mail: Option<MailConfig>,
+    /// `DASHFLEET_AUDIT_RETENTION_DAYS`: for how long audit entries are kept.
+    pub audit_retention_days: i32,
 }
 
 /// How mails leave.
@@ -124,6 +127,11 @@ impl Config {
                 "is required where mails are sent: what stands in them must be a whole link";
             return Err(wrong("DASHFLEET_PUBLIC_URL", reason.to_owned()));
         }
+        let audit_retention_days = reader.within(
+            "DASHFLEET_AUDIT_RETENTION_DAYS",
+            RETENTION_DAYS,
+            &RETENTION_DAYS_RANGE,
+        )?;
         let keys = Keys::read(&service)?;
         Ok(Self {
             service,
@@ -133,6 +141,7 @@ impl Config {
             agent_nats_ca,
             public_url,
             mail,
+            audit_retention_days,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! What identity is asked: one file per noun, each handler decodes, calls one method of the app, encodes.
 
 pub mod action_key;
+pub mod audit;
 pub mod auth;
 pub mod callout;
 pub mod doorbell;
@@ -25,7 +26,9 @@ use crate::app::App;
 /// # Errors
 /// [`BusError`] when the client is closed.
 pub async fn serve(bus: &Bus, app: &Arc<App>) -> Result<Service, BusError> {
-    let service = Service::start(bus, contract::identity::SERVICE, Some(app.verifier())).await?;
+    let service = Service::start(bus, contract::identity::SERVICE, Some(app.verifier()))
+        .await?
+        .noting(&app.denials);
     auth::answer(&service, app).await?;
     grant::answer(&service, app).await?;
     organization::answer(&service, app).await?;
@@ -36,6 +39,7 @@ pub async fn serve(bus: &Bus, app: &Arc<App>) -> Result<Service, BusError> {
     machine::answer(&service, app).await?;
     legacy::answer(&service, app).await?;
     action_key::answer(&service, app).await?;
+    audit::answer(&service, app).await?;
     Ok(service)
 }
 

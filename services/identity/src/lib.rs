@@ -18,7 +18,7 @@ use bus::system::SystemBus;
 use bus::{Bus, BusConfig};
 use contract::event::Event;
 use database::outbox::OutboxRow;
-use database::{Pools, Relay};
+use database::{GroupCommit, Pools, Relay};
 use futures::future::join_all;
 use prometheus::Registry;
 use runtime::{Shutdown, admin, telemetry};
@@ -27,6 +27,7 @@ use crate::app::{App, Parts};
 use crate::config::{AccountConfig, BootstrapConfig, Config};
 use crate::error::IdentityError;
 use crate::metrics::Metrics;
+use crate::store::audit::append::Appends;
 
 /// The schema whose outbox the relay publishes.
 const SCHEMA: &str = "identity";
@@ -67,9 +68,14 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), IdentityError
     let auth = connect(&config.keys.nats_auth).await?;
     let system = SystemBus::new(connect(&config.keys.nats_sys).await?);
     let relay = Relay::new();
+    let (audit, committer) = GroupCommit::start(&pools, Appends);
+    let committing = tokio::spawn(committer);
     let app = App::new(Parts {
         pools: pools.clone(),
         relay: relay.clone(),
+        audit,
+        audit_retention_days: config.audit_retention_days,
+        bus: bus.clone(),
         system: system.clone(),
         metrics,
         shutdown: shutdown.clone(),
@@ -106,6 +112,21 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), IdentityError
         publish(publisher.clone(), row)
     });
     until_shutdown(&shutdown, relaying);
+    let (handing, noting) = (app.clone(), app.clone());
+    let relaying = app
+        .audit_relay
+        .clone()
+        .run(pools.system().clone(), SCHEMA, move |rows| {
+            let app = handing.clone();
+            async move { app.audit_hand(rows).await }
+        });
+    until_shutdown(&shutdown, relaying);
+    until_shutdown(&shutdown, app.clone().audit_retention_run());
+    let noting = app.denials.clone().run(move |entries| {
+        let app = noting.clone();
+        async move { app.denials_write(entries).await }
+    });
+    until_shutdown(&shutdown, noting);
     let service = inbound::serve(&bus, &app).await?;
     let (subscribed, ready) = (bus.clone(), app.clone());
     until_shutdown(&shutdown, async move {
@@ -114,13 +135,18 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), IdentityError
     });
 
     shutdown.begun().await;
+    let stop = async {
+        service.stop().await;
+        app.denials
+            .flush(|entries| app.denials_write(entries))
+            .await;
+    };
     let close = async {
         join_all(buses.iter().map(Bus::drain)).await;
         pools.close().await;
     };
-    shutdown
-        .end(config.service.shutdown, service.stop(), close)
-        .await;
+    shutdown.end(config.service.shutdown, stop, close).await;
+    committing.abort();
     Ok(())
 }
 

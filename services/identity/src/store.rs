@@ -4,6 +4,7 @@
 
 pub mod action_key;
 pub mod api_key;
+pub mod audit;
 pub mod deployment;
 pub mod edit;
 pub mod enrollment_token;

@@ -12,6 +12,8 @@
 mod account;
 #[path = "main/action_key.rs"]
 mod action_key;
+#[path = "main/audit.rs"]
+mod audit;
 #[path = "main/bootstrap.rs"]
 mod bootstrap;
 #[path = "main/callout.rs"]

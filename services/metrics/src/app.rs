@@ -2,8 +2,9 @@
 //!
 //! Rooms: [`machine`] lists, [`selection`] what a selector chooses, [`sample`] taking and giving samples ([`bounds`] what is a sample), [`inventory`], [`legacy`] machines over HTTP,
 //! [`presence`] who is there, [`history`] who was (with [`reconciliation`], what advisories missed, and [`watch`], what time decides),
-//! [`mirror`] identity's machines, [`maintenance`] partitions, [`page`] cursors, [`readiness`].
+//! [`mirror`] identity's machines, [`maintenance`] partitions, [`page`] cursors, [`readiness`], [`audit`] what users were refused.
 
+pub mod audit;
 pub mod bounds;
 pub mod history;
 pub mod inventory;
@@ -22,9 +23,9 @@ pub mod watch;
 use std::sync::Arc;
 
 use bus::system::SystemBus;
-use bus::{AgentSender, Bus};
+use bus::{AgentSender, Bus, Denials};
 use contract::{Problem, ProblemKind};
-use database::{GroupCommit, OutboxRow, Pools, Relay};
+use database::{AuditRelay, GroupCommit, OutboxRow, Pools, Relay};
 use tokio::sync::Notify;
 
 use crate::app::mirror::Mirror;
@@ -59,6 +60,10 @@ pub struct App {
     pub tracking: Tracking,
     /// A partition is missing: make it now.
     pub maintain: Notify,
+    /// Woken after a commit that left an audit entry.
+    pub audit_relay: AuditRelay,
+    /// What users were refused.
+    pub denials: Denials,
     pub(crate) samples: GroupCommit<SampleWrites>,
     pub(crate) sessions: GroupCommit<SessionWrites>,
 }
@@ -97,6 +102,8 @@ impl App {
             mirror: Mirror::default(),
             tracking: Tracking::default(),
             maintain: Notify::new(),
+            audit_relay: AuditRelay::new(),
+            denials: Denials::new(),
             samples,
             sessions,
         };

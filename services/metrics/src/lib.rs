@@ -106,6 +106,23 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), MetricsError>
         SERVICE,
         publish,
     )));
+    let handing = app.clone();
+    let hand = move |rows| {
+        let app = handing.clone();
+        async move { app.audit_hand(rows).await }
+    };
+    let relaying = app.audit_relay.clone();
+    until_shutdown(Box::pin(relaying.run(
+        pools.system().clone(),
+        SERVICE,
+        hand,
+    )));
+    let noting = app.clone();
+    let note = move |entries| {
+        let app = noting.clone();
+        async move { app.denials_write(entries).await }
+    };
+    until_shutdown(Box::pin(app.denials.clone().run(note)));
     until_shutdown(Box::pin(app::maintenance::run(app.clone())));
     until_shutdown(Box::pin(app::mirror::run(app.clone())));
     until_shutdown(Box::pin(app::reconciliation::run(app.clone())));
@@ -114,7 +131,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), MetricsError>
     until_shutdown(Box::pin(inbound::event::run(app.clone())));
     until_shutdown(Box::pin(inbound::advisory::run(app.clone())));
 
-    let service = Service::start(&bus, SERVICE, Some(GrantVerifier::over(&bus, SERVICE))).await?;
+    let service = Service::start(&bus, SERVICE, Some(GrantVerifier::over(&bus, SERVICE)))
+        .await?
+        .noting(&app.denials);
     inbound::answer(&service, &app).await?;
     let (subscribed, readiness) = (bus.clone(), app.readiness.clone());
     until_shutdown(Box::pin(async move {
@@ -126,6 +145,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), MetricsError>
     shutdown.begun().await;
     let stop = async move {
         service.stop().await;
+        app.denials
+            .flush(|entries| app.denials_write(entries))
+            .await;
         // The last who hands anything to the committers; then they end.
         drop(app);
     };

@@ -12,6 +12,7 @@
 
 mod main {
     mod agent_attacks;
+    mod audit;
     mod catalogue;
     mod chaos;
     mod coverage;

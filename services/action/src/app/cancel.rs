@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use contract::action::Action;
-use contract::grant::Grant;
+use contract::audit::Resource;
 use contract::order::Verb;
-use contract::{Problem, ProblemKind};
+use contract::{Author, Problem, ProblemKind};
 use domain::access::ACTIONS_WRITE;
 use domain::action::ActionStatus;
 use domain::{ActionId, Timestamp};
+use serde_json::json;
 
-use crate::app::App;
+use crate::app::{App, audit};
 use crate::error::ActionError;
 use crate::store::action;
 use crate::store::ended::Ended;
+use crate::store::row::ActionRow;
 
 impl App {
     /// Cancels an action, or asks for it.
@@ -22,13 +24,13 @@ impl App {
     /// FORBIDDEN, NOT_FOUND, CONFLICT when it has ended otherwise, UNAVAILABLE.
     pub async fn action_cancel(
         self: &Arc<Self>,
-        grant: &Grant,
+        author: &Author,
         id: ActionId,
     ) -> Result<Action, ActionError> {
-        grant.require(ACTIONS_WRITE)?;
+        author.require(ACTIONS_WRITE)?;
         let now = Timestamp::now().utc();
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
-        let row = action::action_lock_in_tx(&mut tx, grant.org, id)
+        let mut tx = self.pools.tenant_tx(author.org).await?;
+        let row = action::action_lock_in_tx(&mut tx, author.org, id)
             .await?
             .ok_or_else(|| Problem::not_found("action"))?;
         let status: ActionStatus = row.status.parse().map_err(ActionError::Bug)?;
@@ -42,18 +44,27 @@ impl App {
             )
             .into());
         }
-        if let Some(ended) = action::action_cancel_now_in_tx(&mut tx, grant.org, id, now).await? {
+        let told = |row: &ActionRow| json!({ "status": row.status, "cancelRequested": row.cancel_requested_at.is_some() });
+        let resource = Resource::of("action", id).named(row.kind.as_str());
+        let entry = author.did("action.cancel", resource).before(told(&row));
+        if let Some(ended) = action::action_cancel_now_in_tx(&mut tx, author.org, id, now).await? {
             Ended::from(&ended)
                 .event()
                 .insert_in_tx("action", &mut tx)
                 .await?;
+            audit::note_in_tx(&mut tx, entry.after(told(&ended))).await?;
             tx.commit().await?;
+            self.audit_relay.wake();
             self.show(&ended).await;
             return ended.view();
         }
-        let asked = action::action_cancel_request_in_tx(&mut tx, grant.org, id, now).await?;
-        let fingerprint = action::fingerprint_in_tx(&mut tx, grant.org, row.machine()).await?;
+        let asked = action::action_cancel_request_in_tx(&mut tx, author.org, id, now).await?;
+        let fingerprint = action::fingerprint_in_tx(&mut tx, author.org, row.machine()).await?;
+        if let Some(asked) = &asked {
+            audit::note_in_tx(&mut tx, entry.after(told(asked))).await?;
+        }
         tx.commit().await?;
+        self.audit_relay.wake();
         let row = asked.unwrap_or(row);
         if let Some(fingerprint) = fingerprint {
             self.ring(&row, &fingerprint, Verb::Cancel).await;

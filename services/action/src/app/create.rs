@@ -3,18 +3,30 @@
 use std::sync::Arc;
 
 use contract::action::{Action, ActionCreate};
-use contract::grant::Grant;
+use contract::audit::Resource;
 use contract::order::Verb;
-use contract::{Problem, ProblemKind};
+use contract::{Author, Problem, ProblemKind};
 use database::Tx;
 use domain::action::{ActionKind, OPEN_MAX};
 use domain::{ActionId, MachineId, OrgId};
 
-use crate::app::App;
 use crate::app::draft::Draft;
 use crate::app::idempotency::Key;
+use crate::app::{App, audit};
 use crate::error::ActionError;
 use crate::store::action::{self, Created};
+
+/// One action that somebody asks for.
+pub(crate) struct Asked<'a> {
+    /// Who.
+    pub author: &'a Author,
+    /// By which call.
+    pub call: &'static str,
+    /// Of which machine.
+    pub machine: MachineId,
+    /// With which key.
+    pub key: Option<&'a Key>,
+}
 
 impl App {
     /// Queues an action.
@@ -25,36 +37,39 @@ impl App {
     /// OUTCOME_UNKNOWN.
     pub async fn action_create(
         self: &Arc<Self>,
-        grant: &Grant,
+        author: &Author,
         request: ActionCreate,
     ) -> Result<Action, ActionError> {
         let draft = Draft::check(
-            grant,
+            author,
             &request.kind,
             &request.payload,
             request.not_after,
             request.idempotent,
         )?;
         let key = Key::of(request.idempotency_key.as_deref(), &request)?;
-        self.action_draft_create(grant.org, request.machine_id, &draft, key)
-            .await
+        let asked = Asked {
+            author,
+            call: "action.create",
+            machine: request.machine_id,
+            key: key.as_ref(),
+        };
+        self.action_draft_create(&asked, &draft).await
     }
 
     /// Queues what was checked.
     pub(crate) async fn action_draft_create(
         self: &Arc<Self>,
-        org: OrgId,
-        machine: MachineId,
+        asked: &Asked<'_>,
         draft: &Draft,
-        key: Option<Key>,
     ) -> Result<Action, ActionError> {
-        match self.create_try(org, machine, draft, key.as_ref()).await {
+        match self.create_try(asked, draft).await {
             // It may have enrolled a moment ago: identity knows.
             Err(ActionError::Problem(problem)) if problem.kind == ProblemKind::NotFound => {
                 if let Err(error) = self.mirror_now().await {
                     tracing::debug!(%error, "identity was not asked for a machine that is not known here");
                 }
-                self.create_try(org, machine, draft, key.as_ref()).await
+                self.create_try(asked, draft).await
             }
             tried => tried,
         }
@@ -62,14 +77,13 @@ impl App {
 
     async fn create_try(
         self: &Arc<Self>,
-        org: OrgId,
-        machine: MachineId,
+        asked: &Asked<'_>,
         draft: &Draft,
-        key: Option<&Key>,
     ) -> Result<Action, ActionError> {
+        let (org, machine) = (asked.author.org, asked.machine);
         let id = ActionId::new();
         let mut tx = self.pools.tenant_tx(org).await?;
-        if let Some(key) = key
+        if let Some(key) = asked.key
             && let Some(made) = key
                 .take_in_tx(&mut tx, org, &[id.0], draft.created_at)
                 .await?
@@ -79,16 +93,23 @@ impl App {
             return earlier.ok_or_else(|| Problem::not_found("action"))?.view();
         }
         draft.check_deadline()?;
+        let resource = Resource::of("action", id).named(draft.kind.as_str());
+        let noted = asked
+            .author
+            .did(asked.call, resource)
+            .after(draft.told("machineId", machine.to_string()));
+        let noted = audit::row(noted)?;
         let Some(Created {
             action,
             fingerprint,
-        }) = action::action_create_in_tx(&mut tx, org, machine, id, &draft.new_action()).await?
+        }) = action::action_create_in_tx(&mut tx, machine, id, &draft.new_action(), &noted).await?
         else {
             return Err(refusal_in_tx(&mut tx, org, machine, draft.kind)
                 .await?
                 .into());
         };
         tx.commit().await?;
+        self.audit_relay.wake();
         self.metrics
             .created
             .with_label_values(&[draft.kind.as_str()])

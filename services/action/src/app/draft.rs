@@ -2,13 +2,15 @@
 //! action or many.
 
 use chrono::Duration;
+use contract::audit::chain::hex;
 use contract::grant::Grant;
 use contract::order::Task;
 use contract::{Problem, ProblemKind};
 use domain::access::action_scope;
 use domain::action::{ActionKind, NOT_AFTER_DEFAULT, NOT_AFTER_MAX, PAYLOAD_MAX_BYTES, Payload};
 use domain::{ActionId, Timestamp};
-use serde_json::Value;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::store::action::NewAction;
@@ -103,6 +105,20 @@ impl Draft {
             give_up_at: self.not_after.plus(self.kind.run_time() + GRACE).utc(),
             created_at: self.created_at.utc(),
         }
+    }
+
+    /// What the audit is told of it, beside where. Not what is in the payload: a person's message is nobody else's business, and later
+    /// kinds carry more; but by its hash it can be recognised.
+    #[must_use]
+    pub fn told(&self, place: &str, value: impl Into<Value>) -> Value {
+        let payload = Sha256::digest(self.payload.to_string());
+        json!({
+            "kind": self.kind,
+            (place): value.into(),
+            "notAfter": self.not_after,
+            "idempotent": self.idempotent,
+            "payloadSha256": hex::text(&payload),
+        })
     }
 
     /// What a machine is told of its action, in the first attempt.

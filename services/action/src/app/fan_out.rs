@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
+use contract::Author;
 use contract::action::{ActionBatch, ActionFanOut, ActionSummary};
-use contract::grant::Grant;
+use contract::audit::Resource;
 use contract::order::Verb;
 use database::DatabaseError;
 use domain::action::ActionStatus;
@@ -12,10 +13,10 @@ use domain::{ActionId, MachineId, OrgId, Timestamp};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::app::App;
 use crate::app::draft::Draft;
 use crate::app::idempotency::Key;
 use crate::app::selection::check_selector;
+use crate::app::{App, audit};
 use crate::error::ActionError;
 use crate::store::fan_out::{self, Made};
 
@@ -32,6 +33,13 @@ impl Default for Turns {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(RINGING_MAX)))
     }
+}
+
+/// Many actions that somebody asks for.
+struct FanOut<'a> {
+    author: &'a Author,
+    selector: &'a str,
+    key: Option<&'a Key>,
 }
 
 /// How the transaction ended.
@@ -51,13 +59,13 @@ impl App {
     /// `machines:read`; CONFLICT for a key used for another body; TOO_LARGE, UNAVAILABLE, OUTCOME_UNKNOWN.
     pub async fn action_fan_out(
         self: &Arc<Self>,
-        grant: &Grant,
+        author: &Author,
         token: Option<&str>,
         request: ActionFanOut,
     ) -> Result<ActionBatch, ActionError> {
-        let org = grant.org;
+        let org = author.org;
         let mut draft = Draft::check(
-            grant,
+            author,
             &request.kind,
             &request.payload,
             request.not_after,
@@ -84,7 +92,15 @@ impl App {
             .map(|machine| (machine, ActionId::new()))
             .collect();
         let made = match self
-            .fan_out_commit(org, key.as_ref(), &draft, &wanted)
+            .fan_out_commit(
+                &FanOut {
+                    author,
+                    selector: &request.selector,
+                    key: key.as_ref(),
+                },
+                &draft,
+                &wanted,
+            )
             .await?
         {
             Committed::Made(made) => made,
@@ -101,14 +117,13 @@ impl App {
 
     async fn fan_out_commit(
         &self,
-        org: OrgId,
-        key: Option<&Key>,
+        asked: &FanOut<'_>,
         draft: &Draft,
         wanted: &[(MachineId, ActionId)],
     ) -> Result<Committed, ActionError> {
         let mut tries = 1;
         loop {
-            match self.fan_out_try(org, key, draft, wanted).await {
+            match self.fan_out_try(asked, draft, wanted).await {
                 Err(ActionError::Database(DatabaseError::Collision)) if tries < TRIES => {
                     tracing::debug!(tries, "a fan-out collided and is run again");
                     tries += 1;
@@ -120,13 +135,13 @@ impl App {
 
     async fn fan_out_try(
         &self,
-        org: OrgId,
-        key: Option<&Key>,
+        asked: &FanOut<'_>,
         draft: &Draft,
         wanted: &[(MachineId, ActionId)],
     ) -> Result<Committed, ActionError> {
+        let org = asked.author.org;
         let mut tx = self.pools.tenant_tx(org).await?;
-        if let Some(key) = key {
+        if let Some(key) = asked.key {
             let ids: Vec<Uuid> = wanted.iter().map(|(_, action)| action.0).collect();
             let made = key.take_in_tx(&mut tx, org, &ids, draft.created_at).await?;
             if let Some(made) = made {
@@ -138,7 +153,15 @@ impl App {
         } else {
             fan_out::actions_create_in_tx(&mut tx, org, wanted, &draft.new_action()).await?
         };
+        if !made.is_empty() {
+            // One entry for all of them: what each became, its action tells.
+            let told = draft.told("selector", asked.selector);
+            let resource = Resource::kind("action").named(draft.kind.as_str());
+            let entry = asked.author.did("action.fan-out", resource);
+            audit::note_in_tx(&mut tx, entry.after(told).count(made.len())).await?;
+        }
         tx.commit().await?;
+        self.audit_relay.wake();
         Ok(Committed::Made(made))
     }
 

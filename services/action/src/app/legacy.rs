@@ -13,7 +13,7 @@ use contract::legacy::{
     LegacyBind, LegacyNoted, LegacyPending, LegacyQueue, LegacyQueued, LegacyResult, LegacyTask,
     LegacyTasks, check_name,
 };
-use contract::{Grant, Problem, ProblemKind};
+use contract::{Author, Grant, Problem, ProblemKind};
 use domain::access::{LEGACY_AGENT, LEGACY_OPERATOR};
 use domain::action::{ActionKind, Outcome};
 use domain::network::block;
@@ -21,6 +21,7 @@ use domain::{ActionId, MachineId, OrgId, Timestamp};
 use serde_json::Value;
 
 use crate::app::App;
+use crate::app::create::Asked;
 use crate::app::draft::Draft;
 use crate::app::report::{empty, short, storable, without_nul};
 use crate::error::ActionError;
@@ -42,29 +43,33 @@ impl App {
     /// As [`App::action_create`], with the words of Dash-Fleet for the fields.
     pub async fn legacy_queue(
         self: &Arc<Self>,
-        grant: &Grant,
+        author: &Author,
         request: LegacyQueue,
     ) -> Result<LegacyQueued, ActionError> {
-        grant.require(LEGACY_OPERATOR)?;
+        author.require(LEGACY_OPERATOR)?;
         check_name(&request.name)?;
         let kind = request.kind.parse::<ActionKind>().ok();
         let Some(kind) = kind.filter(|kind| kind.is_legacy()) else {
             let message = "must be message, restart or reboot";
             return Err(Problem::invalid("action_type", message).into());
         };
-        let draft = Draft::permitted(grant, kind, &request.payload, None, false)?;
-        let machine = match self.legacy_named(grant.org, &request.name).await? {
+        let draft = Draft::permitted(author, kind, &request.payload, None, false)?;
+        let machine = match self.legacy_named(author.org, &request.name).await? {
             Some(machine) => machine,
             // It may have reported for the first time a moment ago.
             None => {
                 self.mirror_now().await?;
-                let found = self.legacy_named(grant.org, &request.name).await?;
+                let found = self.legacy_named(author.org, &request.name).await?;
                 found.ok_or_else(|| Problem::not_found("machine"))?
             }
         };
-        let action = self
-            .action_draft_create(grant.org, machine.id.into(), &draft, None)
-            .await?;
+        let asked = Asked {
+            author,
+            call: "legacy.queue",
+            machine: machine.id.into(),
+            key: None,
+        };
+        let action = self.action_draft_create(&asked, &draft).await?;
         Ok(LegacyQueued {
             action_id: action.id,
         })

@@ -1,9 +1,10 @@
-//! Signing what agents obey. Two keys: the current one, and the next, which agents know from their enrolment on.
+//! Signing what agents obey, and the ends of the audit's chains. Two keys: the current one, and the next, which agents know from their enrolment on.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use contract::audit::{Head, HeadSignature};
 use contract::identity::ActionKeysPut;
 use contract::order::{ORDER_PREFIX, Order, PAGE_PREFIX, Signed, SyncPage, Task, Verb};
 use domain::{DeploymentId, MachineId, OrgId, Timestamp};
@@ -104,6 +105,21 @@ impl Signer {
     /// [`ActionError::Bug`] when it cannot be encoded.
     pub fn page(&self, page: &SyncPage) -> Result<Signed, ActionError> {
         self.sign(PAGE_PREFIX, page)
+    }
+
+    /// The end of an audit's chain, signed now. Its prefix is no order's and no page's: no agent takes it for one.
+    ///
+    /// # Errors
+    /// [`ActionError::Bug`] when the key cannot sign.
+    pub fn head(&self, head: Head) -> Result<HeadSignature, ActionError> {
+        HeadSignature::sign(head, Timestamp::now(), &self.current)
+            .map_err(|error| ActionError::Bug(error.to_string()))
+    }
+
+    /// The public keys, the signing one first.
+    #[must_use]
+    pub fn keys(&self) -> &[String] {
+        &self.public
     }
 
     fn sign<T: Serialize>(&self, prefix: &[u8], body: &T) -> Result<Signed, ActionError> {

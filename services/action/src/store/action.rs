@@ -1,7 +1,7 @@
 //! Actions of one organisation, in its tenant transaction.
 
 use chrono::{DateTime, Utc};
-use database::{DatabaseError, Tx};
+use database::{AuditRow, DatabaseError, Tx};
 use domain::action::OPEN_MAX;
 use domain::{ActionId, MachineId, OrgId};
 use serde_json::Value;
@@ -10,7 +10,8 @@ use uuid::Uuid;
 use crate::store::row::ActionRow;
 
 /// `seq` is taken under the machine's row lock. `offered_at` is committed here when the machine is connected, so
-/// that nothing is pushed before it; a machine over HTTP asks (`store::legacy`), and knows no `ping`.
+/// that nothing is pushed before it; a machine over HTTP asks (`store::legacy`), and knows no `ping`. What the audit is
+/// told of it is part of the same statement: it costs no round trip.
 const CREATE: &str = "
     WITH machine AS (
         UPDATE action.machines SET last_seq = last_seq + 1
@@ -26,6 +27,8 @@ const CREATE: &str = "
             CASE WHEN offer THEN $11::timestamptz + interval '1 second' END
         FROM machine
         RETURNING *
+    ), noted AS (
+        INSERT INTO action.audit_outbox (id, org_id, entry) SELECT $13::uuid, $1, $14::text FROM machine
     )
     SELECT created.*, machine.fingerprint FROM created, machine";
 
@@ -90,20 +93,20 @@ pub struct Created {
     pub fingerprint: String,
 }
 
-/// Creates an action; `None` when the organisation has no such machine, it is revoked, or it has [`OPEN_MAX`] actions that
+/// Creates an action, and notes it for the audit; `None` when the organisation has no such machine, it is revoked, or it has [`OPEN_MAX`] actions that
 /// have not ended.
 ///
 /// # Errors
 /// [`DatabaseError`].
 pub async fn action_create_in_tx(
     tx: &mut Tx,
-    org: OrgId,
     machine: MachineId,
     id: ActionId,
     new: &NewAction<'_>,
+    noted: &AuditRow,
 ) -> Result<Option<Created>, DatabaseError> {
     Ok(sqlx::query_as(CREATE)
-        .bind(org.0)
+        .bind(noted.org.0)
         .bind(machine.0)
         .bind(id.0)
         .bind(new.kind)
@@ -115,6 +118,8 @@ pub async fn action_create_in_tx(
         .bind(new.give_up_at)
         .bind(new.created_at)
         .bind(OPEN_MAX)
+        .bind(noted.id)
+        .bind(&noted.entry)
         .fetch_optional(&mut **tx)
         .await?)
 }

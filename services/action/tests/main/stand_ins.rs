@@ -7,6 +7,10 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bus::callout::{Admitted, CalloutKeys};
 use bus::{Context, GrantVerifier, Service};
+use contract::audit::{
+    AuditAppend, AuditAppended, AuditCountersign, AuditEntry, AuditHeads, AuditHeadsPage,
+    AuditVerdict, Head, HeadSignature,
+};
 use contract::grant::{Jwk, Jwks};
 use contract::identity::{
     ActionKeysPut, Deployment, Done, JwksGet, MachineChanges, MachineChangesPage,
@@ -36,6 +40,14 @@ pub struct Feeds {
     pub selects: Vec<MachineSelect>,
     /// What identity was asked about machines over HTTP; it refuses all.
     pub binds: Vec<LegacyBind>,
+    /// The audit's entries, in their order, each as often as it came.
+    pub audit: Vec<AuditEntry>,
+    /// Whether identity does not take any for now, or takes them and its answer is lost.
+    pub audit_away: bool,
+    pub audit_answers_lost: bool,
+    /// The ends of chains, and what action signed of them.
+    pub heads: Vec<Head>,
+    pub countersigned: Vec<HeadSignature>,
 }
 
 impl Feeds {
@@ -135,6 +147,7 @@ pub async fn stand_ins(
         })
         .await
         .unwrap();
+    audit(&identity, feeds).await;
     let metrics = Service::start(&nats.bus("metrics").await, "metrics", Some(verifier))
         .await
         .unwrap();
@@ -164,6 +177,45 @@ pub async fn stand_ins(
         .await
         .unwrap();
     vec![identity, metrics]
+}
+
+/// Identity, as far as the audit goes.
+async fn audit(identity: &Service, feeds: &Arc<Mutex<Feeds>>) {
+    let state = feeds.clone();
+    identity
+        .answer(move |_, append: AuditAppend| {
+            let mut state = state.lock().unwrap();
+            let away = Problem::unavailable("the database is away");
+            let answer = if state.audit_away {
+                Err(away)
+            } else {
+                let items = vec![AuditVerdict::Applied; append.entries.len()];
+                state.audit.extend(append.entries);
+                match state.audit_answers_lost {
+                    true => Err(away),
+                    false => Ok(AuditAppended { items }),
+                }
+            };
+            async move { answer }
+        })
+        .await
+        .unwrap();
+    let state = feeds.clone();
+    identity
+        .answer(move |_, _: AuditHeads| {
+            let items = state.lock().unwrap().heads.clone();
+            async move { Ok(AuditHeadsPage { items, more: false }) }
+        })
+        .await
+        .unwrap();
+    let state = feeds.clone();
+    identity
+        .answer(move |_, given: AuditCountersign| {
+            state.lock().unwrap().countersigned.extend(given.items);
+            async move { Ok(Done {}) }
+        })
+        .await
+        .unwrap();
 }
 
 /// Lets in every agent whose machine identity knows.

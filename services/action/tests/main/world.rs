@@ -29,6 +29,8 @@ use uuid::Uuid;
 use super::stand_ins::{Feeds, callout, stand_ins};
 
 pub const SECOND: Duration = Duration::from_secs(1);
+/// How often ends of chains are signed here: nobody waits a minute.
+pub const COUNTERSIGN_EVERY: Duration = Duration::from_millis(400);
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 pub struct World {
@@ -80,7 +82,10 @@ impl World {
                     database.url("df_action_system"),
                 ),
             ]);
-            let config = Config::read(&mut reader).unwrap();
+            let config = Config {
+                countersign_every: COUNTERSIGN_EVERY,
+                ..Config::read(&mut reader).unwrap()
+            };
             let ending = shutdown.clone();
             tokio::spawn(async move { dashfleet_action::run(config, ending).await.unwrap() });
         }
@@ -267,6 +272,11 @@ impl World {
         })
         .await;
         machine
+    }
+
+    /// What identity knows, to be looked at and turned.
+    pub fn identity(&self) -> std::sync::MutexGuard<'_, Feeds> {
+        self.feeds.lock().unwrap()
     }
 
     /// What identity was asked about machines over HTTP.

@@ -32,6 +32,10 @@ pub struct Word<T>(pub T);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit(pub u32);
 
+/// A place in a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(pub i64);
+
 /// An id in a path. What is not a UUID names nothing that exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Id(pub Uuid);
@@ -70,6 +74,7 @@ macro_rules! parameter_type {
 parameter_type!((T: Type) Maybe<T>, required: false, T);
 parameter_type!((T: Documented + Send + Sync) Word<T>, required: true, T::Schema);
 parameter_type!(() Id, required: true, Uuid);
+parameter_type!(() Place, required: true, i64);
 
 impl<T: ParseFromParameter> ParseFromParameter for Maybe<T> {
     fn parse_from_parameter(text: &str) -> ParseResult<Self> {
@@ -109,6 +114,15 @@ impl ParseFromParameter for Id {
     fn parse_from_parameter(text: &str) -> ParseResult<Self> {
         // The same forms as everywhere in the house: with hyphens, or 32 digits.
         Ok(Self(text.parse::<domain::MachineId>()?.0))
+    }
+}
+
+impl ParseFromParameter for Place {
+    fn parse_from_parameter(text: &str) -> ParseResult<Self> {
+        match text.parse() {
+            Ok(place) if place >= 0 => Ok(Self(place)),
+            _ => Err(ParseError::custom("must be a whole number, 0 or more")),
+        }
     }
 }
 

@@ -259,7 +259,7 @@ pub fn enrolled() -> Enrolled {
 }
 
 /// A message as it travels is what the document says, and the document has no field that is never sent.
-fn documented<T: Documented + Serialize>(message: &T) {
+pub fn documented<T: Documented + Serialize>(message: &T) {
     let mut value = serde_json::to_value(message).unwrap();
     let sent = value.clone();
     let errors = shape::check(

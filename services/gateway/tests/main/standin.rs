@@ -1,6 +1,7 @@
 //! Stand-in owners: they answer by the contract, on a real bus, as their own users.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use contract::action::{
     Action, ActionBatch, ActionCancel, ActionCreate, ActionFanOut, ActionGet, ActionList,
     ActionPage,
 };
+use contract::audit::AuditList;
 use contract::grant::{Grant, ISSUER, Jwk, Jwks, PrincipalKind};
 use contract::identity::{
     ActionKeyFingerprints, ActionKeysGet, Challenge, Challenged, Done, Enroll, Enrolled, Exchange,
@@ -29,6 +31,8 @@ use uuid::Uuid;
 
 use crate::messages;
 
+#[path = "standin/audit.rs"]
+pub mod audit;
 #[path = "standin/edit.rs"]
 mod edit;
 #[path = "standin/legacy.rs"]
@@ -72,6 +76,8 @@ pub struct Identity {
     pub labels: Mutex<Vec<MachineLabel>>,
     /// What was asked about people, organisations, keys and tokens, as it travelled.
     pub asked: Mutex<Vec<(&'static str, serde_json::Value)>>,
+    pub lists: Mutex<Vec<AuditList>>,
+    pub origins: Mutex<Vec<Option<IpAddr>>>,
 }
 
 impl Identity {
@@ -90,6 +96,8 @@ impl Identity {
             edits: Mutex::default(),
             labels: Mutex::default(),
             asked: Mutex::default(),
+            lists: Mutex::default(),
+            origins: Mutex::default(),
         })
     }
 
@@ -277,6 +285,7 @@ impl Identity {
         service.answer(enroll).await.unwrap();
         self.answer_edits(&service).await;
         self.answer_people(&service).await;
+        self.answer_audit(&service).await;
         let known = |machine: MachineId| {
             if machine.0 == id(ELSEWHERE) {
                 Err(Problem::not_found("machine"))

@@ -1,17 +1,18 @@
 //! Passwords of people: changed by themselves, forgotten, set anew by a link.
 
+use contract::audit::Resource;
 use contract::identity::{Done, PasswordChange, PasswordForgot, PasswordReset};
-use contract::{Grant, Problem, ProblemKind};
+use contract::{Author, Origin, Problem, ProblemKind};
 use database::{OutboxRow, Tx};
-use domain::{CredentialId, OrgId};
+use domain::{CredentialId, OrgId, UserId};
 use uuid::Uuid;
 
-use crate::app::App;
 use crate::app::acting::person;
 use crate::app::attempts::{guessed_wrong, who};
-use crate::app::login::{check_length, session_revoked, unauthenticated};
+use crate::app::login::{check_length, session_entry, session_revoked, unauthenticated};
 use crate::app::password::rules;
 use crate::app::secret::{self, SecretKind};
+use crate::app::{App, audit};
 use crate::error::IdentityError;
 use crate::store;
 
@@ -63,7 +64,7 @@ impl App {
     /// CONFLICT when it was changed meanwhile, UNAVAILABLE.
     pub async fn password_change(
         &self,
-        grant: &Grant,
+        grant: &Author,
         request: PasswordChange,
     ) -> Result<Done, IdentityError> {
         let user = person(grant)?;
@@ -77,7 +78,7 @@ impl App {
 
     async fn password_change_checked(
         &self,
-        grant: &Grant,
+        grant: &Author,
         request: PasswordChange,
     ) -> Result<Done, IdentityError> {
         let known = store::user::by_id(self.pools.system(), grant.sub).await?;
@@ -98,8 +99,11 @@ impl App {
             return Err(changed_meanwhile());
         }
         end_sessions_in_tx(&mut tx, known.id, grant.credential.0).await?;
+        let entry = grant.did("auth.password", Resource::of("user", known.id));
+        audit::note_in_tx(&mut tx, entry).await?;
         tx.commit().await?;
         self.relay.wake();
+        self.audit_relay.wake();
         tracing::info!(user = %known.id, "a password was changed");
         Ok(Done {})
     }
@@ -132,7 +136,11 @@ impl App {
     ///
     /// # Errors
     /// FORBIDDEN when the link does not work (any more); INVALID naming `password`; UNAVAILABLE.
-    pub async fn password_reset(&self, request: PasswordReset) -> Result<Done, IdentityError> {
+    pub async fn password_reset(
+        &self,
+        from: &Origin,
+        request: PasswordReset,
+    ) -> Result<Done, IdentityError> {
         let void = || {
             let text =
                 "this link was used before, has expired, or was never made; ask for a new one";
@@ -157,8 +165,13 @@ impl App {
             return Err(changed_meanwhile());
         }
         end_sessions_in_tx(&mut tx, known.id, Uuid::nil()).await?;
+        // Told in each organisation that the person can go into.
+        let orgs = store::user::organizations_in_tx(&mut tx, known.id).await?;
+        let entry = |org| session_entry(OrgId(org), UserId(known.id), "auth.reset", from);
+        audit::note_all_in_tx(&mut tx, orgs.into_iter().map(entry).collect()).await?;
         tx.commit().await?;
         self.relay.wake();
+        self.audit_relay.wake();
         tracing::info!(user = %known.id, "a password was set by a link");
         Ok(Done {})
     }

@@ -50,6 +50,11 @@ impl App {
             store::action_key::put_in_tx(&mut tx, keys).await?;
             tracing::info!(keys = keys.len(), "action's keys were put");
         }
+        // What they sign of the audit stays signed when they are replaced.
+        let known = store::audit::head::signers(&mut *tx).await?;
+        if keys.iter().any(|key| !known.contains(key)) {
+            store::audit::head::signers_add_in_tx(&mut tx, keys).await?;
+        }
         let deployment = store::deployment::get(&mut *tx).await?;
         tx.commit().await?;
         let deployment_id = deployment.ok_or_else(not_bootstrapped)?;

@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use contract::audit::{AuditEntry, Resource};
 use contract::identity::{
     LabelledMachine, MachineEdit, MachineEdited, MachineEdits, MachineLabel, MachineLabelled,
 };
 use contract::merge::Edit;
-use contract::{FieldError, Grant, Problem};
+use contract::{Author, FieldError, Grant, Problem};
 use database::OutboxRow;
 use domain::access::{MACHINES_READ, MACHINES_WRITE};
 use domain::labels::{LabelError, Labels, Selector, check_edits, edited};
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::app::App;
+use crate::app::{App, audit};
 use crate::error::IdentityError;
 use crate::store;
 use crate::store::edit::Said;
@@ -37,17 +38,18 @@ impl App {
     /// the field; NOT_FOUND; UNAVAILABLE.
     pub async fn machine_edit(
         &self,
-        grant: &Grant,
+        author: &Author,
         request: MachineEdit,
     ) -> Result<MachineEdited, IdentityError> {
         let MachineEdit { machine_id, edits } = request;
-        require(grant)?;
+        require(author)?;
         let edits = check(edits)?;
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
-        let before = store::edit::lock_in_tx(&mut tx, grant.org, &[machine_id]).await?;
+        let mut tx = self.pools.tenant_tx(author.org).await?;
+        let before = store::edit::lock_in_tx(&mut tx, author.org, &[machine_id]).await?;
         let known = before.first().map(|said| said.change);
         let known = known.ok_or_else(|| Problem::not_found("machine"))?;
-        let changed = self.edit_commit(tx, grant, before, &edits).await?;
+        let entry = author.did("machine.edit", Resource::of("machine", machine_id));
+        let changed = self.edit_commit(tx, author, before, &edits, entry).await?;
         let change = changed.first().map_or(known, |(_, change)| *change);
         Ok(MachineEdited { change })
     }
@@ -60,22 +62,25 @@ impl App {
     /// there; UNAVAILABLE.
     pub async fn machine_label(
         &self,
-        grant: &Grant,
+        author: &Author,
         request: MachineLabel,
     ) -> Result<MachineLabelled, IdentityError> {
-        require(grant)?;
+        require(author)?;
         if request.labels.is_empty() {
             return Err(Problem::invalid("labels", "must name a label").into());
         }
+        let entry = author
+            .did("machine.label", Resource::kind("machine"))
+            .after(json!({ "labels": request.labels, "selector": request.selector }));
         let meant = meant(request.machine_ids, request.selector.as_deref())?;
         let edits = check(MachineEdits {
             labels: Edit::Set(request.labels),
             ..MachineEdits::default()
         })?;
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
-        let before = meant_in_tx(&mut tx, grant.org, &meant).await?;
+        let mut tx = self.pools.tenant_tx(author.org).await?;
+        let before = meant_in_tx(&mut tx, author.org, &meant).await?;
         let machines: Vec<MachineId> = before.iter().map(|said| said.id.into()).collect();
-        let changed = self.edit_commit(tx, grant, before, &edits).await?;
+        let changed = self.edit_commit(tx, author, before, &edits, entry).await?;
         let changes: HashMap<Uuid, i64> = changed.into_iter().collect();
         let items = machines.into_iter().map(|machine_id| LabelledMachine {
             machine_id,
@@ -86,13 +91,15 @@ impl App {
         })
     }
 
-    /// Writes the machines that become others, an event for each, and commits; gives their change numbers.
+    /// Writes the machines that become others, an event for each and one audit entry for all, and commits; gives their
+    /// change numbers.
     async fn edit_commit(
         &self,
         mut tx: database::Tx,
         grant: &Grant,
         before: Vec<Said>,
         edits: &MachineEdits,
+        entry: AuditEntry,
     ) -> Result<Vec<(Uuid, i64)>, IdentityError> {
         let mut pairs = Vec::with_capacity(before.len());
         for before in before {
@@ -119,10 +126,27 @@ impl App {
             })
             .collect();
         OutboxRow::insert_all_in_tx(&events, crate::SCHEMA, &mut tx).await?;
+        audit::note_in_tx(&mut tx, noted(entry, &pairs)).await?;
         tx.commit().await?;
         self.relay.wake();
+        self.audit_relay.wake();
         tracing::info!(org = %grant.org, machines = changed.len(), by = %grant.sub, "machines were edited");
         Ok(changed)
+    }
+}
+
+/// The audit's entry for what became of machines: of one, what was said of it before and since (of notes only whether
+/// there are any); of several, how many.
+fn noted(entry: AuditEntry, pairs: &[(Said, Said)]) -> AuditEntry {
+    let shown = |said: &Said| json!({ "displayName": said.display_name, "labels": said.labels, "hasNotes": said.notes.is_some() });
+    match pairs {
+        [(before, after)] => AuditEntry {
+            resource: Resource::of("machine", before.id),
+            ..entry
+        }
+        .before(shown(before))
+        .after(shown(after)),
+        _ => entry.count(pairs.len()),
     }
 }
 

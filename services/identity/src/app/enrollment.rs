@@ -2,20 +2,22 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use contract::audit::{Actor, ActorKind, AuditEntry, Resource};
 use contract::identity::{
     Challenged, Enroll, Enrolled, KeyStanding, Standing, StandingGet, enrollment_message,
     standing_message,
 };
-use contract::{Problem, ProblemKind};
+use contract::{Origin, Problem, ProblemKind};
 use database::{DatabaseError, OutboxRow};
 use domain::{MachineId, OrgId, Timestamp};
 use nkeys::{KeyPair, KeyPairType};
 use serde_json::json;
 
-use crate::app::App;
 use crate::app::action_key::not_bootstrapped;
+use crate::app::machine::resource;
 use crate::app::secret::{self, SecretKind};
 use crate::app::signer::ChallengeFault;
+use crate::app::{App, audit};
 use crate::error::IdentityError;
 use crate::metrics::Outcome;
 use crate::store;
@@ -55,13 +57,17 @@ impl App {
     /// # Errors
     /// INVALID naming the field; FORBIDDEN with words about token or key; CONFLICT for a key that is enrolled
     /// otherwise; RATE_LIMITED when the token's hour is full; UNAVAILABLE.
-    pub async fn enroll(&self, request: &Enroll) -> Result<Enrolled, IdentityError> {
-        let result = self.enroll_checked(request).await;
+    pub async fn enroll(&self, from: &Origin, request: &Enroll) -> Result<Enrolled, IdentityError> {
+        let result = self.enroll_checked(from, request).await;
         self.metrics.enrollment(Outcome::of(&result));
         result
     }
 
-    async fn enroll_checked(&self, request: &Enroll) -> Result<Enrolled, IdentityError> {
+    async fn enroll_checked(
+        &self,
+        from: &Origin,
+        request: &Enroll,
+    ) -> Result<Enrolled, IdentityError> {
         check_fields(request)?;
         let signed = enrollment_message(&request.challenge, &request.token, &request.public_key);
         self.check_proof(
@@ -77,7 +83,7 @@ impl App {
         }
         let deployment = store::deployment::get(self.pools.system()).await?;
         let deployment_id = deployment.ok_or_else(not_bootstrapped)?;
-        let machine = self.enroll_persistently(request).await?;
+        let machine = self.enroll_persistently(from, request).await?;
         Ok(Enrolled {
             organization_id: OrgId(machine.org_id),
             machine_id: MachineId(machine.id),
@@ -154,12 +160,16 @@ impl App {
         })
     }
 
-    async fn enroll_persistently(&self, request: &Enroll) -> Result<MachineRow, IdentityError> {
+    async fn enroll_persistently(
+        &self,
+        from: &Origin,
+        request: &Enroll,
+    ) -> Result<MachineRow, IdentityError> {
         let hash = secret::hash(&request.token);
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.enroll_once(request, &hash).await {
+            match self.enroll_once(from, request, &hash).await {
                 Ok(Tried::Enrolled(machine)) => return Ok(*machine),
                 Ok(Tried::Refused(problem)) => return Err(problem.into()),
                 Ok(Tried::Overtaken) if tries < TRIES => {}
@@ -171,7 +181,12 @@ impl App {
         }
     }
 
-    async fn enroll_once(&self, request: &Enroll, hash: &Hash) -> Result<Tried, DatabaseError> {
+    async fn enroll_once(
+        &self,
+        from: &Origin,
+        request: &Enroll,
+        hash: &Hash,
+    ) -> Result<Tried, DatabaseError> {
         let mut tx = self.pools.system_tx().await?;
         let token = store::enrollment_token::by_hash_in_tx(&mut tx, hash).await?;
         let known = store::machine::by_key_in_tx(&mut tx, &request.public_key).await?;
@@ -182,6 +197,9 @@ impl App {
         let Some((org, token_id)) = store::enrollment_token::use_in_tx(&mut tx, hash).await? else {
             // Read again: the use that was the last may have been taken since.
             let token = store::enrollment_token::by_hash_in_tx(&mut tx, hash).await?;
+            if let Some(token) = &token {
+                self.enrollment_denied(from, token);
+            }
             return Ok(Tried::Refused(why_not(token)));
         };
         let mut labels = request.labels.clone();
@@ -203,14 +221,43 @@ impl App {
         let data = json!({ "hostname": row.hostname });
         let event = OutboxRow::new(org, "machine", "enrolled", row.id, row.change, data);
         event.insert_in_tx(crate::SCHEMA, &mut tx).await?;
+        let actor = Actor::of(ActorKind::Machine, row.id);
+        let entry = AuditEntry::new(org, actor, "enrollment.complete", resource(&row))
+            .with(token_id)
+            .asked(from)
+            .after(json!({ "hostname": row.hostname, "labels": request.labels, "publicKey": request.public_key }));
+        audit::note_in_tx(&mut tx, entry).await?;
         tx.commit().await?;
         self.relay.wake();
+        self.audit_relay.wake();
         if let Some(key) = KeyRow::of(&row) {
             self.keys.apply(&key);
         }
         self.metrics.key_set.set(self.keys.len());
         tracing::info!(%org, machine = %row.id, hostname = row.hostname, "a machine enrolled");
         Ok(Tried::Enrolled(Box::new(row)))
+    }
+
+    /// Somebody shows a token that is good for nothing any more.
+    fn enrollment_denied(&self, from: &Origin, token: &store::enrollment_token::TokenRow) {
+        let reason = match (token.revoked, token.expired) {
+            (true, _) => "the enrolment token was revoked",
+            (false, true) => "the enrolment token has expired",
+            (false, false) => "the enrolment token is used up",
+        };
+        // Which machine it would have become nobody knows.
+        let actor = Actor {
+            kind: ActorKind::Machine,
+            id: None,
+            name: None,
+        };
+        let (org, resource) = (
+            OrgId(token.org_id),
+            Resource::of("enrollment-token", token.id),
+        );
+        let entry = AuditEntry::new(org, actor, "enrollment.complete", resource);
+        self.denials
+            .note(entry.with(token.id).asked(from).denied(reason));
     }
 }
 

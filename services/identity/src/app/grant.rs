@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use contract::audit::{Actor, ActorKind, AuditEntry, Resource};
 use contract::grant::{ISSUER, LIFETIME_SECONDS, PrincipalKind};
 use contract::identity::{Exchange, Exchanged};
-use contract::{Grant, Problem, ProblemKind};
+use contract::{Grant, Origin, Problem, ProblemKind};
 use domain::access::{LEGACY_OPERATOR, Role, Scopes};
 use domain::{CredentialId, OrgId, Timestamp};
 use uuid::Uuid;
@@ -50,21 +51,23 @@ impl App {
     /// UNAUTHENTICATED in words that say whether to log in, to refresh or to ask for a new key; UNAVAILABLE.
     pub async fn exchange(
         self: &Arc<Self>,
+        from: &Origin,
         request: &Exchange,
     ) -> Result<Exchanged, IdentityError> {
-        let result = self.exchange_checked(&request.credential).await;
+        let result = self.exchange_checked(from, &request.credential).await;
         self.metrics.exchange(Outcome::of(&result));
         result
     }
 
     async fn exchange_checked(
         self: &Arc<Self>,
+        from: &Origin,
         credential: &str,
     ) -> Result<Exchanged, IdentityError> {
         let holder = if SecretKind::AccessToken.is_of(credential) {
             self.session_holder(credential).await?
         } else if SecretKind::ApiKey.is_of(credential) || SecretKind::LegacyKey.is_of(credential) {
-            self.key_holder(credential).await?
+            self.key_holder(from, credential).await?
         } else {
             return Err(refused(
                 "this is neither an access token (dfa_…) nor an API key (dfk_…, or dfl_… for agents of Dash-Fleet)",
@@ -145,16 +148,29 @@ impl App {
         })
     }
 
-    async fn key_holder(self: &Arc<Self>, credential: &str) -> Result<Holder, IdentityError> {
+    async fn key_holder(
+        self: &Arc<Self>,
+        from: &Origin,
+        credential: &str,
+    ) -> Result<Holder, IdentityError> {
         let hash = secret::hash(credential);
         let key = store::api_key::by_hash(self.pools.system(), &hash)
             .await?
             .ok_or_else(|| refused("this API key is not known"))?;
-        if key.revoked {
-            return Err(refused("this API key was revoked"));
-        }
-        if key.expired {
-            return Err(refused("this API key has expired"));
+        let ended = match (key.revoked, key.expired) {
+            (true, _) => Some("this API key was revoked"),
+            (false, true) => Some("this API key has expired"),
+            (false, false) => None,
+        };
+        if let Some(reason) = ended {
+            // Somebody still has it, or found it.
+            let actor = Actor::of(ActorKind::ApiKey, key.id);
+            let resource = Resource::of("api-key", key.id);
+            let entry = AuditEntry::new(OrgId(key.org_id), actor, "grant.exchange", resource)
+                .with(key.id)
+                .asked(from);
+            self.denials.note(entry.denied(reason));
+            return Err(refused(reason));
         }
         // The prefix is what the gateway goes by: a key is of the kind that it says it is.
         if key.is_legacy != SecretKind::LegacyKey.is_of(credential) {

@@ -1,24 +1,27 @@
 //! Invitations: one for an address, by a link that works once. Nobody learns by it whether a person has an account.
 
+use contract::audit::Resource;
 use contract::identity::{
     Done, Invitation, InvitationAccept, InvitationCancel, InvitationList, InvitationPage, Invited,
     MemberInvite, Tokens,
 };
-use contract::{Grant, Problem, ProblemKind};
+use contract::{Author, Grant, Origin, Problem, ProblemKind};
 use domain::access::{MEMBERS_READ, MEMBERS_WRITE, Role};
 use domain::text::check_name;
 use domain::{OrgId, UserId};
 use serde_json::json;
 
-use crate::app::App;
 use crate::app::account::check_email;
 use crate::app::acting::{self, forbidden};
 use crate::app::attempts::{guessed_wrong, who};
-use crate::app::login::{check_length, origin, session_begin_in_tx, unauthenticated};
+use crate::app::login::{
+    check_length, client, session_begin_in_tx, session_entry, unauthenticated,
+};
 use crate::app::member::user_event;
 use crate::app::page::Page;
 use crate::app::password::rules;
 use crate::app::secret::{self, SecretKind};
+use crate::app::{App, audit};
 use crate::error::IdentityError;
 use crate::store;
 use crate::store::Hash;
@@ -59,7 +62,7 @@ impl App {
     /// FORBIDDEN without the scope and above one's own role; INVALID naming `email`; CONFLICT for a member; UNAVAILABLE.
     pub async fn member_invite(
         &self,
-        grant: &Grant,
+        grant: &Author,
         request: &MemberInvite,
     ) -> Result<Invited, IdentityError> {
         grant.require(MEMBERS_WRITE)?;
@@ -82,7 +85,11 @@ impl App {
             mailed,
         };
         let row = store::invitation::put_in_tx(&mut tx, org, &secret::hash(&secret), new).await?;
+        let resource = Resource::of("invitation", row.id).named(&email);
+        let entry = grant.did("member.invite", resource);
+        audit::note_in_tx(&mut tx, entry.after(json!({ "role": request.role }))).await?;
         tx.commit().await?;
+        self.audit_relay.wake();
         self.mail_wake.notify_one();
         tracing::info!(%org, invitation = %row.id, by = %grant.sub, "somebody was invited");
         Ok(Invited {
@@ -117,7 +124,7 @@ impl App {
     /// FORBIDDEN, NOT_FOUND, UNAVAILABLE.
     pub async fn invitation_cancel(
         &self,
-        grant: &Grant,
+        grant: &Author,
         request: &InvitationCancel,
     ) -> Result<Done, IdentityError> {
         grant.require(MEMBERS_WRITE)?;
@@ -126,7 +133,13 @@ impl App {
         if !store::invitation::cancel_in_tx(&mut tx, grant.org, request.invitation_id).await? {
             return Err(Problem::not_found("invitation").into());
         }
+        let entry = grant.did(
+            "member.cancel",
+            Resource::of("invitation", request.invitation_id),
+        );
+        audit::note_in_tx(&mut tx, entry).await?;
         tx.commit().await?;
+        self.audit_relay.wake();
         Ok(Done {})
     }
 
@@ -138,6 +151,7 @@ impl App {
     /// another password; INVALID naming `password` or `name`; RATE_LIMITED, UNAVAILABLE.
     pub async fn invitation_accept(
         &self,
+        from: &Origin,
         request: InvitationAccept,
     ) -> Result<Tokens, IdentityError> {
         check_length("password", &request.password)?;
@@ -157,7 +171,7 @@ impl App {
         self.attempt_begin(&who).await?;
         let guest = self.guest(&link, &request).await;
         self.attempt_end(&who, guessed_wrong(&guest)).await;
-        self.join(&hash, &link, role, guest?, &request).await
+        self.join(from, &hash, &link, role, guest?, &request).await
     }
 
     async fn guest(
@@ -189,6 +203,7 @@ impl App {
 
     async fn join(
         &self,
+        from: &Origin,
         hash: &Hash,
         link: &LinkRow,
         role: Role,
@@ -222,10 +237,13 @@ impl App {
             let event = user_event(org, "joined", user, version, data);
             event.insert_in_tx(crate::SCHEMA, &mut tx).await?;
         }
-        let origin = origin(&request.address, &request.user_agent);
-        let tokens = session_begin_in_tx(&mut tx, org, user, origin).await?;
+        let client = client(&request.address, &request.user_agent);
+        let tokens = session_begin_in_tx(&mut tx, org, user, client).await?;
+        let entry = session_entry(org, user, "auth.accept", from);
+        audit::note_in_tx(&mut tx, entry.after(json!({ "role": role }))).await?;
         tx.commit().await?;
         self.relay.wake();
+        self.audit_relay.wake();
         tracing::info!(%org, %user, "somebody joined");
         Ok(tokens)
     }

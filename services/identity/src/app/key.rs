@@ -1,11 +1,12 @@
 //! API keys, and those of Dash-Fleet's agents and scripts. A key never has more than whoever made it has now
 //! ([`super::grant`] sees to that); what is asked for in vain is refused here, so that nobody wonders later.
 
+use contract::audit::Resource;
 use contract::identity::{
     ApiKey, ApiKeyCreate, ApiKeyCreated, ApiKeyEdit, ApiKeyGet, ApiKeyList, ApiKeyPage,
     ApiKeyRevoke, Done, KeyKind,
 };
-use contract::{Grant, Problem};
+use contract::{Author, Grant, Problem};
 use database::OutboxRow;
 use domain::access::{API_KEYS_READ, API_KEYS_WRITE, LEGACY_SCOPES, PEOPLE_ONLY, Role, SCOPES};
 use domain::network::Network;
@@ -14,12 +15,12 @@ use domain::{CredentialId, Timestamp, UserId};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::app::App;
 use crate::app::acting;
 use crate::app::idempotency::{Key, secret_gone};
 use crate::app::member::key_revoked;
 use crate::app::page::Page;
 use crate::app::secret::{self, SecretKind};
+use crate::app::{App, audit};
 use crate::error::IdentityError;
 use crate::store;
 use crate::store::api_key::KeyView;
@@ -147,6 +148,14 @@ fn check_legacy(request: &ApiKeyCreate) -> Result<Role, Problem> {
     }
 }
 
+/// What the audit says of a key.
+fn told(key: &KeyView) -> serde_json::Value {
+    json!({
+        "kind": key.kind, "role": key.role, "scopes": key.scopes, "networks": key.networks,
+        "expiresAt": key.expires_at,
+    })
+}
+
 impl App {
     /// Keys, the newest first; revoked ones too.
     ///
@@ -193,7 +202,7 @@ impl App {
     /// idempotency key was used for another body; UNAVAILABLE.
     pub async fn key_create(
         &self,
-        grant: &Grant,
+        grant: &Author,
         mut request: ApiKeyCreate,
     ) -> Result<ApiKeyCreated, IdentityError> {
         grant.require(API_KEYS_WRITE)?;
@@ -236,8 +245,11 @@ impl App {
         // The first of its events: those after it have versions from the sequence.
         let event = OutboxRow::new(org, "key", "created", id, 0, data);
         event.insert_in_tx(crate::SCHEMA, &mut tx).await?;
+        let entry = grant.did("key.create", Resource::of("key", id).named(&new.name));
+        audit::note_in_tx(&mut tx, entry.after(told(&new))).await?;
         tx.commit().await?;
         self.relay.wake();
+        self.audit_relay.wake();
         tracing::info!(%org, key = %id, by = %grant.sub, "an API key was made");
         Ok(ApiKeyCreated {
             api_key: api_key(row.ok_or_else(not_found)?)?,
@@ -271,7 +283,7 @@ impl App {
     /// FORBIDDEN, INVALID naming `name`, NOT_FOUND, UNAVAILABLE.
     pub async fn key_edit(
         &self,
-        grant: &Grant,
+        grant: &Author,
         request: &ApiKeyEdit,
     ) -> Result<ApiKey, IdentityError> {
         grant.require(API_KEYS_WRITE)?;
@@ -287,8 +299,12 @@ impl App {
         };
         if after.name != before.name {
             store::api_key::rename_in_tx(&mut tx, org, id, &after.name).await?;
+            let entry = grant.did("key.edit", Resource::of("key", id).named(&after.name));
+            let entry = entry.before(json!({ "name": before.name }));
+            audit::note_in_tx(&mut tx, entry.after(json!({ "name": after.name }))).await?;
         }
         tx.commit().await?;
+        self.audit_relay.wake();
         api_key(after)
     }
 
@@ -298,7 +314,7 @@ impl App {
     /// FORBIDDEN, NOT_FOUND, UNAVAILABLE.
     pub async fn key_revoke(
         &self,
-        grant: &Grant,
+        grant: &Author,
         request: &ApiKeyRevoke,
     ) -> Result<Done, IdentityError> {
         grant.require(API_KEYS_WRITE)?;
@@ -311,10 +327,13 @@ impl App {
             let version = store::api_key::revoke_in_tx(&mut tx, org, id).await?;
             let event = key_revoked(org, id.0, version);
             event.insert_in_tx(crate::SCHEMA, &mut tx).await?;
+            let entry = grant.did("key.revoke", Resource::of("key", id).named(&before.name));
+            audit::note_in_tx(&mut tx, entry).await?;
             tracing::info!(%org, key = %id, by = %grant.sub, "an API key was revoked");
         }
         tx.commit().await?;
         self.relay.wake();
+        self.audit_relay.wake();
         Ok(Done {})
     }
 }

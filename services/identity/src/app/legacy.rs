@@ -3,14 +3,16 @@
 
 use std::net::IpAddr;
 
+use contract::audit::{Actor, AuditEntry};
 use contract::legacy::{LegacyBind, LegacyBound, check_name};
-use contract::{Grant, Problem, ProblemKind};
+use contract::{Author, Problem, ProblemKind};
 use domain::access::LEGACY_AGENT;
 use domain::network::block;
 use domain::{CredentialId, MachineId, OrgId};
 use serde_json::json;
 
 use crate::app::App;
+use crate::app::machine::{resource, standing};
 use crate::error::IdentityError;
 use crate::store;
 use crate::store::machine::MachineRow;
@@ -32,25 +34,25 @@ impl App {
     /// as many machines as it may; INVALID naming `machine_id`; NOT_FOUND when nothing was to be made; UNAVAILABLE.
     pub async fn legacy_bind(
         &self,
-        grant: &Grant,
+        author: &Author,
         request: &LegacyBind,
     ) -> Result<LegacyBound, IdentityError> {
-        grant.require(LEGACY_AGENT)?;
+        author.require(LEGACY_AGENT)?;
         check_name(&request.name)?;
         if !request.create {
             return self
-                .legacy_known(grant, request)
+                .legacy_known(author, request)
                 .await?
                 .ok_or_else(|| Problem::not_found("machine").into());
         }
-        if let Some(bound) = self.legacy_known(grant, request).await? {
+        if let Some(bound) = self.legacy_known(author, request).await? {
             return Ok(bound);
         }
-        if let Some(bound) = self.legacy_begin(grant, request).await? {
+        if let Some(bound) = self.legacy_begin(author, request).await? {
             return Ok(bound);
         }
         // Another report of this name was first.
-        self.legacy_known(grant, request)
+        self.legacy_known(author, request)
             .await?
             .ok_or_else(|| Problem::unavailable("the machine began and is not there").into())
     }
@@ -58,10 +60,10 @@ impl App {
     /// Judges a machine that is there.
     async fn legacy_known(
         &self,
-        grant: &Grant,
+        author: &Author,
         request: &LegacyBind,
     ) -> Result<Option<LegacyBound>, IdentityError> {
-        let (org, key) = (grant.org, grant.credential);
+        let (org, key) = (author.org, author.credential);
         let mut tx = self.pools.tenant_tx(org).await?;
         let Some(machine) = store::legacy::by_name_in_tx(&mut tx, org, &request.name).await? else {
             return Ok(None);
@@ -81,7 +83,18 @@ impl App {
         let row =
             store::legacy::quarantine_in_tx(&mut tx, org, machine.id, &reason, key, &block).await?;
         tracing::warn!(%org, machine = %row.id, reason, "a machine over HTTP was quarantined");
-        self.commit_change(tx, &row, "quarantined", json!({ "reason": reason }))
+        let actor = Actor::service(contract::identity::SERVICE);
+        let entry = AuditEntry::new(org, actor, "machine.quarantine", resource(&row))
+            .with(key)
+            .because(reason.as_str())
+            .before(standing(&machine))
+            .after(standing(&row));
+        let entry = AuditEntry {
+            address: Some(request.address),
+            ..entry
+        };
+        let data = json!({ "reason": reason });
+        self.commit_change(tx, &row, "quarantined", data, entry)
             .await?;
         Err(forbidden(QUARANTINED).into())
     }
@@ -115,10 +128,10 @@ impl App {
     /// Makes a machine; nothing when one of its name was made meanwhile.
     async fn legacy_begin(
         &self,
-        grant: &Grant,
+        author: &Author,
         request: &LegacyBind,
     ) -> Result<Option<LegacyBound>, IdentityError> {
-        let (org, key) = (grant.org, grant.credential);
+        let (org, key) = (author.org, author.credential);
         let mut tx = self.pools.tenant_tx(org).await?;
         // Looked at before the turn too, so that a key without room costs nobody else's turn.
         has_room_in_tx(&mut tx, org, key).await?;
@@ -130,7 +143,14 @@ impl App {
             return Ok(None);
         };
         let data = json!({ "hostname": row.hostname, "transport": row.transport });
-        self.commit_change(tx, &row, "enrolled", data).await?;
+        // The service that asks forwards the grant, and says in its question where the machine is.
+        let entry = AuditEntry {
+            address: Some(request.address),
+            ..author.did("legacy.bind", resource(&row))
+        };
+        let entry = entry.after(json!({ "hostname": row.hostname, "block": block }));
+        self.commit_change(tx, &row, "enrolled", data, entry)
+            .await?;
         tracing::info!(%org, machine = %row.id, hostname = row.hostname, block, "a machine over HTTP began");
         Ok(Some(LegacyBound {
             machine_id: MachineId(row.id),

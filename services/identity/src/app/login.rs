@@ -1,21 +1,22 @@
 //! Sessions of people: login, refresh, logout, who am I. What a person does with sessions besides is in [`super::session`].
 
+use contract::audit::{Actor, ActorKind, AuditEntry, Resource};
 use contract::grant::PrincipalKind;
 use contract::identity::{Done, Login, Principal, Refresh, Tokens};
-use contract::{Grant, Problem, ProblemKind};
+use contract::{Author, Grant, Origin, Problem, ProblemKind};
 use database::{DatabaseError, OutboxRow, Tx};
 use domain::{CredentialId, OrgId, UserId};
 use serde_json::json;
 
-use crate::app::App;
 use crate::app::acting::forbidden;
 use crate::app::attempts::{guessed_wrong, who};
 use crate::app::password::rules;
 use crate::app::secret::{self, SecretKind};
+use crate::app::{App, audit};
 use crate::error::IdentityError;
 use crate::metrics::Outcome;
 use crate::store;
-use crate::store::session::{Origin, TokenHashes};
+use crate::store::session::{Client, TokenHashes};
 
 /// Life of an access token, in seconds.
 const ACCESS_SECONDS: u32 = 15 * 60;
@@ -39,13 +40,13 @@ impl App {
     /// # Errors
     /// UNAUTHENTICATED, RATE_LIMITED, UNAVAILABLE; and with the right password FORBIDDEN when the account is disabled or
     /// belongs to no (or not to this) organisation that is open.
-    pub async fn login(&self, request: Login) -> Result<Tokens, IdentityError> {
-        let result = self.login_limited(request).await;
+    pub async fn login(&self, from: &Origin, request: Login) -> Result<Tokens, IdentityError> {
+        let result = self.login_limited(from, request).await;
         self.metrics.login(Outcome::of(&result));
         result
     }
 
-    async fn login_limited(&self, request: Login) -> Result<Tokens, IdentityError> {
+    async fn login_limited(&self, from: &Origin, request: Login) -> Result<Tokens, IdentityError> {
         let email = request.email.trim().to_lowercase();
         if email.chars().count() > EMAIL_MAX_CHARS {
             let text = format!("has more than {EMAIL_MAX_CHARS} characters");
@@ -54,12 +55,17 @@ impl App {
         check_length("password", &request.password)?;
         let who = who("login", &request.address, &email);
         self.attempt_begin(&who).await?;
-        let result = self.login_checked(&email, request).await;
+        let result = self.login_checked(from, &email, request).await;
         self.attempt_end(&who, guessed_wrong(&result)).await;
         result
     }
 
-    async fn login_checked(&self, email: &str, request: Login) -> Result<Tokens, IdentityError> {
+    async fn login_checked(
+        &self,
+        from: &Origin,
+        email: &str,
+        request: Login,
+    ) -> Result<Tokens, IdentityError> {
         // PostgreSQL takes no NUL in a text; no address has one.
         let user = match email.contains('\0') {
             true => None,
@@ -69,6 +75,12 @@ impl App {
         };
         let phc = user.as_ref().map(|user| user.password_hash.clone());
         let fits = self.passwords.verify(request.password, phc).await?;
+        if let Some(user) = user.as_ref().filter(|_| !fits)
+            && let Some(org) = user.org_id
+        {
+            let entry = session_entry(OrgId(org), UserId(user.id), "auth.login", from);
+            self.denials.note(entry.denied("the password is wrong"));
+        }
         let Some(user) = user.filter(|_| fits) else {
             return Err(unauthenticated(
                 "the e-mail address or the password is wrong",
@@ -83,11 +95,13 @@ impl App {
                 Some(_) => "this account does not belong to this organisation",
             })
         })?;
-        let origin = origin(&request.address, &request.user_agent);
-        self.session_begin(org, UserId(user.id), origin).await
+        let client = client(&request.address, &request.user_agent);
+        let user = UserId(user.id);
+        let entry = session_entry(org, user, "auth.login", from);
+        self.session_begin(org, user, client, entry).await
     }
 
-    /// A new session of a member.
+    /// A new session of a member, with the entry that tells of it.
     ///
     /// # Errors
     /// FORBIDDEN when the person is no member by now; UNAVAILABLE.
@@ -95,11 +109,14 @@ impl App {
         &self,
         org: OrgId,
         user: UserId,
-        origin: Origin<'_>,
+        client: Client<'_>,
+        entry: AuditEntry,
     ) -> Result<Tokens, IdentityError> {
         let mut tx = self.pools.tenant_tx(org).await?;
-        let tokens = session_begin_in_tx(&mut tx, org, user, origin).await?;
+        let tokens = session_begin_in_tx(&mut tx, org, user, client).await?;
+        audit::note_in_tx(&mut tx, entry).await?;
         tx.commit().await?;
+        self.audit_relay.wake();
         Ok(tokens)
     }
 
@@ -108,7 +125,7 @@ impl App {
     ///
     /// # Errors
     /// UNAUTHENTICATED, UNAVAILABLE.
-    pub async fn refresh(&self, request: &Refresh) -> Result<Tokens, IdentityError> {
+    pub async fn refresh(&self, from: &Origin, request: &Refresh) -> Result<Tokens, IdentityError> {
         if !SecretKind::RefreshToken.is_of(&request.refresh_token) {
             return Err(unauthenticated("this is not a refresh token; log in again"));
         }
@@ -146,9 +163,15 @@ impl App {
             session_revoked(org, id)
                 .insert_in_tx(crate::SCHEMA, &mut tx)
                 .await?;
+            let actor = Actor::service(contract::identity::SERVICE);
+            let entry = AuditEntry::new(org, actor, "auth.refresh", Resource::of("session", id));
+            let entry = entry.with(id).asked(from);
+            let reason = "a refresh token was used twice; the session was ended";
+            audit::note_in_tx(&mut tx, entry.denied(reason)).await?;
         }
         tx.commit().await?;
         self.relay.wake();
+        self.audit_relay.wake();
         tracing::warn!(%org, session = %id, "a refresh token was used twice; the session was ended");
         Err(unauthenticated(
             "this refresh token was used before, so the session was ended; log in again",
@@ -159,7 +182,7 @@ impl App {
     ///
     /// # Errors
     /// FORBIDDEN when the grant is not of a session; UNAVAILABLE.
-    pub async fn logout(&self, grant: &Grant) -> Result<Done, IdentityError> {
+    pub async fn logout(&self, grant: &Author) -> Result<Done, IdentityError> {
         if grant.kind != PrincipalKind::User {
             let text = "only a login session can log out; an API key is revoked instead";
             return Err(Problem::new(ProblemKind::Forbidden, text).into());
@@ -168,9 +191,12 @@ impl App {
         if store::session::revoke_in_tx(&mut tx, grant.org, grant.credential).await? {
             let event = session_revoked(grant.org, grant.credential);
             event.insert_in_tx(crate::SCHEMA, &mut tx).await?;
+            let entry = grant.did("auth.logout", Resource::of("session", grant.credential));
+            audit::note_in_tx(&mut tx, entry).await?;
         }
         tx.commit().await?;
         self.relay.wake();
+        self.audit_relay.wake();
         Ok(Done {})
     }
 
@@ -224,8 +250,8 @@ pub(crate) fn check_length(path: &str, password: &str) -> Result<(), Problem> {
 }
 
 /// Whence a session begins, as far as it is kept.
-pub(crate) fn origin<'a>(address: &'a str, user_agent: &'a str) -> Origin<'a> {
-    Origin {
+pub(crate) fn client<'a>(address: &'a str, user_agent: &'a str) -> Client<'a> {
+    Client {
         address: kept(address, ADDRESS_MAX_CHARS),
         user_agent: kept(user_agent, USER_AGENT_MAX_CHARS),
     }
@@ -250,11 +276,11 @@ pub(crate) async fn session_begin_in_tx(
     tx: &mut Tx,
     org: OrgId,
     user: UserId,
-    origin: Origin<'_>,
+    client: Client<'_>,
 ) -> Result<Tokens, IdentityError> {
     let (tokens, hashes) = new_tokens();
     let id = CredentialId::new();
-    let begun = store::session::insert_in_tx(tx, org, id, user, &hashes, origin).await;
+    let begun = store::session::insert_in_tx(tx, org, id, user, &hashes, client).await;
     match begun.map_err(DatabaseError::from) {
         Ok(()) => Ok(tokens),
         // Removed since it was looked.
@@ -287,6 +313,12 @@ fn hashed(access_token: String, refresh_token: String) -> (Tokens, TokenHashes) 
         },
         hashes,
     )
+}
+
+/// What a person did with sessions, who has no grant yet.
+pub(crate) fn session_entry(org: OrgId, user: UserId, call: &str, from: &Origin) -> AuditEntry {
+    let actor = Actor::of(ActorKind::User, user.0);
+    AuditEntry::new(org, actor, call, Resource::kind("session")).asked(from)
 }
 
 /// A session ends once, so its only event is its first.

@@ -3,17 +3,18 @@
 
 use std::sync::Arc;
 
+use contract::audit::{Actor, AuditEntry, Resource};
 use contract::identity::{
     Done, MachineChanges, MachineChangesPage, MachineQuarantine, MachineRecord, MachineRelease,
     ReleaseAccept,
 };
-use contract::{Grant, Problem, ProblemKind};
+use contract::{Author, Problem, ProblemKind};
 use database::OutboxRow;
 use domain::access::MACHINES_WRITE;
 use domain::{MachineId, OrgId};
 use serde_json::{Value, json};
 
-use crate::app::App;
+use crate::app::{App, audit};
 use crate::error::IdentityError;
 use crate::store;
 use crate::store::machine::{KeyRow, MachineRow};
@@ -32,16 +33,18 @@ impl App {
     /// FORBIDDEN, NOT_FOUND, UNAVAILABLE.
     pub async fn machine_revoke(
         self: &Arc<Self>,
-        grant: &Grant,
+        author: &Author,
         id: MachineId,
     ) -> Result<Done, IdentityError> {
-        grant.require(MACHINES_WRITE)?;
-        let org = grant.org;
+        author.require(MACHINES_WRITE)?;
+        let org = author.org;
         let mut tx = self.pools.tenant_tx(org).await?;
         let machine = locked(&mut tx, org, id).await?;
         if machine.revoked_at.is_none() {
             let row = store::machine::revoke_in_tx(&mut tx, org, id).await?;
-            self.commit_change(tx, &row, "revoked", json!({ "by": grant.sub }))
+            let entry = author.did("machine.revoke", resource(&row));
+            let entry = entry.before(standing(&machine)).after(standing(&row));
+            self.commit_change(tx, &row, "revoked", json!({ "by": author.sub }), entry)
                 .await?;
             tracing::info!(%org, machine = %id, "a machine was revoked");
             self.kick(org, id);
@@ -58,11 +61,11 @@ impl App {
     /// that is to be accepted.
     pub async fn machine_release(
         &self,
-        grant: &Grant,
+        author: &Author,
         request: &MachineRelease,
     ) -> Result<Done, IdentityError> {
-        grant.require(MACHINES_WRITE)?;
-        let (org, id, accept) = (grant.org, request.machine_id, request.accept);
+        author.require(MACHINES_WRITE)?;
+        let (org, id, accept) = (author.org, request.machine_id, request.accept);
         let mut tx = self.pools.tenant_tx(org).await?;
         let machine = locked(&mut tx, org, id).await?;
         if machine.revoked_at.is_some() {
@@ -74,8 +77,11 @@ impl App {
                 Self::legacy_may_move_in_tx(&mut tx, org, &machine).await?;
             }
             let row = store::machine::release_in_tx(&mut tx, org, id, accept).await?;
-            let data = json!({ "by": grant.sub, "releases": row.releases, "accept": accept });
-            self.commit_change(tx, &row, "released", data).await?;
+            let data = json!({ "by": author.sub, "releases": row.releases, "accept": accept });
+            let entry = author.did("machine.release", resource(&row));
+            let entry = entry.before(standing(&machine)).after(standing(&row));
+            self.commit_change(tx, &row, "released", data, entry)
+                .await?;
         }
         Ok(Done {})
     }
@@ -101,7 +107,13 @@ impl App {
         if machine.quarantined_at.is_none() && machine.revoked_at.is_none() {
             let row = store::machine::quarantine_in_tx(&mut tx, org, id, &reason).await?;
             tracing::warn!(%org, machine = %id, reason, "a machine was quarantined");
-            self.commit_change(tx, &row, "quarantined", json!({ "reason": reason }))
+            let actor = Actor::service(contract::action::SERVICE);
+            let entry = AuditEntry::new(org, actor, "machine.quarantine", resource(&row))
+                .because(reason.as_str())
+                .before(standing(&machine))
+                .after(standing(&row));
+            let data = json!({ "reason": reason });
+            self.commit_change(tx, &row, "quarantined", data, entry)
                 .await?;
         }
         Ok(Done {})
@@ -141,16 +153,34 @@ impl App {
         row: &MachineRow,
         verb: &str,
         data: Value,
+        entry: AuditEntry,
     ) -> Result<(), IdentityError> {
         let event = OutboxRow::new(OrgId(row.org_id), "machine", verb, row.id, row.change, data);
         event.insert_in_tx(crate::SCHEMA, &mut tx).await?;
+        audit::note_in_tx(&mut tx, entry).await?;
         tx.commit().await?;
         self.relay.wake();
+        self.audit_relay.wake();
         if let Some(key) = KeyRow::of(row) {
             self.keys.apply(&key);
         }
         Ok(())
     }
+}
+
+/// A machine, as the audit names it.
+pub(crate) fn resource(machine: &MachineRow) -> Resource {
+    Resource::of("machine", machine.id).named(&machine.hostname)
+}
+
+/// What a machine may do, as the audit says it.
+pub(crate) fn standing(machine: &MachineRow) -> Value {
+    let status = match (machine.revoked_at, machine.quarantined_at) {
+        (Some(_), _) => "REVOKED",
+        (None, Some(_)) => "QUARANTINED",
+        (None, None) => "ENROLLED",
+    };
+    json!({ "status": status, "quarantineReason": machine.quarantine_reason })
 }
 
 async fn locked(

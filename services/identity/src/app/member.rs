@@ -1,22 +1,23 @@
 //! The people of an organisation. Whoever changes them holds the organisation's row, so that two at once cannot both take
 //! the last OWNER; and all is decided by what everybody is at that moment.
 
+use contract::audit::Resource;
 use contract::identity::{
     Done, Member, MemberEdit, MemberGet, MemberList, MemberPage, MemberRemove, MemberReset,
     OneTimeLink,
 };
-use contract::{Grant, Problem, ProblemKind};
+use contract::{Author, Grant, Problem, ProblemKind};
 use database::{OutboxRow, Tx};
 use domain::access::{MEMBERS_READ, MEMBERS_WRITE, PLATFORM_ADMIN, Role};
 use domain::{CredentialId, OrgId, UserId};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::app::App;
 use crate::app::acting::{self, forbidden};
 use crate::app::login::session_revoked;
 use crate::app::page::Page;
 use crate::app::secret::{self, SecretKind};
+use crate::app::{App, audit};
 use crate::error::IdentityError;
 use crate::store;
 use crate::store::member::MemberRow;
@@ -126,7 +127,7 @@ impl App {
     /// OWNER; UNAVAILABLE.
     pub async fn member_edit(
         &self,
-        grant: &Grant,
+        grant: &Author,
         request: &MemberEdit,
     ) -> Result<Member, IdentityError> {
         grant.require(MEMBERS_WRITE)?;
@@ -142,10 +143,14 @@ impl App {
             let data = json!({ "by": grant.sub, "before": before, "after": role });
             let event = user_event(org, "updated", user, version, data);
             event.insert_in_tx(crate::SCHEMA, &mut tx).await?;
+            let entry = grant.did("member.edit", Resource::of("user", user));
+            let entry = entry.before(json!({ "role": before }));
+            audit::note_in_tx(&mut tx, entry.after(json!({ "role": role }))).await?;
         }
         let row = store::member::get_in_tx(&mut tx, org, user).await?;
         tx.commit().await?;
         self.relay.wake();
+        self.audit_relay.wake();
         member(row.ok_or_else(not_found)?)
     }
 
@@ -156,7 +161,7 @@ impl App {
     /// As [`App::member_edit`].
     pub async fn member_remove(
         &self,
-        grant: &Grant,
+        grant: &Author,
         request: &MemberRemove,
     ) -> Result<Done, IdentityError> {
         let (org, user) = (grant.org, request.user_id);
@@ -185,8 +190,11 @@ impl App {
         let gone = user_event(org, "removed", user, version, data);
         let events: Vec<OutboxRow> = sessions.chain(keys).chain([gone]).collect();
         OutboxRow::insert_all_in_tx(&events, crate::SCHEMA, &mut tx).await?;
+        let entry = grant.did("member.remove", Resource::of("user", user));
+        audit::note_in_tx(&mut tx, entry.before(json!({ "role": role }))).await?;
         tx.commit().await?;
         self.relay.wake();
+        self.audit_relay.wake();
         tracing::info!(%org, %user, by = %grant.sub, "a member was removed");
         Ok(Done {})
     }
@@ -200,7 +208,7 @@ impl App {
     /// NOT_FOUND, UNAVAILABLE.
     pub async fn member_reset(
         &self,
-        grant: &Grant,
+        grant: &Author,
         request: &MemberReset,
     ) -> Result<OneTimeLink, IdentityError> {
         grant.require(MEMBERS_WRITE)?;
@@ -230,7 +238,10 @@ impl App {
             mailed,
         )
         .await?;
+        let entry = grant.did("member.reset", Resource::of("user", user));
+        audit::note_in_tx(&mut tx, entry).await?;
         tx.commit().await?;
+        self.audit_relay.wake();
         self.mail_wake.notify_one();
         tracing::info!(%org, %user, by = %grant.sub, "a link for a new password was made");
         Ok(OneTimeLink {

@@ -1,21 +1,22 @@
 //! Organisations: whose they are, their names, and their end.
 
+use contract::audit::{AuditEntry, Resource};
 use contract::grant::PrincipalKind;
 use contract::identity::{
     Organization, OrganizationClose, OrganizationCreate, OrganizationEdit, OrganizationGet,
     OrganizationList, OrganizationPage,
 };
-use contract::{Grant, Problem, ProblemKind};
+use contract::{Author, Grant, Problem, ProblemKind};
 use database::{OutboxRow, Tx};
 use domain::access::{ORGANIZATION_READ, ORGANIZATION_WRITE, PLATFORM_ADMIN, Role};
 use domain::text::check_name;
 use domain::{OrgId, Timestamp};
 use serde_json::json;
 
-use crate::app::App;
 use crate::app::acting;
 use crate::app::idempotency::Key;
 use crate::app::page::Page;
+use crate::app::{App, audit};
 use crate::error::IdentityError;
 use crate::store;
 use crate::store::organization::OrganizationRow;
@@ -125,7 +126,7 @@ impl App {
     /// used for another body; UNAVAILABLE.
     pub async fn organization_create(
         &self,
-        grant: &Grant,
+        grant: &Author,
         mut request: OrganizationCreate,
     ) -> Result<Organization, IdentityError> {
         grant.require(PLATFORM_ADMIN)?;
@@ -151,8 +152,17 @@ impl App {
         // The first of its events: those after it have versions from the sequence.
         let event = OutboxRow::new(org, "organization", "created", org.0, 0, data);
         event.insert_in_tx(crate::SCHEMA, &mut tx).await?;
+        // In both: where it was asked for, and as the first of the new one.
+        let resource = Resource::of("organization", org).named(&request.name);
+        let asked = grant.did("organization.create", resource.clone());
+        let first = AuditEntry {
+            org,
+            ..grant.did("organization.create", resource)
+        };
+        audit::note_all_in_tx(&mut tx, vec![asked, first]).await?;
         tx.commit().await?;
         self.relay.wake();
+        self.audit_relay.wake();
         tracing::info!(%org, by = %grant.sub, "an organisation was made");
         Ok(Organization {
             role: Some(Role::Owner),
@@ -166,7 +176,7 @@ impl App {
     /// FORBIDDEN, INVALID naming `name`, NOT_FOUND, CONFLICT when it is closed, UNAVAILABLE.
     pub async fn organization_edit(
         &self,
-        grant: &Grant,
+        grant: &Author,
         request: OrganizationEdit,
     ) -> Result<Organization, IdentityError> {
         let org = request.organization_id;
@@ -176,7 +186,7 @@ impl App {
         if let Some(name) = &request.name {
             check_name(name).map_err(|message| Problem::invalid("name", message))?;
         }
-        self.organization_change(grant, org, |before| {
+        self.organization_change(grant, "organization.edit", org, |before| {
             let mut after = before.clone();
             after.name = request.name.unwrap_or(after.name);
             after.legacy_enabled = request.legacy_enabled.unwrap_or(after.legacy_enabled);
@@ -195,12 +205,12 @@ impl App {
     /// FORBIDDEN for everybody but a platform administrator; NOT_FOUND, UNAVAILABLE.
     pub async fn organization_close(
         &self,
-        grant: &Grant,
+        grant: &Author,
         request: &OrganizationClose,
     ) -> Result<Organization, IdentityError> {
         grant.require(PLATFORM_ADMIN)?;
         let org = request.organization_id;
-        self.organization_change(grant, org, |before| {
+        self.organization_change(grant, "organization.close", org, |before| {
             let mut after = before.clone();
             after.closed_at = after.closed_at.or_else(|| Some(Timestamp::now().utc()));
             Ok(after)
@@ -210,7 +220,8 @@ impl App {
 
     async fn organization_change(
         &self,
-        grant: &Grant,
+        grant: &Author,
+        call: &str,
         org: OrgId,
         change: impl FnOnce(&OrganizationRow) -> Result<OrganizationRow, Problem>,
     ) -> Result<Organization, IdentityError> {
@@ -234,10 +245,17 @@ impl App {
             let data = json!({ "by": grant.sub, "before": told(&before), "after": told(&after) });
             let event = OutboxRow::new(org, "organization", verb, org.0, version, data);
             event.insert_in_tx(crate::SCHEMA, &mut tx).await?;
+            let entry = AuditEntry {
+                org,
+                ..grant.did(call, Resource::of("organization", org).named(&after.name))
+            };
+            let entry = entry.before(told(&before)).after(told(&after));
+            audit::note_in_tx(&mut tx, entry).await?;
         }
         let shown = self.shown(grant, &mut tx, after).await?;
         tx.commit().await?;
         self.relay.wake();
+        self.audit_relay.wake();
         Ok(shown)
     }
 }

@@ -3,15 +3,16 @@
 
 use std::time::Duration;
 
+use contract::audit::{AuditEntry, Resource};
 use contract::identity::{Done, Session, SessionList, SessionPage, SessionRevoke, Switch, Tokens};
-use contract::{Grant, Problem, ProblemKind};
+use contract::{Author, Grant, Problem, ProblemKind};
 use domain::{CredentialId, OrgId};
 
-use crate::app::App;
 use crate::app::acting::person;
 use crate::app::attempts;
-use crate::app::login::{origin, session_revoked};
+use crate::app::login::{client, session_revoked};
 use crate::app::page::Page;
+use crate::app::{App, audit};
 use crate::error::IdentityError;
 use crate::store;
 use crate::store::session::OwnSessionRow;
@@ -50,15 +51,20 @@ impl App {
     ///
     /// # Errors
     /// FORBIDDEN for a key; NOT_FOUND when the person is no member there, or it is closed: the same words; UNAVAILABLE.
-    pub async fn switch(&self, grant: &Grant, request: &Switch) -> Result<Tokens, IdentityError> {
-        let user = person(grant)?;
+    pub async fn switch(&self, author: &Author, request: &Switch) -> Result<Tokens, IdentityError> {
+        let user = person(author)?;
         let nowhere = || Problem::new(ProblemKind::NotFound, "you belong to no such organisation");
         let org = request.organization_id;
         if store::organization::is_closed(self.pools.system(), org).await? != Some(false) {
             return Err(nowhere().into());
         }
-        let origin = origin(&request.address, &request.user_agent);
-        match self.session_begin(org, user, origin).await {
+        let client = client(&request.address, &request.user_agent);
+        // Told where it leads: whoever is there sees who came.
+        let entry = AuditEntry {
+            org,
+            ..author.did("auth.switch", Resource::of("organization", org))
+        };
+        match self.session_begin(org, user, client, entry).await {
             Err(IdentityError::Refused(problem)) if problem.kind == ProblemKind::Forbidden => {
                 Err(nowhere().into())
             }
@@ -90,10 +96,10 @@ impl App {
     /// FORBIDDEN for a key; NOT_FOUND, UNAVAILABLE.
     pub async fn session_revoke(
         &self,
-        grant: &Grant,
+        author: &Author,
         request: &SessionRevoke,
     ) -> Result<Done, IdentityError> {
-        let user = person(grant)?;
+        let user = person(author)?;
         let id = request.session_id;
         let mut tx = self.pools.system_tx().await?;
         let org = store::session::own_in_tx(&mut tx, user.0, id).await?;
@@ -103,9 +109,15 @@ impl App {
         if store::session::revoke_in_tx(&mut tx, org, id).await? {
             let event = session_revoked(org, id);
             event.insert_in_tx(crate::SCHEMA, &mut tx).await?;
+            let entry = AuditEntry {
+                org,
+                ..author.did("auth.revoke", Resource::of("session", id))
+            };
+            audit::note_in_tx(&mut tx, entry).await?;
         }
         tx.commit().await?;
         self.relay.wake();
+        self.audit_relay.wake();
         Ok(Done {})
     }
 

@@ -1,21 +1,23 @@
 //! Enrolment tokens: made, looked at, revoked. What they do is in [`super::enrollment`].
 
 use chrono::Duration;
+use contract::audit::Resource;
 use contract::identity::{
     Done, EnrollmentToken, EnrollmentTokenCreate, EnrollmentTokenCreated, EnrollmentTokenGet,
     EnrollmentTokenList, EnrollmentTokenPage, EnrollmentTokenRevoke,
 };
-use contract::{Grant, Problem};
+use contract::{Author, Grant, Problem};
 use domain::Timestamp;
 use domain::access::{ENROLLMENT_READ, ENROLLMENT_WRITE};
 use domain::text::check_name;
+use serde_json::json;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::app::App;
 use crate::app::idempotency::{Key, secret_gone};
 use crate::app::page::Page;
 use crate::app::secret::{self, SecretKind};
+use crate::app::{App, audit};
 use crate::error::IdentityError;
 use crate::store;
 use crate::store::enrollment_token::TokenView;
@@ -130,7 +132,7 @@ impl App {
     /// FORBIDDEN; INVALID naming the field; CONFLICT when the idempotency key was used for another body; UNAVAILABLE.
     pub async fn token_create(
         &self,
-        grant: &Grant,
+        grant: &Author,
         mut request: EnrollmentTokenCreate,
     ) -> Result<EnrollmentTokenCreated, IdentityError> {
         grant.require(ENROLLMENT_WRITE)?;
@@ -150,7 +152,15 @@ impl App {
         let hash = secret::hash(&secret);
         store::enrollment_token::create_in_tx(&mut tx, org, &new, &hash).await?;
         let row = store::enrollment_token::get_in_tx(&mut tx, org, id).await?;
+        let resource = Resource::of("enrollment-token", id).named(&request.name);
+        let after = json!({
+            "labels": request.labels, "uses": request.uses, "hourlyCap": request.hourly_cap,
+            "expiresAt": request.expires_at,
+        });
+        let entry = grant.did("token.create", resource).after(after);
+        audit::note_in_tx(&mut tx, entry).await?;
         tx.commit().await?;
+        self.audit_relay.wake();
         tracing::info!(%org, token = %id, by = %grant.sub, "an enrolment token was made");
         Ok(EnrollmentTokenCreated {
             enrollment_token: enrollment_token(row.ok_or_else(not_found)?),
@@ -183,7 +193,7 @@ impl App {
     /// FORBIDDEN, NOT_FOUND, UNAVAILABLE.
     pub async fn token_revoke(
         &self,
-        grant: &Grant,
+        grant: &Author,
         request: &EnrollmentTokenRevoke,
     ) -> Result<Done, IdentityError> {
         grant.require(ENROLLMENT_WRITE)?;
@@ -192,7 +202,10 @@ impl App {
         if !store::enrollment_token::revoke_in_tx(&mut tx, grant.org, id).await? {
             return Err(not_found().into());
         }
+        let entry = grant.did("token.revoke", Resource::of("enrollment-token", id));
+        audit::note_in_tx(&mut tx, entry).await?;
         tx.commit().await?;
+        self.audit_relay.wake();
         tracing::info!(org = %grant.org, token = %id, by = %grant.sub, "an enrolment token was revoked");
         Ok(Done {})
     }

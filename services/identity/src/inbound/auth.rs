@@ -27,12 +27,12 @@ pub(super) async fn answer(service: &Service, app: &Arc<App>) -> Result<(), BusE
     service.answer(with(app, accept)).await
 }
 
-async fn login(app: Arc<App>, _: Context, request: Login) -> Result<Tokens, Problem> {
-    Ok(app.login(request).await?)
+async fn login(app: Arc<App>, context: Context, request: Login) -> Result<Tokens, Problem> {
+    Ok(app.login(context.origin(), request).await?)
 }
 
-async fn refresh(app: Arc<App>, _: Context, request: Refresh) -> Result<Tokens, Problem> {
-    Ok(app.refresh(&request).await?)
+async fn refresh(app: Arc<App>, context: Context, request: Refresh) -> Result<Tokens, Problem> {
+    Ok(app.refresh(context.origin(), &request).await?)
 }
 
 async fn logout(app: Arc<App>, context: Context, _: Logout) -> Result<Done, Problem> {
@@ -71,10 +71,14 @@ async fn forgot(app: Arc<App>, _: Context, request: PasswordForgot) -> Result<Do
     Ok(app.password_forgot(&request).await?)
 }
 
-async fn reset(app: Arc<App>, _: Context, request: PasswordReset) -> Result<Done, Problem> {
-    Ok(app.password_reset(request).await?)
+async fn reset(app: Arc<App>, context: Context, request: PasswordReset) -> Result<Done, Problem> {
+    Ok(app.password_reset(context.origin(), request).await?)
 }
 
-async fn accept(app: Arc<App>, _: Context, request: InvitationAccept) -> Result<Tokens, Problem> {
-    Ok(app.invitation_accept(request).await?)
+async fn accept(
+    app: Arc<App>,
+    context: Context,
+    request: InvitationAccept,
+) -> Result<Tokens, Problem> {
+    Ok(app.invitation_accept(context.origin(), request).await?)
 }

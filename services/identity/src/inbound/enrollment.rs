@@ -19,8 +19,8 @@ async fn challenge(app: Arc<App>, _: Context, _: Challenge) -> Result<Challenged
     Ok(app.challenge()?)
 }
 
-async fn complete(app: Arc<App>, _: Context, request: Enroll) -> Result<Enrolled, Problem> {
-    Ok(app.enroll(&request).await?)
+async fn complete(app: Arc<App>, context: Context, request: Enroll) -> Result<Enrolled, Problem> {
+    Ok(app.enroll(context.origin(), &request).await?)
 }
 
 async fn standing(app: Arc<App>, _: Context, request: StandingGet) -> Result<Standing, Problem> {

@@ -15,8 +15,12 @@ pub(super) async fn answer(service: &Service, app: &Arc<App>) -> Result<(), BusE
     service.answer(with(app, jwks)).await
 }
 
-async fn exchange(app: Arc<App>, _: Context, request: Exchange) -> Result<Exchanged, Problem> {
-    Ok(app.exchange(&request).await?)
+async fn exchange(
+    app: Arc<App>,
+    context: Context,
+    request: Exchange,
+) -> Result<Exchanged, Problem> {
+    Ok(app.exchange(context.origin(), &request).await?)
 }
 
 async fn jwks(app: Arc<App>, _: Context, _: JwksGet) -> Result<Jwks, Problem> {

@@ -124,7 +124,7 @@ pub struct OwnSessionRow {
 
 /// Whence a session begins.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Origin<'a> {
+pub struct Client<'a> {
     /// The network address.
     pub address: Option<&'a str>,
     /// What the client says it is.
@@ -157,7 +157,7 @@ pub async fn insert_in_tx(
     id: CredentialId,
     user: UserId,
     tokens: &TokenHashes,
-    origin: Origin<'_>,
+    client: Client<'_>,
 ) -> sqlx::Result<()> {
     sqlx::query(INSERT)
         .bind(org.0)
@@ -167,8 +167,8 @@ pub async fn insert_in_tx(
         .bind(tokens.access_seconds)
         .bind(tokens.refresh)
         .bind(tokens.refresh_seconds)
-        .bind(origin.address)
-        .bind(origin.user_agent)
+        .bind(client.address)
+        .bind(client.user_agent)
         .execute(tx)
         .await?;
     Ok(())

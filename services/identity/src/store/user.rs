@@ -58,6 +58,10 @@ pub struct LoginRow {
     pub org_id: Option<Uuid>,
 }
 
+// Nobody is in so many; what is beyond is not told.
+const ORGANIZATIONS: &str =
+    "SELECT org_id FROM identity.memberships WHERE user_id = $1 ORDER BY org_id LIMIT 1000";
+
 /// A person, whole.
 #[derive(FromRow)]
 pub struct PersonRow {
@@ -224,4 +228,15 @@ pub async fn person_in_tx(
     user: Uuid,
 ) -> sqlx::Result<Option<(String, String)>> {
     sqlx::query_as(PERSON).bind(user).fetch_optional(tx).await
+}
+
+/// The organisations that a person belongs to.
+///
+/// # Errors
+/// [`sqlx::Error`].
+pub async fn organizations_in_tx(tx: &mut PgConnection, user: Uuid) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar(ORGANIZATIONS)
+        .bind(user)
+        .fetch_all(tx)
+        .await
 }

@@ -5,8 +5,10 @@ use contract::identity::{EnrollmentTokenCreate, MachineRevoke, MemberInvite};
 use domain::access::Role;
 use nkeys::KeyPair;
 use sqlx::AssertSqlSafe;
+use testkit::eventually;
 
-use crate::world::{API_KEY, EMAIL, PASSWORD, World, bootstrap};
+use crate::audit::Countersigner;
+use crate::world::{API_KEY, EMAIL, PASSWORD, PATIENCE, World, bootstrap};
 
 const OTHER_EMAIL: &str = "other@example.org";
 const OTHER_KEY: &str = "dfk_other-organisation-0123456789";
@@ -51,6 +53,15 @@ async fn a_tenant_transaction_sees_only_its_own_rows_of_every_table() {
         };
         world.ask_as(&tokens.access_token, create).await.unwrap();
     }
+
+    // Both have a chain in the audit, and its ends are signed.
+    eventually("both logins are in the audit", PATIENCE, || async {
+        let chains =
+            "SELECT count(DISTINCT org_id) FROM identity.audit_events WHERE call = 'auth.login'";
+        (world.count(chains).await == 2).then_some(())
+    })
+    .await;
+    Countersigner::start(&world).await.sign(&world).await;
 
     let pools = world.database.pools("identity");
     let tables: Vec<(String, bool, bool)> = sqlx::query_as(

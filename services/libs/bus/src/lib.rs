@@ -2,11 +2,14 @@
 //!
 //! Rooms: [`connection`] connecting for ever, `servers` to whom and in which order, [`request`] asking with a timeout,
 //! [`service`] answering, [`subscription`] hearing, [`events`] publishing and consuming events, [`verifier`] grants, [`trace`] trace
-//! headers, [`callout`] deciding who may connect, [`system`] the server's own account, [`setup`] streams and
+//! headers, [`client`] the client's address, [`denied`] refused attempts, [`callout`] deciding who may connect, [`system`] the server's own account, [`setup`] streams and
 //! consumers (the bootstrap job), `turns` fairness between agents.
 
+mod audit;
 pub mod callout;
+pub mod client;
 pub mod connection;
+pub mod denied;
 pub mod error;
 pub mod events;
 pub mod request;
@@ -20,6 +23,7 @@ mod turns;
 pub mod verifier;
 
 pub use connection::{Bus, BusConfig, BusState};
+pub use denied::Denials;
 pub use error::BusError;
 pub use events::{Consumer, Delivery};
 pub use servers::check_agent_url;

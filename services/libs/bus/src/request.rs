@@ -14,7 +14,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::connection::Bus;
 
 impl Bus {
-    /// Asks on a user's behalf: `df.rpc.<service>.<noun>.<verb>` with the user's grant.
+    /// Asks on a user's behalf: `df.rpc.<service>.<noun>.<verb>` with the user's grant, and the client's address
+    /// ([`crate::client`]).
     ///
     /// # Errors
     /// The owner's [`Problem`]; UNAVAILABLE when nobody answers; OUTCOME_UNKNOWN when a call that must not be
@@ -25,7 +26,9 @@ impl Bus {
         grant: Option<&str>,
         timeout: Duration,
     ) -> Result<C::Reply, Problem> {
-        self.call::<C>(gateway_subject::<C>(), request, grant, timeout)
+        let mut headers = HeaderMap::new();
+        crate::client::inject(&mut headers);
+        self.call::<C>(gateway_subject::<C>(), headers, request, grant, timeout)
             .await
     }
 
@@ -39,18 +42,19 @@ impl Bus {
         grant: Option<&str>,
         timeout: Duration,
     ) -> Result<C::Reply, Problem> {
-        self.call::<C>(service_subject::<C>(&self.service), request, grant, timeout)
+        let subject = service_subject::<C>(&self.service);
+        self.call::<C>(subject, HeaderMap::new(), request, grant, timeout)
             .await
     }
 
     async fn call<C: Call>(
         &self,
         subject: String,
+        mut headers: HeaderMap,
         request: &C,
         grant: Option<&str>,
         timeout: Duration,
     ) -> Result<C::Reply, Problem> {
-        let mut headers = HeaderMap::new();
         if let Some(grant) = grant {
             headers.insert(GRANT_HEADER, grant);
         }

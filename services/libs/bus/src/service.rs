@@ -11,7 +11,7 @@ use contract::agent::MESSAGE_MAX_BYTES;
 use contract::call::endpoint_patterns;
 use contract::envelope::{Answer, GRANT_HEADER, TRACE_HEADER, version_accepted};
 use contract::subject::{Up, agent_inbox, matches, up_sender};
-use contract::{Call, Envelope, Grant, Problem, ProblemKind};
+use contract::{Author, Call, Envelope, Origin, Problem, ProblemKind};
 use domain::{MachineId, OrgId};
 use futures::StreamExt;
 use serde::{Serialize, de::DeserializeOwned};
@@ -19,7 +19,9 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use crate::client;
 use crate::connection::Bus;
+use crate::denied::Denials;
 use crate::error::BusError;
 use crate::trace;
 use crate::turns::Turns;
@@ -47,25 +49,36 @@ pub enum Caller {
 pub struct Context {
     /// Who made the call.
     pub caller: Caller,
-    grant: Option<(String, Grant)>,
+    origin: Origin,
+    author: Option<(String, Arc<Author>)>,
 }
 
 impl Context {
-    /// The verified grant.
+    /// The verified grant, and where the request comes from.
     ///
     /// # Errors
     /// UNAUTHENTICATED when the request carries none.
-    pub fn grant(&self) -> Result<&Grant, Problem> {
-        self.grant
+    pub fn grant(&self) -> Result<&Author, Problem> {
+        self.author
             .as_ref()
-            .map(|(_, grant)| grant)
+            .map(|(_, author)| author.as_ref())
             .ok_or_else(|| Problem::new(ProblemKind::Unauthenticated, "this needs a credential"))
     }
 
     /// The grant as it travelled, to forward it.
     #[must_use]
     pub fn grant_token(&self) -> Option<&str> {
-        self.grant.as_ref().map(|(token, _)| token.as_str())
+        self.author.as_ref().map(|(token, _)| token.as_str())
+    }
+
+    pub(crate) fn author(&self) -> Option<&Arc<Author>> {
+        self.author.as_ref().map(|(_, author)| author)
+    }
+
+    /// Where the request comes from, also when it carries no grant.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 }
 
@@ -84,6 +97,7 @@ pub struct Service {
     name: &'static str,
     inner: async_nats::service::Service,
     verifier: Option<GrantVerifier>,
+    denials: Option<Denials>,
     slots: Arc<Semaphore>,
     agent_slots: Arc<Semaphore>,
     tasks: TaskTracker,
@@ -111,10 +125,18 @@ impl Service {
             name,
             inner,
             verifier,
+            denials: None,
             slots: Arc::new(Semaphore::new(CONCURRENCY)),
             agent_slots: Arc::new(Semaphore::new(AGENT_CONCURRENCY)),
             tasks: TaskTracker::new(),
         })
+    }
+
+    /// From now on notes there what users are refused for want of a right; for the calls that are answered from now on.
+    #[must_use]
+    pub fn noting(mut self, denials: &Denials) -> Self {
+        self.denials = Some(denials.clone());
+        self
     }
 
     async fn endpoint(&self, name: &str, pattern: &str) -> Result<Endpoint, BusError> {
@@ -141,6 +163,7 @@ impl Service {
             let name = format!("{}-{}-{index}", C::NOUN, C::VERB);
             let endpoint = self.endpoint(&name, &pattern).await?;
             let (verifier, handler) = (self.verifier.clone(), handler.clone());
+            let denials = self.denials.clone();
             let span_name = format!("{}.{}.{}", C::SERVICE, C::NOUN, C::VERB);
             self.serve(
                 endpoint,
@@ -149,11 +172,17 @@ impl Service {
                 |_| Some(()),
                 move |message| {
                     let (verifier, handler) = (verifier.clone(), handler.clone());
+                    let denials = denials.clone();
                     let span =
                         tracing::info_span!("answer", otel.name = %span_name, otel.kind = "server");
                     async move {
                         let context = context(verifier.as_ref(), &message).await?;
-                        handler(context, decode(&message.payload, C::VERSION)?).await
+                        let watched = denials.and_then(|denials| denials.watch::<C>(&context));
+                        let answer = handler(context, decode(&message.payload, C::VERSION)?).await;
+                        if let (Some(watched), Err(problem)) = (watched, &answer) {
+                            watched.refused(problem);
+                        }
+                        answer
                     }
                     .instrument(span)
                 },
@@ -316,12 +345,32 @@ async fn context(
         Some(service) => Caller::Service(service.to_owned()),
         None => Caller::Gateway,
     };
-    let grant = match (
+    // Whoever is not the gateway sees no client: what it says of one is not believed.
+    let address = match caller {
+        Caller::Gateway => client::of(message),
+        Caller::Service(_) => None,
+    };
+    let origin = Origin {
+        address,
+        trace_id: trace::current_id(),
+    };
+    let author = match (
         verifier,
         trace::header(message.headers.as_ref(), GRANT_HEADER),
     ) {
-        (Some(verifier), Some(token)) => Some((token.to_owned(), verifier.verify(token).await?)),
+        (Some(verifier), Some(token)) => {
+            let author = Author {
+                grant: verifier.verify(token).await?,
+                address,
+                trace_id: origin.trace_id.clone(),
+            };
+            Some((token.to_owned(), Arc::new(author)))
+        }
         _ => None,
     };
-    Ok(Context { caller, grant })
+    Ok(Context {
+        caller,
+        origin,
+        author,
+    })
 }

@@ -8,6 +8,8 @@ use crate::problem::Problem;
 
 /// Header that carries the grant of the user on whose behalf a request is made.
 pub const GRANT_HEADER: &str = "Df-Grant";
+/// Header that carries the client's address, from the gateway alone: elsewhere it is not believed.
+pub const ADDRESS_HEADER: &str = "Df-Address";
 /// Header of the W3C trace context.
 pub const TRACE_HEADER: &str = "traceparent";
 

@@ -1,6 +1,9 @@
 //! A grant: what a request may do, signed by identity (EdDSA JWT, at most five minutes). Law L4: the owning
 //! service verifies it and takes the organisation from nowhere else.
 
+use std::net::IpAddr;
+use std::ops::Deref;
+
 use domain::access::{Role, Scopes};
 use domain::{CredentialId, OrgId};
 use serde::{Deserialize, Serialize};
@@ -66,6 +69,45 @@ impl Grant {
         } else {
             Err(Problem::missing_scope(scope))
         }
+    }
+}
+
+/// Where a request comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The client's address, as the gateway saw it; absent when a service asks for itself.
+    pub address: Option<IpAddr>,
+    /// The request's trace.
+    pub trace_id: Option<String>,
+}
+
+/// Who makes a request: a verified grant, and where the request comes from. What it does is told by
+/// [`Author::did`](crate::audit::AuditEntry).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Author {
+    /// The grant.
+    pub grant: Grant,
+    /// The client's address, as the gateway saw it; absent when a service forwards the grant.
+    pub address: Option<IpAddr>,
+    /// The request's trace.
+    pub trace_id: Option<String>,
+}
+
+impl Author {
+    /// Where the request comes from.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        Origin {
+            address: self.address,
+            trace_id: self.trace_id.clone(),
+        }
+    }
+}
+
+impl Deref for Author {
+    type Target = Grant;
+    fn deref(&self) -> &Grant {
+        &self.grant
     }
 }
 

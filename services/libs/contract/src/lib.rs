@@ -4,11 +4,12 @@
 //! hear what (the one table), [`server_config`] the server's configuration made from it, [`envelope`] the form of
 //! a message, [`problem`] the form of a refusal, [`grant`] what a request may do, [`call`] request and reply as
 //! types, [`merge`] a field of a patch, [`order`] what an agent obeys; then the messages by their owner: [`identity`], [`action`], [`metrics`],
-//! [`agent`] (what agents send), [`legacy`] (what agents over HTTP bring about), [`event`], [`live`], [`rate`] (what the
-//! gateway's replicas tell each other).
+//! [`agent`] (what agents send), [`audit`] (who did what), [`legacy`] (what agents over HTTP bring about), [`event`], [`live`],
+//! [`rate`] (what the gateway's replicas tell each other).
 
 pub mod action;
 pub mod agent;
+pub mod audit;
 pub mod call;
 pub mod envelope;
 pub mod event;
@@ -28,5 +29,5 @@ pub mod subject;
 
 pub use call::{Audience, Call};
 pub use envelope::{Answer, Envelope};
-pub use grant::Grant;
+pub use grant::{Author, Grant, Origin};
 pub use problem::{FieldError, Problem, ProblemKind};

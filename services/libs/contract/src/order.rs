@@ -251,7 +251,7 @@ pub fn fingerprint(public_key: &str) -> String {
         .collect()
 }
 
-mod b64 {
+pub(crate) mod b64 {
     //! Bytes as base64 in JSON.
     use base64::{Engine, engine::general_purpose::STANDARD};
     use serde::{Deserialize, Deserializer, Serializer};

@@ -107,6 +107,8 @@ pub const USERS: &[User] = &[
             "df.evt.*.key.*",
             "df.evt.*.machine.*",
             "df.evt.*.organization.*",
+            // Its copies of what it signed, to verify the audit.
+            "df.svc.identity.action.audit.*",
         ],
         subscribe: &[
             "df.rpc.identity.>",

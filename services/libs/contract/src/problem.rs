@@ -98,6 +98,15 @@ impl Problem {
         )
     }
 
+    /// Whether the same question would be refused again: it is not for want of somebody to answer it.
+    #[must_use]
+    pub fn is_lasting(&self) -> bool {
+        !matches!(
+            self.kind,
+            ProblemKind::Unavailable | ProblemKind::OutcomeUnknown | ProblemKind::RateLimited
+        )
+    }
+
     /// A part is away.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self {

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::error::DatabaseError;
+use crate::leadership::lead;
 use crate::pools::answered;
 
 /// How often the relay looks when nobody wakes it.
@@ -23,11 +24,8 @@ const BATCH: i64 = 256;
 /// How long it waits after a failure; also how soon another replica takes over.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Whether no relay leads, at this moment.
-const IS_FREE: &str =
-    "SELECT pg_try_advisory_xact_lock(hashtext('dashfleet.outbox'), hashtext($1))";
-/// Leads, for as long as the session lives; unless another does.
-const LEAD: &str = "SELECT pg_try_advisory_lock(hashtext('dashfleet.outbox'), hashtext($1))";
+/// What the leading replica does.
+const RELAY: &str = "dashfleet.outbox";
 
 /// A row of an outbox.
 #[derive(Clone, Debug, PartialEq)]
@@ -170,26 +168,10 @@ impl Relay {
         P: Fn(OutboxRow) -> F,
         F: Future<Output = Result<(), String>>,
     {
-        // Asked first with a connection of the pool: this lock ends with its statement.
-        let free: bool = sqlx::query_scalar(IS_FREE)
-            .bind(schema)
-            .fetch_one(pool)
-            .await?;
-        if !free {
+        let Some(mut connection) = lead(pool, RELAY, schema).await? else {
             tokio::time::sleep(PAUSE * 2).await;
             return Ok(());
-        }
-        // This one lives as long as the connection, so the connection is not given back to the pool with it.
-        let mut connection = pool.acquire().await?.detach();
-        let leads: bool = answered(
-            sqlx::query_scalar(LEAD)
-                .bind(schema)
-                .fetch_one(&mut connection),
-        )
-        .await?;
-        if !leads {
-            return Ok(());
-        }
+        };
         let select = format!(
             "SELECT seq, id, org_id, noun, verb, subject_id, version, at, data FROM {schema}.outbox ORDER BY seq LIMIT {BATCH}"
         );

@@ -10,6 +10,7 @@
 extern crate dashfleet_database as database;
 
 mod main {
+    mod audit;
     mod group_commit;
     mod lost_host;
     mod outbox;

@@ -137,6 +137,34 @@ impl Reader {
         value
     }
 
+    /// A value within a range, or its default.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when it cannot be read or is outside.
+    pub fn within<T>(
+        &mut self,
+        name: &str,
+        default: T,
+        range: &std::ops::RangeInclusive<T>,
+    ) -> Result<T, ConfigError>
+    where
+        T: FromStr + Display + PartialOrd,
+        T::Err: Display,
+    {
+        let value = self.or(name, default)?;
+        if range.contains(&value) {
+            return Ok(value);
+        }
+        Err(ConfigError {
+            variable: name.into(),
+            reason: format!(
+                "`{value}` is not within {} to {}",
+                range.start(),
+                range.end()
+            ),
+        })
+    }
+
     /// A value with a default.
     ///
     /// # Errors

@@ -36,7 +36,7 @@ async fn every_table_is_closed_to_other_organisations_and_to_other_services() {
 }
 
 /// What somebody might do, and what the test above then says.
-const MISTAKES: [(&str, &str); 20] = [
+const MISTAKES: [(&str, &str); 22] = [
     (
         "CREATE TABLE action.notes (org_id uuid NOT NULL PRIMARY KEY)",
         "action.notes: row-level security is not enabled",
@@ -72,6 +72,14 @@ const MISTAKES: [(&str, &str); 20] = [
     (
         "CREATE POLICY more ON action.actions TO df_action USING (true)",
         "action.actions.more: is neither",
+    ),
+    (
+        "CREATE POLICY retention ON action.actions TO df_owner USING (true)",
+        "action.actions.retention: is neither",
+    ),
+    (
+        "ALTER POLICY retention ON identity.audit_events TO df_owner, df_identity_system",
+        "identity.audit_events.retention: is neither",
     ),
     (
         "ALTER POLICY system ON action.actions TO df_action, df_action_system",

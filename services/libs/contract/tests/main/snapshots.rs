@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use contract::{
-    action, agent, envelope, event, grant, identity, legacy, live, metrics, order, problem, rate,
+    action, agent, audit, envelope, event, grant, identity, legacy, live, metrics, order, problem,
+    rate,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -141,6 +142,24 @@ fn rooms() -> BTreeMap<&'static str, BTreeMap<&'static str, Check>> {
                 identity::ActionKeyFingerprints,
                 identity::ActionKeysPut,
                 identity::Deployment,
+            ],
+        ),
+        (
+            "audit",
+            room![
+                audit::AuditAppend,
+                audit::AuditAppended,
+                audit::AuditList,
+                audit::AuditPage,
+                audit::AuditExport,
+                audit::AuditExported,
+                audit::AuditVerify,
+                audit::AuditVerified,
+                audit::AuditHeads,
+                audit::AuditHeadsPage,
+                audit::AuditCountersign,
+                audit::AuditSigned,
+                audit::AuditSignedPage,
             ],
         ),
         (

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use testkit::TestDatabase;
 
-use super::reasons::{NO_ORGANISATION, NO_PREFIX, SCHEMAS, SECRETS, TENANT};
+use super::reasons::{NO_ORGANISATION, NO_PREFIX, RETENTION, SCHEMAS, SECRETS, TENANT};
 
 /// The catalogue, as the owner sees it.
 pub struct Catalogue {
@@ -109,10 +109,14 @@ impl Catalogue {
         let name = "c.oid::regclass::text || '.' || p.polname";
         let count = self.list(&format!("SELECT {name} {policies}")).await.len();
         self.looked_at.insert("policies", count);
+        let retention = RETENTION
+            .map(|(policy, _)| format!("'{policy}'"))
+            .join(", ");
         self.none(
             "is neither the tenant's policy nor the system's",
             &format!(
-                "SELECT {name} {policies} WHERE NOT (p.polpermissive AND p.polcmd = '*' AND (
+                "SELECT {name} {policies} WHERE NOT ({name} IN ({retention}) AND who.roles = ARRAY['df_owner'])
+                 AND NOT (p.polpermissive AND p.polcmd = '*' AND (
                  p.polname = 'tenant' AND who.roles = ARRAY['df_' || n.nspname]
                  OR p.polname = 'system' AND who.roles = ARRAY['df_' || n.nspname || '_system']))"
             ),

@@ -26,18 +26,34 @@ pub const NO_ORGANISATION: [(&str, &str); 8] = [
         "action.cursors",
         "how far a feed of all organisations was read",
     ),
+    (
+        "action.audit_turns",
+        "when somebody last signed the audit of all organisations",
+    ),
+    (
+        "identity.audit_signers",
+        "public keys, the same for everybody",
+    ),
     ("metrics.cursors", "likewise"),
     ("metrics.servers", "the bus' own servers"),
 ];
 
 /// Unique and foreign keys that do not begin with the organisation, and why that is right.
-pub const NO_PREFIX: [(&str, &str); 19] = [
+pub const NO_PREFIX: [(&str, &str); 24] = [
     (
         "identity.outbox.outbox_pkey",
         "the order in which all rows leave",
     ),
     ("action.outbox.outbox_pkey", "likewise"),
     ("metrics.outbox.outbox_pkey", "likewise"),
+    ("identity.audit_outbox.audit_outbox_pkey", "likewise"),
+    ("action.audit_outbox.audit_outbox_pkey", "likewise"),
+    ("metrics.audit_outbox.audit_outbox_pkey", "likewise"),
+    (
+        "identity.audit_signers.audit_signers_pkey",
+        "no organisation",
+    ),
+    ("action.audit_turns.audit_turns_pkey", "no organisation"),
     ("identity.deployment.deployment_pkey", "no organisation"),
     ("identity.action_keys.action_keys_pkey", "no organisation"),
     (
@@ -84,6 +100,26 @@ pub const NO_PREFIX: [(&str, &str); 19] = [
         "one order of all machines",
     ),
     ("action.cursors.cursors_pkey", "no organisation"),
+];
+
+/// Policies of the owner, whose functions see no more than what these say, and why they are there.
+pub const RETENTION: [(&str, &str); 4] = [
+    (
+        "identity.audit_events.retention",
+        "removes what is older than 90 days, by a function, from the front",
+    ),
+    (
+        "identity.audit_heads.retention",
+        "keeps where a chain begins since",
+    ),
+    (
+        "identity.audit_countersigns.retention",
+        "removes signatures of what was removed",
+    ),
+    (
+        "action.audit_heads_signed.retention",
+        "removes copies that are older than 90 days",
+    ),
 ];
 
 /// What a tenant's transaction may not even select.
