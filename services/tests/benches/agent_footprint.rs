@@ -14,12 +14,10 @@
     clippy::indexing_slicing
 )]
 
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use dashfleet_tests::product::repository;
-use dashfleet_tests::{Api, Product, TestAgent};
+use dashfleet_tests::{Api, Product, TestAgent, debian};
 use futures::StreamExt;
 use serde_json::json;
 
@@ -88,35 +86,6 @@ impl Footprint {
     }
 }
 
-/// node_exporter's program: the one that `NODE_EXPORTER` names, the installed one, or one out of Debian's package.
-fn exporter_program() -> Option<PathBuf> {
-    const NAME: &str = "prometheus-node-exporter";
-    let folder = repository().join("target/tools/node-exporter");
-    let installed = Path::new("/usr/bin").join(NAME);
-    let unpacked = folder.join("usr/bin").join(NAME);
-    let named = std::env::var_os("NODE_EXPORTER").map(PathBuf::from);
-    if let Some(found) = [named, Some(installed), Some(unpacked.clone())]
-        .into_iter()
-        .flatten()
-        .find(|program| program.is_file())
-    {
-        return Some(found);
-    }
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let fetch = format!("apt-get download {NAME} && dpkg-deb -x {NAME}_*.deb . && rm {NAME}_*.deb");
-    let fetched = Command::new("sh")
-        .args(["-c", &fetch])
-        .current_dir(&folder)
-        .output();
-    if fetched.is_ok() && unpacked.is_file() {
-        return Some(unpacked);
-    }
-    println!(
-        "{NAME} is neither installed nor to be had by `apt-get download`: measured without it"
-    );
-    None
-}
-
 /// node_exporter, and where it answers.
 struct Exporter {
     child: Child,
@@ -125,7 +94,8 @@ struct Exporter {
 
 impl Exporter {
     fn start() -> Option<Self> {
-        let program = exporter_program()?;
+        let name = "prometheus-node-exporter";
+        let program = debian::program(name, name, "NODE_EXPORTER")?;
         let address = format!("127.0.0.1:{}", testkit::folder::free_port());
         let child = Command::new(&program)
             .arg(format!("--web.listen-address={address}"))

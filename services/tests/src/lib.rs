@@ -13,6 +13,7 @@
 pub mod agent;
 pub mod api;
 pub mod clustered;
+pub mod debian;
 pub mod product;
 pub mod random;
 pub mod wire;

@@ -180,6 +180,8 @@ fn is_misleading(name: &str) -> bool {
         "DASHFLEET_SHUTDOWN_MS",
         "DASHFLEET_DATABASE_CONNECTIONS",
         "DASHFLEET_AGENT_SAMPLE_MS",
+        "DASHFLEET_ADDRESS_REQUESTS_PER_SECOND",
+        "DASHFLEET_LOGINS_PER_MINUTE",
         "DASHFLEET_REQUESTS_PER_SECOND",
     ];
     (name.starts_with("DASHFLEET_") && !PASSED.contains(&name)) || name.starts_with("PG")

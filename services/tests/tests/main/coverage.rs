@@ -49,9 +49,12 @@ async fn attempt(
     own: &Things,
     meant: &Things,
 ) -> (StatusCode, Value) {
-    let path = documented
-        .path
-        .replace("{id}", &meant.of_path(&documented.path));
+    let path = match documented.path.contains("{id}") {
+        true => documented
+            .path
+            .replace("{id}", &meant.of_path(&documented.path)),
+        false => documented.path.clone(),
+    };
     let path = format!(
         "{path}{}",
         operation

@@ -249,7 +249,11 @@ async fn what_a_gateway_hears_without_being_asked_has_no_secret() {
     let key = format!("/api/v1/api-keys/{}", key["id"].as_str().expect("an id"));
     let revoked = owner.send(reqwest::Method::DELETE, &key, &[], None).await;
     assert!(revoked.expect("an answer").0.is_success());
-    owner.action(&world.ours.machine, "ping", json!({})).await;
+    // Of an action, its end is an event.
+    let action = owner.action(&world.ours.machine, "ping", json!({})).await;
+    let cancel = format!("/api/v1/actions/{action}/cancel");
+    let (status, body) = owner.post(&cancel, json!({})).await;
+    assert!(status.is_success(), "{status} {body}");
 
     let mut heard: Vec<(String, String)> = Vec::new();
     for wanted in [".key.", ".user.", ".action."] {
