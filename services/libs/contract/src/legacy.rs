@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 
 use domain::action::ActionKind;
+use domain::text::is_hidden;
 use domain::{ActionId, CredentialId, MachineId, OrgId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -233,6 +234,9 @@ pub fn check_name(name: &str) -> Result<(), Problem> {
     if name.chars().any(char::is_control) {
         return wrong("has control characters".into());
     }
+    if name.chars().any(is_hidden) {
+        return wrong("has invisible characters that change how it reads".into());
+    }
     Ok(())
 }
 
@@ -256,7 +260,7 @@ mod tests {
         ] {
             assert_eq!(check_name(good), Ok(()));
         }
-        for bad in ["", "  ", "a\0b", "a\nb", &"x".repeat(254)] {
+        for bad in ["", "  ", "a\0b", "a\nb", "a\u{202e}b", &"x".repeat(254)] {
             assert!(check_name(bad).is_err(), "{bad:?}");
         }
     }

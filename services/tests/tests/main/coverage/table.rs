@@ -125,6 +125,9 @@ pub const TABLE: &[Operation] = &[
     operation("enrollment_token_create", Scope("enrollment-tokens:write"))
         .with(|_, _| json!({ "name": "one more" }))
         .gives(&[201]),
+    operation("audit_event_list", Scope("audit-events:read")),
+    operation("audit_event_verify", Scope("audit-events:read")),
+    operation("audit_event_export", Scope("audit-events:read")),
     operation("machine_list", Scope("machines:read")),
     operation("machine_get", Scope("machines:read")),
     operation("machine_sample_list", Scope("machines:read")),
