@@ -236,7 +236,10 @@ async fn a_named_key_is_the_only_one_that_is_obeyed() {
     let enrolment = enroll(&config, &expecting(&fingerprint(&genuine)))
         .await
         .unwrap();
-    assert_eq!(enrolment.enrolled.action_keys, [genuine.clone()]);
+    assert_eq!(
+        enrolment.enrolled.action_keys,
+        std::slice::from_ref(&genuine)
+    );
     let shown = Status::look(&state).unwrap().action_keys;
     assert_eq!(shown, [fingerprint(&genuine)]);
 }

@@ -225,6 +225,8 @@ async fn the_fleet_lists_what_reported_page_by_page() {
 async fn presence_is_by_time_and_a_report_brings_it_back() {
     let timing = Timing {
         http_ttl: Duration::from_secs(2),
+        // Who has just begun to watch gives everybody this long.
+        http_return: Duration::from_secs(2),
         ..Timing::default()
     };
     let world = World::with(timing, 2).await;
