@@ -15,7 +15,8 @@ const SET_POSITION: &str = "
     INSERT INTO metrics.cursors AS c (name, position) VALUES ('mirror', $1)
     ON CONFLICT (name) DO UPDATE SET position = excluded.position, moved_at = now() WHERE c.position < excluded.position";
 /// Takes over machines; an older change than the one that is here changes nothing. An inventory is given once, at
-/// enrolment: afterwards it is ours. Labels stay identity's. Gives the machines that changed, with their status.
+/// enrolment: afterwards it is ours. Labels stay identity's. Nobody hears a machine over HTTP that is revoked or quarantined:
+/// it goes offline at once. Gives the machines that changed, with their status.
 const APPLY: &str = "
     INSERT INTO metrics.machines AS m (org_id, id, change, hostname, labels, inventory, enrolled_at, revoked_at, quarantined_at, quarantine_reason,
         transport, http_name, bound_key, bound_block, display_name, notes)
@@ -30,6 +31,8 @@ const APPLY: &str = "
     SET change = excluded.change, hostname = excluded.hostname, revoked_at = excluded.revoked_at,
         quarantined_at = excluded.quarantined_at, quarantine_reason = excluded.quarantine_reason,
         bound_key = excluded.bound_key, bound_block = excluded.bound_block,
+        offline_due_at = CASE WHEN m.transport = 'HTTP' AND m.online AND (excluded.revoked_at IS NOT NULL OR excluded.quarantined_at IS NOT NULL)
+            THEN now() ELSE m.offline_due_at END,
         labels = excluded.labels, display_name = excluded.display_name, notes = excluded.notes
     WHERE m.change < excluded.change
     RETURNING m.org_id, m.id, m.status, CASE m.status WHEN 'QUARANTINED' THEN m.quarantine_reason ELSE m.presence_reason END";

@@ -69,12 +69,12 @@ pub const DECIDE: &str = r#"
 pub const ANY_DUE: &str =
     "SELECT EXISTS (SELECT 1 FROM metrics.machines WHERE offline_due_at <= now() AND online)";
 
-/// Turns machines offline whose grace is over, with their events. What the agent said when it stopped of its own
-/// will, during the session that ended last, is the reason; else how that session ended.
+/// Turns machines offline whose grace is over, with their events. That it was revoked is the reason, if it was; else what
+/// the agent said when it stopped of its own will, during the session that ended last; else how that session ended.
 const SET_OFFLINE: &str = r#"
     WITH due AS (
         SELECT m.org_id, m.id,
-            CASE WHEN m.transport = 'HTTP' THEN 'no report' WHEN m.stopping_at >= last.recorded_at THEN 'clean stop: ' || m.stopping_reason ELSE coalesce(last.reason, 'connection lost') END AS reason
+            CASE WHEN m.revoked_at IS NOT NULL THEN 'revoked' WHEN m.transport = 'HTTP' AND m.quarantined_at IS NOT NULL THEN 'quarantined' WHEN m.transport = 'HTTP' THEN 'no report' WHEN m.stopping_at >= last.recorded_at THEN 'clean stop: ' || m.stopping_reason ELSE coalesce(last.reason, 'connection lost') END AS reason
         FROM (SELECT * FROM metrics.machines WHERE offline_due_at <= now() AND online ORDER BY offline_due_at LIMIT 1000) m
         LEFT JOIN LATERAL (
             SELECT s.recorded_at, s.reason FROM metrics.sessions s

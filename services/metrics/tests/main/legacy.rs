@@ -376,3 +376,26 @@ async fn bounds_and_scopes_hold_before_a_machine_is_made() {
     }
     assert!(world.identity.lock().unwrap().machines.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_nobody_hears_any_more_is_offline_for_that_reason() {
+    let world = World::with(Timing::default(), 2).await;
+    let key = Key::new(&world, &BOTH);
+    let mut events = world.hear("df.evt.*.machine.*").await;
+    let now = || Some(Timestamp::now());
+    for reason in ["quarantined", "revoked"] {
+        let report = key.report(reason, "192.0.2.1", figures(1.0)).await;
+        let machine = report.unwrap().machine_id;
+        assert_eq!(events.event().await.verb, "online");
+        world.machine_changes(machine, |record| match reason {
+            "revoked" => record.revoked_at = now(),
+            _ => record.quarantined_at = now(),
+        });
+        let went = events.event().await;
+        assert_eq!(
+            (went.verb.as_str(), &went.data["reason"]),
+            ("offline", &json!(reason))
+        );
+        assert_eq!(went.subject_id, machine.0);
+    }
+}
