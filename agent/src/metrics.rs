@@ -52,6 +52,11 @@ const NAMES: &[(Name, &str, &str)] = &[
         "dashfleet_agent_samples_dropped",
         "Samples dropped for want of room",
     ),
+    (
+        Name::SamplesRefused,
+        "dashfleet_agent_samples_refused",
+        "Samples that the server refused for good",
+    ),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +70,7 @@ enum Name {
     Unreported,
     BufferBytes,
     SamplesDropped,
+    SamplesRefused,
 }
 
 /// The counters.
@@ -107,6 +113,12 @@ impl Metrics {
         self.sampler.state().dropped
     }
 
+    /// How many samples the server refused for good.
+    #[must_use]
+    pub fn samples_refused(&self) -> u64 {
+        self.sampler.state().refused
+    }
+
     /// Takes over how everything stands.
     pub fn note(&self, engine: &Engine, unreported: usize, refused: u64) {
         let tally = engine.tally();
@@ -122,6 +134,7 @@ impl Metrics {
                 Name::Unreported => unreported as u64,
                 Name::BufferBytes => buffer.bytes,
                 Name::SamplesDropped => buffer.dropped,
+                Name::SamplesRefused => buffer.refused,
             };
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         }

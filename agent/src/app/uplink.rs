@@ -63,7 +63,7 @@ impl Uplink {
                 sampler.news().await;
                 continue;
             }
-            match self.send(&samples).await {
+            match self.send(&samples, &sampler).await {
                 Ok(through) => {
                     tries = 0;
                     sampler.acknowledge(through);
@@ -81,7 +81,7 @@ impl Uplink {
         }
     }
 
-    async fn send(&self, samples: &[Sample]) -> Result<Timestamp, Problem> {
+    async fn send(&self, samples: &[Sample], sampler: &Sampler) -> Result<Timestamp, Problem> {
         let subject = || up(self.org, self.machine, Up::Metrics);
         let whole = SampleBatch {
             samples: samples.to_vec(),
@@ -106,6 +106,7 @@ impl Uplink {
                 {
                     Err(problem) if is_final(&problem) => {
                         tracing::warn!(%problem, at = %first.at, "a sample is refused for good and dropped");
+                        sampler.refused(1);
                         return Ok(first.at);
                     }
                     answer => answer?,
@@ -115,6 +116,7 @@ impl Uplink {
         };
         if answer.refused > 0 {
             tracing::warn!(refused = answer.refused, "samples were refused for good");
+            sampler.refused(u64::from(answer.refused));
         }
         // Nothing is forgotten that was not sent, whatever the answer says.
         samples

@@ -182,6 +182,13 @@ impl Status {
                 &format!("{} samples, for want of room", agent.samples_dropped),
             );
         }
+        if agent.samples_refused > 0 {
+            let refused = format!(
+                "{} samples, by the server (is the clock right?)",
+                agent.samples_refused
+            );
+            line("refused", &refused);
+        }
         text
     }
 }

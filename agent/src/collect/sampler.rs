@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,8 @@ pub struct BufferState {
     pub bytes: u64,
     /// Samples that were dropped.
     pub dropped: u64,
+    /// Samples that the server refused for good.
+    pub refused: u64,
 }
 
 /// The sampling thread, as its users hold it.
@@ -43,6 +46,7 @@ pub struct Sampler {
     commands: SyncSender<Command>,
     news: Arc<Notify>,
     state: Arc<std::sync::Mutex<BufferState>>,
+    refused: Arc<AtomicU64>,
 }
 
 impl Sampler {
@@ -63,6 +67,7 @@ impl Sampler {
             commands,
             news: Arc::new(Notify::new()),
             state: Arc::default(),
+            refused: Arc::default(),
         };
         let (news, state) = (Arc::clone(&this.news), Arc::clone(&this.state));
         std::thread::Builder::new()
@@ -115,6 +120,11 @@ impl Sampler {
         }
     }
 
+    /// The server refused so many for good: they are lost, and counted.
+    pub fn refused(&self, samples: u64) {
+        self.refused.fetch_add(samples, Ordering::Relaxed);
+    }
+
     /// Waits for a sample that has not been waited for.
     pub async fn news(&self) {
         self.news.notified().await;
@@ -123,10 +133,14 @@ impl Sampler {
     /// How the buffer stands.
     #[must_use]
     pub fn state(&self) -> BufferState {
-        *self
+        let state = *self
             .state
             .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        BufferState {
+            refused: self.refused.load(Ordering::Relaxed),
+            ..state
+        }
     }
 }
 

@@ -88,6 +88,9 @@ pub struct Standing {
     pub last_refused: Option<LastRefused>,
     /// Samples dropped for want of room since the start.
     pub samples_dropped: u64,
+    /// Samples that the server refused for good since the start: of a time that cannot be, most often.
+    #[serde(default)]
+    pub samples_refused: u64,
 }
 
 impl Standing {

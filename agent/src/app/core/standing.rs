@@ -63,6 +63,7 @@ impl Core {
             refused: self.parts.refused.count(),
             last_refused: self.parts.refused.last(),
             samples_dropped: self.parts.metrics.samples_dropped(),
+            samples_refused: self.parts.metrics.samples_refused(),
         };
         if before == Some(&standing) {
             return;
