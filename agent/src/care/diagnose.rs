@@ -19,7 +19,7 @@ use crate::policy::Policy;
 use crate::state::StateFolder;
 use crate::state::enrolment::{Enrolment, MachineKey};
 use crate::state::seal::Seal;
-use crate::state::standing::Standing;
+use crate::state::standing::{Connection, Standing};
 use crate::{enroll, platform};
 
 /// How long one server may take.
@@ -128,10 +128,22 @@ async fn findings(config: &AgentConfig, folder: &Path) -> Vec<Finding> {
              folder.",
         )),
     }
-    let used = match Standing::read(folder) {
-        Ok(Some(standing)) if StateFolder::is_held(folder) => standing.bus,
+    let running = match Standing::read(folder) {
+        Ok(standing) if StateFolder::is_held(folder) => standing,
         _ => None,
     };
+    if let Some(standing) = &running
+        && standing.connection != Connection::Connected
+    {
+        findings.push(Finding::bad(
+            format!(
+                "The agent runs and has had no connection to the bus since {}.",
+                standing.since
+            ),
+            "Its log says what each try met (`journalctl -u dashfleet-agent`); what is wrong with a server is below.",
+        ));
+    }
+    let used = running.and_then(|standing| standing.bus);
     findings.extend(servers::findings(&enrolment, used.as_deref()).await);
     findings
 }

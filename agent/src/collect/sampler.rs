@@ -207,6 +207,7 @@ impl Thread {
         let state = BufferState {
             bytes: self.buffer.bytes(),
             dropped: self.buffer.dropped(),
+            refused: 0,
         };
         *self
             .state

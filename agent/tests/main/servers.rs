@@ -76,6 +76,28 @@ async fn an_agent_without_a_safe_server_does_not_begin() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn diagnose_says_when_a_running_agent_has_no_connection_and_when_a_server_speaks_no_tls() {
+    let world = World::new().await;
+    let agent = world.enrol();
+    let url = world.nats.url().replacen("nats://", "tls://", 1);
+    move_to(&agent, std::slice::from_ref(&url));
+    let _running = agent.start();
+    eventually("the agent has tried", PATIENCE, || async {
+        let status: Value = serde_json::from_str(&ask(&agent, &["status", "--json"])).ok()?;
+        (status["agent"]["connection"] == "CONNECTING").then_some(())
+    })
+    .await;
+    let said = ask(&agent, &["diagnose"]);
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    for looked in [
+        "WRONG The agent runs and has had no connection to the bus since ".to_owned(),
+        format!("WRONG The bus {url} cannot be reached: it does not speak TLS"),
+    ] {
+        assert!(said.contains(&looked), "{looked}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn diagnose_says_when_a_web_server_is_no_way_to_the_bus() {
     let world = World::new().await;
     let agent = world.enrol();

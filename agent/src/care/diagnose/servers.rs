@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use reqwest::header::{CONNECTION, UPGRADE};
 use reqwest::{Certificate, StatusCode, Url};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::net::TcpStream;
 
 use crate::care::diagnose::Finding;
@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What to do about a server that is not reached.
 const ADVICE: &str = "Look at the name, the network and the firewall: the agent needs one outgoing connection to one of \
                       the bus' servers, and uses no proxy for it.";
+/// The longest first line of a server; it has some hundred bytes.
+const INFO_MAX: u64 = 64 * 1024;
 /// The longest head of a WebSocket frame from a server (RFC 6455, section 5.2).
 const FRAME_HEAD_MAX: usize = 10;
 
@@ -60,7 +62,24 @@ async fn greeting(url: &str, ca: Option<&str>) -> Result<(), String> {
     let stream = TcpStream::connect(&address)
         .await
         .map_err(|error| error.to_string())?;
-    heard(stream, 0).await
+    let info = info(stream).await?;
+    let speaks_tls = ["tls_required", "tls_available"]
+        .iter()
+        .any(|name| info.get(*name) == Some(&serde_json::Value::Bool(true)));
+    if parsed.scheme() == "tls" && !speaks_tls {
+        return Err("it does not speak TLS, which this address asks for".to_owned());
+    }
+    Ok(())
+}
+
+/// What a server says of itself in its first line.
+async fn info(stream: impl AsyncRead + Unpin) -> Result<serde_json::Value, String> {
+    let mut line = Vec::new();
+    let read = BufReader::new(stream.take(INFO_MAX)).read_until(b'\n', &mut line);
+    read.await.map_err(|error| error.to_string())?;
+    line.strip_prefix(b"INFO ")
+        .and_then(|info| serde_json::from_slice(info).ok())
+        .ok_or_else(|| "what answers there is no NATS server".to_owned())
 }
 
 async fn greeting_by_websocket(url: &str, ca: Option<&str>) -> Result<(), String> {
