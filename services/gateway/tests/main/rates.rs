@@ -226,17 +226,21 @@ async fn a_debt_is_paid_when_the_answer_said_so() {
             .header("authorization", format!("Bearer {GOOD}"));
         async move { held_back(request.send().await.unwrap()) }
     };
-    // Both at once spend all that they have, before they hear of each other.
-    let bases: Vec<String> = std::iter::repeat_n([&world.base, &other.base], 30)
-        .flatten()
-        .cloned()
-        .collect();
-    futures::future::join_all(bases.into_iter().map(&ask)).await;
-    tokio::time::sleep(Duration::from_millis(150)).await;
+    // Both at once spend all that they have, before they hear of each other; where that takes longer than they take to
+    // hear, there is no debt, and it is tried again.
     let bases = [world.base.clone(), other.base.clone()];
-    let held = futures::future::join_all(bases.clone().into_iter().map(&ask)).await;
-    assert!(held.iter().all(|(status, _)| *status == 429), "{held:?}");
-    let longest = held.iter().filter_map(|(_, after)| *after).max().unwrap();
+    let mut longest = None;
+    for _ in 0..10 {
+        let many = std::iter::repeat_n(&bases, 30).flatten().cloned();
+        futures::future::join_all(many.map(&ask)).await;
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        let held = futures::future::join_all(bases.clone().into_iter().map(&ask)).await;
+        if held.iter().all(|(status, _)| *status == 429) {
+            longest = held.iter().filter_map(|(_, after)| *after).max();
+            break;
+        }
+    }
+    let longest = longest.expect("a debt");
     tokio::time::sleep(Duration::from_secs(longest)).await;
     for base in bases {
         assert_eq!(ask(base).await.0, 200, "after {longest} s");

@@ -1,5 +1,5 @@
 //! This crate is the seal of secrets at rest: what a service must be able to read again (a module's secrets, a channel's
-//! password, a mail with a one-time link) is stored under AES-256-GCM, never plain. What need not be read again (a person's
+//! password) is stored under AES-256-GCM, never plain. What need not be read again (a person's
 //! password, a key) is hashed instead, and does not come here.
 //!
 //! A sealed secret is bound to its [`Place`]: table, column, organisation and row go into the cipher as associated data, so

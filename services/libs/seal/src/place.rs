@@ -9,7 +9,7 @@ const CONTEXT: &[u8] = b"dashfleet/seal/1\0";
 /// The one row and column that a secret is sealed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The table with its schema: `identity.mails`.
+    /// The table with its schema: `scheduler.module_secrets`.
     pub table: &'static str,
     /// The column.
     pub column: &'static str,
