@@ -75,7 +75,8 @@ async fn greeting(url: &str, ca: Option<&str>) -> Result<(), String> {
 /// What a server says of itself in its first line.
 async fn info(stream: impl AsyncRead + Unpin) -> Result<serde_json::Value, String> {
     let mut line = Vec::new();
-    let read = BufReader::new(stream.take(INFO_MAX)).read_until(b'\n', &mut line);
+    let mut reader = BufReader::new(stream.take(INFO_MAX));
+    let read = reader.read_until(b'\n', &mut line);
     read.await.map_err(|error| error.to_string())?;
     line.strip_prefix(b"INFO ")
         .and_then(|info| serde_json::from_slice(info).ok())

@@ -199,7 +199,13 @@ async fn each_mutation_leaves_an_entry_with_who_from_where_and_what_changed() {
             .await
             .unwrap();
         world
-            .ask_as(API_KEY, MachineRelease { machine_id: id })
+            .ask_as(
+                API_KEY,
+                MachineRelease {
+                    machine_id: id,
+                    accept: contract::identity::ReleaseAccept::default(),
+                },
+            )
             .await
             .unwrap();
         world.revoke(id).await.unwrap();
