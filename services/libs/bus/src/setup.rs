@@ -2,7 +2,7 @@
 
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
-use contract::streams::{CONSUMERS, STREAMS};
+use contract::streams::{CONSUMERS, Keeps, STREAMS};
 
 use crate::connection::Bus;
 use crate::error::BusError;
@@ -15,6 +15,10 @@ impl Bus {
     /// [`BusError::JetStream`] naming the stream or consumer that was refused.
     pub async fn ensure_streams(&self, replicas: usize) -> Result<(), BusError> {
         for spec in STREAMS {
+            let (retention, storage) = match spec.keeps {
+                Keeps::Everything => (RetentionPolicy::Limits, StorageType::File),
+                Keeps::UntilTaken => (RetentionPolicy::WorkQueue, StorageType::Memory),
+            };
             let config = Config {
                 name: spec.name.into(),
                 subjects: spec
@@ -22,9 +26,9 @@ impl Bus {
                     .iter()
                     .map(|subject| (*subject).to_owned())
                     .collect(),
-                retention: RetentionPolicy::Limits,
+                retention,
                 discard: DiscardPolicy::Old,
-                storage: StorageType::File,
+                storage,
                 max_age: spec.max_age,
                 max_bytes: spec.max_bytes,
                 duplicate_window: spec.duplicate_window,

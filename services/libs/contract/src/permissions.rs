@@ -166,6 +166,44 @@ pub const USERS: &[User] = &[
         allow_responses: false,
     },
     User {
+        name: "scheduler",
+        account: Account::App,
+        publish: &[
+            "df.work.*",
+            "df.evt.*.execution.*",
+            "df.evt.*.job.*",
+            "df.live.*.execution.*",
+            "df.svc.scheduler.identity.>",
+            "df.svc.scheduler.action.>",
+            // To its own replicas: something waits, something was taken.
+            crate::work::BELL,
+            "_INBOX.s.>",
+            "_INBOX.w.>",
+        ],
+        subscribe: &[
+            "df.rpc.scheduler.>",
+            "df.svc.*.scheduler.>",
+            crate::work::BELL,
+            "$SRV.*",
+            "$SRV.*.scheduler",
+            "$SRV.*.scheduler.*",
+            "_INBOX.s.scheduler.>",
+        ],
+        allow_responses: false,
+    },
+    // One for each pool; its keys and its rights are no other pool's.
+    User {
+        name: "worker-default",
+        account: Account::App,
+        publish: &[
+            "df.svc.worker-default.scheduler.run.*",
+            "$JS.API.CONSUMER.MSG.NEXT.WORK.default",
+            "$JS.ACK.WORK.default.>",
+        ],
+        subscribe: &["_INBOX.w.default.>"],
+        allow_responses: false,
+    },
+    User {
         name: "metrics",
         account: Account::App,
         publish: &[
@@ -275,7 +313,11 @@ mod tests {
             let service = user.name.split('-').next().unwrap_or_default();
             for pattern in user.subscribe {
                 if pattern.starts_with("_INBOX") {
-                    assert_eq!(*pattern, format!("_INBOX.s.{service}.>"), "{}", user.name);
+                    let own = match user.name.strip_prefix("worker-") {
+                        Some(pool) => format!("_INBOX.w.{pool}.>"),
+                        None => format!("_INBOX.s.{service}.>"),
+                    };
+                    assert_eq!(*pattern, own, "{}", user.name);
                 }
                 assert!(
                     *pattern != ">" && !pattern.starts_with("df.act"),

@@ -2,13 +2,24 @@
 
 use std::time::Duration;
 
-/// A stream of events, kept for a while.
+/// How a stream keeps what it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeps {
+    /// On disk, until it is old; for everybody who asks.
+    Everything,
+    /// In memory, until one has taken it: doorbells, whose loss costs time alone (law L1).
+    UntilTaken,
+}
+
+/// A stream, kept for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamSpec {
     /// Its name.
     pub name: &'static str,
     /// What it captures. Never a subject that an agent may publish (law L5; a test checks it).
     pub subjects: &'static [&'static str],
+    /// How.
+    pub keeps: Keeps,
     /// How long it keeps a message.
     pub max_age: Duration,
     /// How many bytes it keeps; the oldest go first.
@@ -34,13 +45,24 @@ pub struct ConsumerSpec {
 pub const EVENTS: StreamSpec = StreamSpec {
     name: "EVENTS",
     subjects: &["df.evt.>"],
+    keeps: Keeps::Everything,
     max_age: Duration::from_secs(7 * 24 * 3600),
     max_bytes: 1024 * 1024 * 1024,
     duplicate_window: Duration::from_secs(120),
 };
 
+/// Offers to workers. What nobody takes is offered again, so it keeps them for seconds.
+pub const WORK: StreamSpec = StreamSpec {
+    name: "WORK",
+    subjects: &["df.work.*"],
+    keeps: Keeps::UntilTaken,
+    max_age: Duration::from_secs(10),
+    max_bytes: 64 * 1024 * 1024,
+    duplicate_window: Duration::from_secs(1),
+};
+
 /// All streams.
-pub const STREAMS: &[StreamSpec] = &[EVENTS];
+pub const STREAMS: &[StreamSpec] = &[EVENTS, WORK];
 
 /// All durable consumers.
 pub const CONSUMERS: &[ConsumerSpec] = &[
@@ -55,5 +77,11 @@ pub const CONSUMERS: &[ConsumerSpec] = &[
         name: "metrics",
         filters: &["df.evt.*.machine.*"],
         ack_wait: Duration::from_secs(30),
+    },
+    ConsumerSpec {
+        stream: "WORK",
+        name: "default",
+        filters: &["df.work.default"],
+        ack_wait: Duration::from_secs(5),
     },
 ];

@@ -14,7 +14,7 @@ pub const DATABASE: &str = "dashfleet";
 /// Owns the schemas; used by migrations only.
 pub const OWNER: &str = "df_owner";
 /// The services that own data. Each has the roles `df_<service>` and `df_<service>_system`.
-pub const SERVICES: [&str; 3] = ["identity", "action", "metrics"];
+pub const SERVICES: [&str; 4] = ["identity", "action", "scheduler", "metrics"];
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../../migrations");
 

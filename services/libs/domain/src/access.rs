@@ -94,6 +94,12 @@ pub const API_KEYS_READ: &str = "api-keys:read";
 pub const API_KEYS_WRITE: &str = "api-keys:write";
 /// Reads the audit.
 pub const AUDIT_READ: &str = "audit-events:read";
+/// Reads jobs, their executions and their logs.
+pub const JOBS_READ: &str = "jobs:read";
+/// Executes jobs, cancels executions and begins them again.
+pub const JOBS_EXECUTE: &str = "jobs:execute";
+/// Makes, changes and removes jobs, and says how many run at once.
+pub const JOBS_WRITE: &str = "jobs:write";
 /// Installs and configures modules: their code runs here.
 pub const MODULES_WRITE: &str = "modules:write";
 
@@ -120,10 +126,12 @@ pub const SCOPES: &[(&str, Role)] = &[
     (ACTIONS_READ, Role::Viewer),
     (MACHINES_READ, Role::Viewer),
     (ORGANIZATION_READ, Role::Viewer),
+    (JOBS_READ, Role::Viewer),
     (ACTIONS_WRITE, Role::Operator),
     ("actions:restart", Role::Operator),
     ("actions:reboot", Role::Operator),
     (MEMBERS_READ, Role::Operator),
+    (JOBS_EXECUTE, Role::Operator),
     (MACHINES_WRITE, Role::Admin),
     (ENROLLMENT_READ, Role::Admin),
     (ENROLLMENT_WRITE, Role::Admin),
@@ -131,6 +139,7 @@ pub const SCOPES: &[(&str, Role)] = &[
     (API_KEYS_READ, Role::Admin),
     (API_KEYS_WRITE, Role::Admin),
     (AUDIT_READ, Role::Admin),
+    (JOBS_WRITE, Role::Admin),
     (MODULES_WRITE, Role::Admin),
     (ORGANIZATION_WRITE, Role::Owner),
 ];

@@ -77,6 +77,14 @@ id!(
     ActionId
 );
 id!(
+    /// A job: what is to be done, as often as it is asked for.
+    JobId
+);
+id!(
+    /// An execution of a job, from the request to its end, with all its attempts.
+    ExecutionId
+);
+id!(
     /// A person.
     UserId
 );

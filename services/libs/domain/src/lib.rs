@@ -1,13 +1,15 @@
 //! This crate is the domain: what DashFleet's words mean, free of I/O and of async.
 //!
 //! Rooms: [`ids`] typed identifiers, [`time`] timestamps as they travel, [`action`] the life of an action,
-//! [`machine`] the states of a machine and what an operator says of it, [`access`] roles and scopes, [`labels`] labels
+//! [`job`] what may be asked of a job, [`execution`] the life of its executions, [`machine`] the states of a machine and what an operator says of it, [`access`] roles and scopes, [`labels`] labels
 //! and selectors, [`health`] the health score, [`network`] addresses as limits count them, [`text`] characters that deceive.
 
 pub mod access;
 pub mod action;
+pub mod execution;
 pub mod health;
 pub mod ids;
+pub mod job;
 pub mod labels;
 pub mod machine;
 pub mod network;
@@ -15,6 +17,7 @@ pub mod text;
 pub mod time;
 
 pub use ids::{
-    ActionId, CredentialId, DeploymentId, JournalId, MachineId, OrgId, SessionId, UserId,
+    ActionId, CredentialId, DeploymentId, ExecutionId, JobId, JournalId, MachineId, OrgId,
+    SessionId, UserId,
 };
 pub use time::Timestamp;

@@ -1,0 +1,111 @@
+//! Decisions. For users: [`job`], [`execute`], [`execution`], [`change`], [`settings`], [`log`], [`idempotency`]. For workers:
+//! [`session`], [`claim`], [`finish`], [`act`]. What time does: [`reap`], [`due`], [`retention`]. Who is offered what:
+//! [`dispatch`], with [`fair`] the order and [`bell`] the doorbell. [`audit`] who did what.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bus::{Bus, Denials};
+use contract::event::Event;
+use contract::live::Live;
+use database::{AuditRelay, GroupCommit, OutboxRow, Pools, Relay};
+use domain::OrgId;
+use uuid::Uuid;
+
+use crate::config::Timing;
+use crate::metrics::Metrics;
+use crate::store::claim::Claims;
+use crate::store::finish::Finishes;
+
+pub mod act;
+pub mod audit;
+pub mod bell;
+pub mod change;
+pub mod claim;
+pub mod dispatch;
+pub mod due;
+pub mod execute;
+pub mod execution;
+pub mod fair;
+pub mod finish;
+pub mod idempotency;
+pub mod job;
+pub mod log;
+pub mod reap;
+pub mod retention;
+pub mod session;
+pub mod settings;
+
+/// Everything that decisions need.
+pub struct App {
+    /// The bus.
+    pub bus: Bus,
+    /// The database.
+    pub pools: Pools,
+    /// The pools of workers that there are.
+    pub worker_pools: Vec<String>,
+    /// Claims, as a group commit.
+    pub claims: GroupCommit<Claims>,
+    /// Finishes, as a group commit.
+    pub finishes: GroupCommit<Finishes>,
+    /// Says that something waits, or was taken.
+    pub bell: bell::Doorbell,
+    /// Woken after a commit that left an event.
+    pub relay: Relay,
+    /// Woken after a commit that left an audit entry.
+    pub audit_relay: AuditRelay,
+    /// What users were refused.
+    pub denials: Denials,
+    /// Counters.
+    pub metrics: Metrics,
+    /// How long things take.
+    pub timing: Timing,
+    /// This replica.
+    pub replica: Uuid,
+    /// Whether the server has taken the subscriptions: who asks is heard.
+    pub answering: AtomicBool,
+}
+
+impl App {
+    /// What is missing to work; `None` when nothing is.
+    pub async fn missing(self: &Arc<Self>) -> Option<String> {
+        if !self.bus.is_connected() {
+            return Some("the bus is away".into());
+        }
+        if !self.answering.load(Ordering::Relaxed) {
+            return Some("the bus has not taken the subscriptions yet".into());
+        }
+        if !self.pools.answers().await {
+            return Some("the database is away".into());
+        }
+        None
+    }
+
+    /// Tells those who look on how an execution is now: what changed of it, with its `id` and `status`. After the
+    /// commit; never fails.
+    pub(crate) async fn show(&self, org: OrgId, id: Uuid, data: serde_json::Value) {
+        let live = Live {
+            noun: "execution".into(),
+            data,
+        };
+        let token = id.simple().to_string();
+        if let Err(error) = self.bus.publish_live(org, "execution", &token, &live).await {
+            tracing::debug!(%error, "nobody looks on");
+        }
+    }
+}
+
+/// An outbox row as it is published.
+#[must_use]
+pub fn event(row: OutboxRow) -> Event {
+    Event {
+        id: row.id,
+        org: row.org,
+        noun: row.noun,
+        verb: row.verb,
+        subject_id: row.subject_id,
+        version: row.version,
+        at: row.at,
+        data: row.data,
+    }
+}

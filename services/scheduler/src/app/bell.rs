@@ -1,0 +1,88 @@
+//! The doorbell of dispatchers: something waits, an offer is answered. Heard in this process at once and by the other replicas over
+//! the bus; lost, nothing is lost but time (law L1).
+
+use bus::Bus;
+use contract::work::{BELL, BELL_MAX, Bell, Lane};
+use domain::ExecutionId;
+use tokio::sync::broadcast;
+
+/// Rings that a dispatcher may be behind; it looks around when it misses some.
+const BEHIND_MAX: usize = 1_024;
+
+/// Rings for all pools. Clones share it.
+#[derive(Clone)]
+pub struct Doorbell {
+    bus: Bus,
+    here: broadcast::Sender<Bell>,
+}
+
+impl Doorbell {
+    /// A doorbell that nobody hears yet.
+    #[must_use]
+    pub fn new(bus: &Bus) -> Self {
+        Self {
+            bus: bus.clone(),
+            here: broadcast::channel(BEHIND_MAX).0,
+        }
+    }
+
+    /// Hears what this process and the others ring, from now on.
+    #[must_use]
+    pub fn hear(&self) -> broadcast::Receiver<Bell> {
+        self.here.subscribe()
+    }
+
+    /// After a commit: something waits in these lanes of a pool.
+    pub async fn waits(&self, pool: &str, lanes: impl IntoIterator<Item = Lane>) {
+        let lanes: std::collections::BTreeSet<Lane> = lanes.into_iter().collect();
+        let bell = Bell {
+            pool: pool.to_owned(),
+            lanes: lanes.into_iter().take(BELL_MAX).collect(),
+            ..Bell::default()
+        };
+        self.ring(bell).await;
+    }
+
+    /// After a claim: these offers are answered, and so many of them began.
+    pub(crate) async fn answered(&self, pool: &str, answered: Vec<ExecutionId>, begun: u32) {
+        let bell = Bell {
+            pool: pool.to_owned(),
+            answered: answered.into_iter().take(BELL_MAX).collect(),
+            begun,
+            ..Bell::default()
+        };
+        self.ring(bell).await;
+    }
+
+    async fn ring(&self, bell: Bell) {
+        match serde_json::to_vec(&bell) {
+            Ok(payload) => {
+                if let Err(error) = self.bus.publish(BELL.to_owned(), payload).await {
+                    tracing::debug!(%error, "the other replicas hear nothing");
+                }
+            }
+            Err(error) => tracing::error!(%error, "a doorbell could not be encoded"),
+        }
+        // Nobody hears it while no dispatcher runs.
+        drop(self.here.send(bell));
+    }
+
+    /// Passes on what other replicas ring, for ever.
+    pub async fn listen(self) {
+        loop {
+            match self.bus.subscribe(BELL).await {
+                Ok(mut bells) => {
+                    while let Some(message) = bells.next().await {
+                        match serde_json::from_slice(&message.payload) {
+                            // What this process rang is heard a second time: that changes nothing.
+                            Ok(bell) => drop(self.here.send(bell)),
+                            Err(error) => tracing::warn!(%error, "a doorbell that cannot be read"),
+                        }
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "no doorbells for now"),
+            }
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The service's SQL: [`job`], [`execution`] (what is shown), [`enqueue`], [`change`] (cancel and retry), [`settings`], [`log`],
+//! [`idempotency`] for users; [`session`], [`claim`], [`finish`] for workers; [`lanes`] what waits, for the dispatcher; [`limits`] counters;
+//! [`chores`] what time does.
+
+pub mod change;
+pub mod chores;
+pub mod claim;
+pub mod enqueue;
+pub mod execution;
+pub mod finish;
+pub mod idempotency;
+pub mod job;
+pub mod lanes;
+pub mod limits;
+pub mod log;
+pub mod row;
+pub mod session;
+pub mod settings;
