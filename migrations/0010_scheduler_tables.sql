@@ -39,7 +39,7 @@ CREATE TABLE scheduler.idempotency_keys (
 );
 CREATE INDEX idempotency_keys_age ON scheduler.idempotency_keys (created_at);
 
--- What was said about an organisation as a whole. No row: nothing was. `weight` is its share beside others that wait.
+-- What was said about an organisation as a whole: a row from its first job on. `weight` is its share beside others that wait.
 CREATE TABLE scheduler.tenants (
     org_id uuid NOT NULL,
     paused_at timestamptz,
@@ -76,6 +76,8 @@ CREATE TABLE scheduler.jobs (
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
     CONSTRAINT jobs_pkey PRIMARY KEY (org_id, id),
+    -- So that there is a row to lock.
+    CONSTRAINT jobs_tenant FOREIGN KEY (org_id) REFERENCES scheduler.tenants (org_id),
     CONSTRAINT jobs_name_key UNIQUE (org_id, name),
     CONSTRAINT jobs_config_check CHECK (jsonb_typeof(config) = 'object'),
     CONSTRAINT jobs_concurrency_check CHECK (concurrency BETWEEN 1 AND 1000000 AND key_concurrency BETWEEN 1 AND 1000000),
@@ -119,9 +121,10 @@ CREATE TABLE scheduler.waiting (
     traceparent text,
     scheduled_for timestamptz NOT NULL,
     created_at timestamptz NOT NULL,
-    -- Attempts begun so far; those of them that failed since the last retry by hand; those lost with their worker; what is
-    -- known of each that ended; the token of the last one.
+    -- Attempts begun so far; those of them whose end is known; those that failed since the last retry by hand; those lost
+    -- with their worker since then; what is known of each that ended; the token of the last one.
     attempt integer NOT NULL DEFAULT 0,
+    concluded integer NOT NULL DEFAULT 0,
     failures smallint NOT NULL DEFAULT 0,
     losses smallint NOT NULL DEFAULT 0,
     attempts jsonb,
@@ -163,6 +166,7 @@ CREATE TABLE scheduler.running (
     scheduled_for timestamptz NOT NULL,
     created_at timestamptz NOT NULL,
     attempt integer NOT NULL,
+    concluded integer NOT NULL,
     failures smallint NOT NULL,
     losses smallint NOT NULL,
     attempts jsonb,
@@ -197,6 +201,7 @@ CREATE TABLE scheduler.ended (
     scheduled_for timestamptz NOT NULL,
     created_at timestamptz NOT NULL,
     attempt integer NOT NULL,
+    concluded integer NOT NULL,
     failures smallint NOT NULL,
     losses smallint NOT NULL,
     attempts jsonb,

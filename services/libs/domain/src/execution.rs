@@ -143,15 +143,6 @@ impl Outcome {
     }
 }
 
-/// How long to wait after the `failures`th failure (from 1): `base` doubled with each, at most [`BACKOFF_MAX`], of which
-/// `jitter` (0 to 1) takes up to a quarter away, so that what failed together does not come back together.
-#[must_use]
-pub fn backoff(base: Duration, failures: u32, jitter: f64) -> Duration {
-    let doublings = failures.saturating_sub(1).min(30);
-    let full = base.saturating_mul(1u32 << doublings).min(BACKOFF_MAX);
-    full.mul_f64(1.0 - 0.25 * jitter.clamp(0.0, 1.0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,16 +153,6 @@ mod tests {
             assert_eq!(status.as_str().parse(), Ok(status));
         }
         assert!("DONE".parse::<ExecutionStatus>().is_err());
-    }
-
-    #[test]
-    fn backoff_doubles_and_is_bounded() {
-        let base = Duration::from_secs(1);
-        assert_eq!(backoff(base, 1, 0.0), base);
-        assert_eq!(backoff(base, 4, 0.0), Duration::from_secs(8));
-        assert_eq!(backoff(base, 4, 1.0), Duration::from_secs(6));
-        assert_eq!(backoff(base, u32::MAX, 0.0), BACKOFF_MAX);
-        assert_eq!(backoff(Duration::MAX, 9, 0.0), BACKOFF_MAX);
     }
 
     #[test]
