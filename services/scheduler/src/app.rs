@@ -1,8 +1,7 @@
 //! Decisions. For users: [`job`], [`execute`], [`execution`], [`change`], [`settings`], [`log`], [`idempotency`]. For workers:
 //! [`session`], [`claim`], [`finish`], [`act`]. What time does: [`reap`], [`due`], [`retention`]. Who is offered what:
-//! [`dispatch`], with [`fair`] the order and [`bell`] the doorbell. [`audit`] who did what.
+//! [`dispatch`], with [`fair`] the order, [`window`] how much, and [`bell`] the doorbell. [`audit`] who did what.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bus::{Bus, Denials};
@@ -35,6 +34,7 @@ pub mod reap;
 pub mod retention;
 pub mod session;
 pub mod settings;
+pub mod window;
 
 /// Everything that decisions need.
 pub struct App {
@@ -62,13 +62,15 @@ pub struct App {
     pub timing: Timing,
     /// This replica.
     pub replica: Uuid,
+    /// Whether there are partitions for what ends.
+    pub partitioned: AtomicBool,
     /// Whether the server has taken the subscriptions: who asks is heard.
     pub answering: AtomicBool,
 }
 
 impl App {
     /// What is missing to work; `None` when nothing is.
-    pub async fn missing(self: &Arc<Self>) -> Option<String> {
+    pub async fn missing(&self) -> Option<String> {
         if !self.bus.is_connected() {
             return Some("the bus is away".into());
         }
@@ -77,6 +79,9 @@ impl App {
         }
         if !self.pools.answers().await {
             return Some("the database is away".into());
+        }
+        if !self.partitioned.load(Ordering::Relaxed) {
+            return Some("there are no partitions yet".into());
         }
         None
     }

@@ -11,6 +11,8 @@ pub const BELL_MAX: usize = 512;
 /// What changed in a pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bell {
+    /// The replica that says so.
+    pub from: uuid::Uuid,
     /// The pool.
     pub pool: String,
     /// Lanes in which something waits now.

@@ -5,6 +5,7 @@ use bus::Bus;
 use contract::work::{BELL, BELL_MAX, Bell, Lane};
 use domain::ExecutionId;
 use tokio::sync::broadcast;
+use uuid::Uuid;
 
 /// Rings that a dispatcher may be behind; it looks around when it misses some.
 const BEHIND_MAX: usize = 1_024;
@@ -13,15 +14,17 @@ const BEHIND_MAX: usize = 1_024;
 #[derive(Clone)]
 pub struct Doorbell {
     bus: Bus,
+    replica: Uuid,
     here: broadcast::Sender<Bell>,
 }
 
 impl Doorbell {
     /// A doorbell that nobody hears yet.
     #[must_use]
-    pub fn new(bus: &Bus) -> Self {
+    pub fn new(bus: &Bus, replica: Uuid) -> Self {
         Self {
             bus: bus.clone(),
+            replica,
             here: broadcast::channel(BEHIND_MAX).0,
         }
     }
@@ -36,6 +39,7 @@ impl Doorbell {
     pub async fn waits(&self, pool: &str, lanes: impl IntoIterator<Item = Lane>) {
         let lanes: std::collections::BTreeSet<Lane> = lanes.into_iter().collect();
         let bell = Bell {
+            from: self.replica,
             pool: pool.to_owned(),
             lanes: lanes.into_iter().take(BELL_MAX).collect(),
             ..Bell::default()
@@ -46,6 +50,7 @@ impl Doorbell {
     /// After a claim: these offers are answered, and so many of them began.
     pub(crate) async fn answered(&self, pool: &str, answered: Vec<ExecutionId>, begun: u32) {
         let bell = Bell {
+            from: self.replica,
             pool: pool.to_owned(),
             answered: answered.into_iter().take(BELL_MAX).collect(),
             begun,
@@ -73,9 +78,10 @@ impl Doorbell {
             match self.bus.subscribe(BELL).await {
                 Ok(mut bells) => {
                     while let Some(message) = bells.next().await {
-                        match serde_json::from_slice(&message.payload) {
-                            // What this process rang is heard a second time: that changes nothing.
-                            Ok(bell) => drop(self.here.send(bell)),
+                        match serde_json::from_slice::<Bell>(&message.payload) {
+                            // Nobody hears it while no dispatcher runs; its own it has heard.
+                            Ok(bell) if bell.from != self.replica => drop(self.here.send(bell)),
+                            Ok(_) => {}
                             Err(error) => tracing::warn!(%error, "a doorbell that cannot be read"),
                         }
                     }

@@ -1,0 +1,219 @@
+//! Whose turn it is: between organisations by weight, within one by priority and age.
+//!
+//! Start-time fair queueing (Goyal, Vin, Cheng 1996): what an organisation is given next has a start tag, the greater of the virtual
+//! time and of where its last one ended; each takes 1/weight. Whoever has the lowest start tag is next, and virtual time
+//! is that tag. So whoever waited for nothing has saved nothing up, and whoever queued a hundred thousand is owed no more than another.
+
+use std::collections::{BTreeMap, HashMap};
+
+use domain::{ExecutionId, JobId, OrgId};
+
+use contract::work::Lane;
+
+/// Of how many organisations it is remembered where their last one ended; beyond that, those that virtual time has passed are
+/// forgotten, which changes nothing.
+const REMEMBERED_MAX: usize = 10_000;
+
+/// A lane of which something may begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The lane.
+    pub lane: Lane,
+    /// Its organisation's share, 1 or more.
+    pub weight: i16,
+    /// How many more of the organisation may begin; `None` for any number. The same in all lanes of it.
+    pub tenant_free: Option<i32>,
+    /// How many more of the job. The same in all lanes of it.
+    pub job_free: Option<i32>,
+    /// How many more with the key.
+    pub key_free: Option<i32>,
+    /// The executions with their priorities, the first first.
+    pub waiting: Vec<(ExecutionId, i16)>,
+}
+
+/// Virtual time. In memory alone: a new dispatcher begins with everybody equal.
+#[derive(Debug, Default)]
+pub struct Fair {
+    now: f64,
+    ends: HashMap<OrgId, f64>,
+}
+
+/// An organisation in one choice.
+struct Tenant {
+    weight: f64,
+    free: Option<i32>,
+    jobs: HashMap<JobId, Option<i32>>,
+    lanes: Vec<(
+        Lane,
+        Option<i32>,
+        std::vec::IntoIter<(ExecutionId, i16)>,
+        Option<(ExecutionId, i16)>,
+    )>,
+}
+
+impl Tenant {
+    /// The lane whose first may begin and is the most urgent.
+    fn next(&self) -> Option<usize> {
+        if self.free.is_some_and(|free| free <= 0) {
+            return None;
+        }
+        let open = self
+            .lanes
+            .iter()
+            .enumerate()
+            .filter(|(_, (lane, free, ..))| {
+                let job = self.jobs.get(&lane.job).copied().flatten();
+                free.is_none_or(|free| free > 0) && job.is_none_or(|free| free > 0)
+            });
+        open.filter_map(|(index, (.., head))| head.map(|(id, priority)| (index, id, priority)))
+            .min_by_key(|(_, id, priority)| (-i32::from(*priority), *id))
+            .map(|(index, ..)| index)
+    }
+
+    /// Takes the first of a lane.
+    fn take(&mut self, index: usize) -> Option<(Lane, ExecutionId)> {
+        let (lane, free, rest, head) = self.lanes.get_mut(index)?;
+        let (id, _) = head.take()?;
+        *head = rest.next();
+        *free = free.map(|free| free - 1);
+        self.free = self.free.map(|free| free - 1);
+        if let Some(Some(free)) = self.jobs.get_mut(&lane.job) {
+            *free -= 1;
+        }
+        Some((lane.clone(), id))
+    }
+}
+
+impl Fair {
+    /// Everybody equal.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Where an organisation would begin now: the lower, the sooner.
+    #[must_use]
+    pub fn start(&self, org: OrgId) -> f64 {
+        self.ends.get(&org).copied().unwrap_or(0.0).max(self.now)
+    }
+
+    /// Chooses at most `room`, in the order in which they should begin, and counts them.
+    pub fn choose(&mut self, candidates: Vec<Candidate>, room: usize) -> Vec<(Lane, ExecutionId)> {
+        let mut tenants: BTreeMap<OrgId, Tenant> = BTreeMap::new();
+        for candidate in candidates {
+            let tenant = tenants.entry(candidate.lane.org).or_insert_with(|| Tenant {
+                weight: f64::from(candidate.weight.max(1)),
+                free: candidate.tenant_free,
+                jobs: HashMap::new(),
+                lanes: Vec::new(),
+            });
+            tenant.jobs.insert(candidate.lane.job, candidate.job_free);
+            let mut waiting = candidate.waiting.into_iter();
+            let head = waiting.next();
+            tenant
+                .lanes
+                .push((candidate.lane, candidate.key_free, waiting, head));
+        }
+        let mut chosen = Vec::new();
+        while chosen.len() < room {
+            let next = tenants
+                .iter()
+                .filter_map(|(org, tenant)| Some((*org, tenant.next()?)))
+                .min_by(|(left, _), (right, _)| self.start(*left).total_cmp(&self.start(*right)));
+            let Some((org, index)) = next else { break };
+            let Some(tenant) = tenants.get_mut(&org) else {
+                break;
+            };
+            let Some(taken) = tenant.take(index) else {
+                break;
+            };
+            self.now = self.start(org);
+            self.ends.insert(org, self.now + 1.0 / tenant.weight);
+            chosen.push(taken);
+        }
+        if self.ends.len() > REMEMBERED_MAX {
+            let now = self.now;
+            self.ends.retain(|_, end| *end > now);
+        }
+        chosen
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(org: OrgId, weight: i16, waiting: usize) -> Candidate {
+        Candidate {
+            lane: Lane {
+                org,
+                job: JobId::new(),
+                key: String::new(),
+            },
+            weight,
+            tenant_free: None,
+            job_free: None,
+            key_free: None,
+            waiting: (0..waiting).map(|_| (ExecutionId::new(), 0)).collect(),
+        }
+    }
+
+    fn count(chosen: &[(Lane, ExecutionId)], org: OrgId) -> usize {
+        chosen.iter().filter(|(lane, _)| lane.org == org).count()
+    }
+
+    #[test]
+    fn organisations_share_by_weight() {
+        let (one, other) = (OrgId::new(), OrgId::new());
+        let mut fair = Fair::new();
+        let lanes = vec![candidate(one, 1, 1_000), candidate(other, 3, 1_000)];
+        let chosen = fair.choose(lanes, 400);
+        assert_eq!((count(&chosen, one), count(&chosen, other)), (100, 300));
+    }
+
+    #[test]
+    fn whoever_comes_late_is_next_and_is_owed_nothing_for_before() {
+        let (early, late) = (OrgId::new(), OrgId::new());
+        let mut fair = Fair::new();
+        fair.choose(vec![candidate(early, 1, 10_000)], 5_000);
+        let chosen = fair.choose(vec![candidate(early, 1, 100), candidate(late, 1, 100)], 20);
+        assert!(chosen.iter().take(2).any(|(lane, _)| lane.org == late));
+        assert_eq!((count(&chosen, early), count(&chosen, late)), (10, 10));
+    }
+
+    #[test]
+    fn within_an_organisation_the_urgent_goes_first_then_the_oldest() {
+        let org = OrgId::new();
+        let (mut low, mut high) = (candidate(org, 1, 0), candidate(org, 1, 0));
+        let (first, second, urgent) = (ExecutionId::new(), ExecutionId::new(), ExecutionId::new());
+        low.waiting = vec![(first, 0), (second, 0)];
+        high.waiting = vec![(urgent, 5)];
+        let chosen = Fair::new().choose(vec![low, high], 10);
+        let order: Vec<_> = chosen.into_iter().map(|(_, id)| id).collect();
+        assert_eq!(order, [urgent, first, second]);
+    }
+
+    #[test]
+    fn no_limit_is_exceeded_and_what_is_free_is_used() {
+        let org = OrgId::new();
+        let job = JobId::new();
+        let mut lanes = Vec::new();
+        for key in ["a", "b", "c"] {
+            let mut lane = candidate(org, 1, 10);
+            lane.lane.job = job;
+            lane.lane.key = key.into();
+            lane.key_free = Some(2);
+            lane.job_free = Some(5);
+            lanes.push(lane);
+        }
+        let mut free = candidate(org, 1, 10);
+        free.tenant_free = None;
+        lanes.push(free);
+        let chosen = Fair::new().choose(lanes, 100);
+        let of_job = chosen.iter().filter(|(lane, _)| lane.job == job).count();
+        assert_eq!((of_job, chosen.len()), (5, 15));
+        for key in ["a", "b", "c"] {
+            assert!(chosen.iter().filter(|(lane, _)| lane.key == key).count() <= 2);
+        }
+    }
+}

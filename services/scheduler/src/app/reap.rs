@@ -1,0 +1,63 @@
+//! Sessions that have expired: what they had begins again elsewhere.
+
+use std::sync::Arc;
+
+use domain::execution::Outcome;
+
+use crate::app::App;
+use crate::app::session::give_up_in_tx;
+use crate::error::SchedulerError;
+use crate::store::finish::Moved;
+use crate::store::session;
+
+/// How many sessions one look ends; the others wait for the next.
+const SESSIONS_MAX: usize = 1_000;
+
+/// Looks for ever. One replica at a time does.
+pub async fn tick(app: Arc<App>) {
+    loop {
+        tokio::time::sleep(app.timing.reap_every).await;
+        if let Err(error) = app.reap().await {
+            tracing::debug!(%error, "expired sessions stay for now");
+        }
+    }
+}
+
+impl App {
+    async fn reap(&self) -> Result<(), SchedulerError> {
+        let timing = self.timing;
+        let mut tx = self.pools.system_tx().await?;
+        let turn = session::reap_turn_in_tx(&mut tx, timing.reap_every, timing.stall, timing.lease)
+            .await?;
+        tx.commit().await?;
+        match turn {
+            None => return Ok(()),
+            Some(true) => {
+                tracing::warn!(
+                    "nobody looked at sessions for a while: each is given a whole lease"
+                );
+                return Ok(());
+            }
+            Some(false) => {}
+        }
+        for _ in 0..SESSIONS_MAX {
+            let Some(moved) = self.reap_one().await? else {
+                return Ok(());
+            };
+            self.told(&moved).await;
+        }
+        Ok(())
+    }
+
+    async fn reap_one(&self) -> Result<Option<Vec<Moved>>, SchedulerError> {
+        let mut tx = self.pools.system_tx().await?;
+        let Some(id) = session::session_expired_in_tx(&mut tx).await? else {
+            return Ok(None);
+        };
+        let moved = give_up_in_tx(&mut tx, id, Outcome::Lost).await?;
+        tx.commit().await?;
+        self.metrics.leases_lost.inc();
+        tracing::warn!(session = %id, executions = moved.len(), "a worker was lost; what it had begins again");
+        Ok(Some(moved))
+    }
+}

@@ -1,0 +1,163 @@
+//! Workers' sessions: begun, renewed, ended.
+
+use contract::Problem;
+use contract::run::{ITEMS_MAX, RunBegin, RunEnd, RunEnded, RunLease, RunProgress, RunRenew};
+use database::Tx;
+use domain::ExecutionId;
+use domain::execution::Outcome;
+use domain::text::check_name;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::app::claim::no_session;
+use crate::error::SchedulerError;
+use crate::store::finish::{Moved, lost_in_tx, storable};
+use crate::store::session;
+
+/// How many executions one statement takes from a session.
+const LOST_AT_ONCE: i64 = 500;
+/// How often it is tried: 100,000 executions, and limits that were set meanwhile.
+const LOST_ROUNDS: usize = 200;
+/// The longest word on how far an execution is, in bytes of its JSON text.
+const PROGRESS_MAX_BYTES: usize = 4 * 1024;
+/// The most that a worker may run at once.
+const CONCURRENCY_MAX: i32 = 10_000;
+
+impl App {
+    /// Begins a session, and ends the one that it replaces: its worker says that nothing of it runs any more.
+    ///
+    /// # Errors
+    /// INVALID naming the field; UNAVAILABLE.
+    pub async fn run_begin(
+        &self,
+        pool: &str,
+        request: RunBegin,
+    ) -> Result<RunLease, SchedulerError> {
+        check_name(&request.worker).map_err(|error| Problem::invalid("worker", error))?;
+        if !(1..=CONCURRENCY_MAX).contains(&request.concurrency) {
+            let text = format!("must be from 1 to {CONCURRENCY_MAX}");
+            return Err(Problem::invalid("concurrency", text).into());
+        }
+        if !self.worker_pools.iter().any(|known| known == pool) {
+            let text = format!("there is no pool `{pool}`; DASHFLEET_SCHEDULER_POOLS names them");
+            return Err(Problem::invalid("pool", text).into());
+        }
+        let mut tx = self.pools.system_tx().await?;
+        let mut moved = Vec::new();
+        if let Some(old) = request.replaces
+            && session::session_lock_in_tx(&mut tx, old, pool).await?
+        {
+            moved = give_up_in_tx(&mut tx, old, Outcome::Lost).await?;
+        }
+        let (id, worker) = (request.session_id, &request.worker);
+        let begun = session::session_begin_in_tx(
+            &mut tx,
+            id,
+            pool,
+            worker,
+            request.concurrency,
+            self.timing.lease,
+        );
+        if !begun.await? {
+            let text = "is another pool's session";
+            return Err(Problem::invalid("sessionId", text).into());
+        }
+        tx.commit().await?;
+        tracing::info!(session = %id, pool, worker, concurrency = request.concurrency, "a worker begins");
+        self.told(&moved).await;
+        Ok(self.lease(Vec::new()))
+    }
+
+    /// Renews a session, and says what of it was cancelled.
+    ///
+    /// # Errors
+    /// NOT_FOUND when it is over; INVALID naming the field; UNAVAILABLE.
+    pub async fn run_renew(
+        &self,
+        pool: &str,
+        request: RunRenew,
+    ) -> Result<RunLease, SchedulerError> {
+        let system = self.pools.system();
+        let id = request.session_id;
+        if !session::session_renew(system, id, pool, self.timing.lease).await? {
+            return Err(no_session().into());
+        }
+        self.progress(id, request.progress).await?;
+        let cancelled = session::session_cancelled(system, id).await?;
+        Ok(self.lease(cancelled.into_iter().map(ExecutionId).collect()))
+    }
+
+    async fn progress(&self, id: Uuid, items: Vec<RunProgress>) -> Result<(), SchedulerError> {
+        if items.is_empty() {
+            return Ok(());
+        }
+        if items.len() > ITEMS_MAX {
+            let text = format!("has {} items; at most {ITEMS_MAX}", items.len());
+            return Err(Problem::invalid("progress", text).into());
+        }
+        let rows: Vec<_> = items
+            .into_iter()
+            .filter(|item| item.progress.to_string().len() <= PROGRESS_MAX_BYTES)
+            .map(|RunProgress { place, progress }| {
+                let progress = storable(progress);
+                (
+                    place.org.0,
+                    place.id.0,
+                    place.attempt,
+                    place.token,
+                    progress,
+                )
+            })
+            .collect();
+        for (org, execution, progress) in
+            session::progress_put(self.pools.system(), id, &rows).await?
+        {
+            let shown = json!({ "id": execution, "status": "RUNNING", "progress": progress });
+            self.show(org.into(), execution, shown).await;
+        }
+        Ok(())
+    }
+
+    /// Ends a session: what it has begins elsewhere at once, and no attempt is used up.
+    ///
+    /// # Errors
+    /// UNAVAILABLE.
+    pub async fn run_end(&self, pool: &str, request: &RunEnd) -> Result<RunEnded, SchedulerError> {
+        let mut tx = self.pools.system_tx().await?;
+        if session::session_lock_in_tx(&mut tx, request.session_id, pool).await? {
+            let moved = give_up_in_tx(&mut tx, request.session_id, Outcome::HandedBack).await?;
+            tx.commit().await?;
+            tracing::info!(session = %request.session_id, pool, handed_back = moved.len(), "a worker ends");
+            self.told(&moved).await;
+        }
+        Ok(RunEnded {})
+    }
+
+    fn lease(&self, cancelled: Vec<ExecutionId>) -> RunLease {
+        RunLease {
+            lease_ms: u64::try_from(self.timing.lease.as_millis()).unwrap_or(u64::MAX),
+            cancelled,
+        }
+    }
+}
+
+/// Takes everything from a session whose row is held, and removes it.
+pub(crate) async fn give_up_in_tx(
+    tx: &mut Tx,
+    id: Uuid,
+    outcome: Outcome,
+) -> Result<Vec<Moved>, SchedulerError> {
+    let mut all = Vec::new();
+    for _ in 0..LOST_ROUNDS {
+        let moved = lost_in_tx(tx, id, outcome, LOST_AT_ONCE).await?;
+        all.extend(moved);
+        if !session::session_has_in_tx(tx, id).await? {
+            session::session_end_in_tx(tx, id).await?;
+            return Ok(all);
+        }
+    }
+    Err(SchedulerError::Bug(format!(
+        "session {id} still has executions after {LOST_ROUNDS} rounds"
+    )))
+}

@@ -1,0 +1,74 @@
+//! What time does: what waits for a time becomes due, and what is old goes.
+
+use contract::work::Lane;
+use database::DatabaseError;
+use domain::{JobId, OrgId};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+const DUE: &str = "
+    UPDATE scheduler.waiting AS w SET due = true
+    WHERE (w.org_id, w.id) IN (
+        SELECT soon.org_id, soon.id FROM scheduler.waiting AS soon WHERE NOT soon.due AND soon.run_at <= now()
+        ORDER BY soon.run_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+    RETURNING w.pool, w.org_id, w.job_id, w.key";
+
+const ENSURE: &str = "SELECT scheduler.partitions_ensure((now() AT TIME ZONE 'UTC')::date - 1, (now() AT TIME ZONE 'UTC')::date + $1)";
+
+const DROP: &str = "SELECT scheduler.partitions_drop((now() AT TIME ZONE 'UTC')::date - $1)";
+
+const FORGET_KEYS: &str = "
+    DELETE FROM scheduler.idempotency_keys WHERE (org_id, route, key) IN (
+        SELECT org_id, route, key FROM scheduler.idempotency_keys
+        WHERE created_at < now() - interval '24 hours' ORDER BY created_at LIMIT $1)";
+
+/// Makes due what waited for a time that has come, at most so many; the pool and lane of each.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn due_make(pool: &PgPool, most: i64) -> Result<Vec<(String, Lane)>, DatabaseError> {
+    let rows: Vec<(String, Uuid, Uuid, String)> =
+        sqlx::query_as(DUE).bind(most).fetch_all(pool).await?;
+    Ok(rows
+        .into_iter()
+        .map(|(of, org, job, key)| {
+            let lane = Lane {
+                org: OrgId(org),
+                job: JobId(job),
+                key,
+            };
+            (of, lane)
+        })
+        .collect())
+}
+
+/// Makes the partitions from yesterday until so many days ahead; says how many it made.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn partitions_ensure(pool: &PgPool, ahead: i32) -> Result<i32, DatabaseError> {
+    Ok(sqlx::query_scalar(ENSURE)
+        .bind(ahead)
+        .fetch_one(pool)
+        .await?)
+}
+
+/// Drops the partitions of more than so many days ago; says how many it dropped.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn partitions_drop(pool: &PgPool, days: i32) -> Result<i32, DatabaseError> {
+    Ok(sqlx::query_scalar(DROP).bind(days).fetch_one(pool).await?)
+}
+
+/// Forgets `Idempotency-Key`s of more than a day ago, at most so many; says how many.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn keys_forget(pool: &PgPool, most: i64) -> Result<u64, DatabaseError> {
+    Ok(sqlx::query(FORGET_KEYS)
+        .bind(most)
+        .execute(pool)
+        .await?
+        .rows_affected())
+}

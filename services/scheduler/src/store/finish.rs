@@ -1,0 +1,361 @@
+//! How attempts end: [`Finishes`] by their worker's word, as a group commit; [`lost_in_tx`] by the end of its session. Both are one
+//! statement that takes what runs, judges it, and puts it where it belongs: `ended`, or `waiting` again.
+
+use chrono::{DateTime, Utc};
+use contract::run::{Finish, FinishVerdict};
+use contract::work::Lane;
+use database::group_commit::Written;
+use database::{Batch, DatabaseError, Tx};
+use domain::OrgId;
+use domain::execution::{LOSSES_MAX, Outcome};
+use serde_json::Value;
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, PgConnection};
+use uuid::Uuid;
+
+/// From `found` (rows of `running` that may be concerned) the locks, and `complete`: what can be ended now. A limit that was set a
+/// moment ago has counted this row, and its own row is not seen yet: that must be tried again.
+macro_rules! complete {
+    () => {
+        ", tenant AS MATERIALIZED (
+            SELECT t.org_id, t.concurrency FROM scheduler.tenants AS t
+            WHERE t.org_id IN (SELECT found.org_id FROM found)
+            ORDER BY t.org_id FOR SHARE
+        ), job AS MATERIALIZED (
+            SELECT j.org_id, j.id, j.concurrency, j.key_concurrency, j.rate_max FROM scheduler.jobs AS j
+            WHERE (j.org_id, j.id) IN (SELECT found.org_id, found.job_id FROM found)
+            ORDER BY j.org_id, j.id FOR SHARE
+        ), room AS MATERIALIZED (
+            SELECT l.org_id, l.job_id, l.key FROM scheduler.limits AS l
+            WHERE (l.org_id, l.job_id, l.key) IN (
+                SELECT tenant.org_id, '00000000-0000-0000-0000-000000000000'::uuid, '' FROM tenant
+                UNION SELECT job.org_id, job.id, '' FROM job
+                UNION SELECT found.org_id, found.job_id, found.key FROM found)
+            ORDER BY l.org_id, l.job_id, l.key FOR NO KEY UPDATE
+        ), complete AS MATERIALIZED (
+            SELECT found.org_id, found.id,
+                EXISTS (SELECT FROM room WHERE room.org_id = found.org_id
+                    AND room.job_id IN (found.job_id, '00000000-0000-0000-0000-000000000000')
+                    AND room.key IN ('', found.key)) AS limited
+            FROM found
+            LEFT JOIN tenant ON tenant.org_id = found.org_id
+            LEFT JOIN job ON job.org_id = found.org_id AND job.id = found.job_id
+            WHERE (tenant.concurrency IS NULL OR EXISTS (SELECT FROM room WHERE room.org_id = found.org_id
+                    AND room.job_id = '00000000-0000-0000-0000-000000000000'))
+                AND (job.concurrency IS NULL AND job.rate_max IS NULL OR EXISTS (SELECT FROM room
+                    WHERE room.org_id = found.org_id AND room.job_id = found.job_id AND room.key = ''))
+                AND (job.key_concurrency IS NULL OR found.key = '' OR EXISTS (SELECT FROM room
+                    WHERE room.org_id = found.org_id AND room.job_id = found.job_id AND room.key = found.key))
+        )"
+    };
+}
+
+/// From `taken` (deleted from `running`, with what its end was) everything else, down to `moved`, a row for each that was taken.
+macro_rules! moved {
+    () => {
+        ", counted AS (
+            UPDATE scheduler.limits AS l SET running = l.running - less.n
+            FROM (
+                SELECT org_id, job_id, key, count(*)::integer AS n FROM (
+                    SELECT org_id, '00000000-0000-0000-0000-000000000000'::uuid AS job_id, '' AS key FROM taken
+                    UNION ALL SELECT org_id, job_id, '' FROM taken
+                    UNION ALL SELECT org_id, job_id, key FROM taken WHERE key <> ''
+                ) AS each GROUP BY org_id, job_id, key
+            ) AS less
+            WHERE l.org_id = less.org_id AND l.job_id = less.job_id AND l.key = less.key
+        ), judged AS MATERIALIZED (
+            SELECT taken.*,
+                CASE
+                    WHEN outcome = 'COMPLETED' THEN 'COMPLETED'
+                    WHEN cancel_requested_at IS NOT NULL THEN 'CANCELLED'
+                    WHEN outcome = 'CANCELLED' THEN 'CANCELLED'
+                    WHEN outcome = 'HANDED_BACK' THEN NULL
+                    WHEN outcome = 'LOST' THEN CASE WHEN losses + 1 >= $1 THEN 'FAILED' END
+                    WHEN permanent OR failures >= retries THEN outcome
+                END AS status,
+                failures + CASE WHEN outcome IN ('FAILED', 'TIMEOUT') THEN 1 ELSE 0 END AS failures_now,
+                losses + CASE WHEN outcome = 'LOST' THEN 1 ELSE 0 END AS losses_now,
+                concluded + CASE WHEN outcome IN ('LOST', 'HANDED_BACK') THEN 0 ELSE 1 END AS concluded_now,
+                CASE WHEN outcome IN ('FAILED', 'TIMEOUT') THEN now() + interval '1 ms'
+                    * least(backoff_ms * power(2, least(failures, 30)), 3600000) * (1 - 0.25 * jitter)
+                    ELSE now() END AS again_at
+            FROM taken
+        ), again AS (
+            INSERT INTO scheduler.waiting (org_id, id, job_id, pool, key, priority, due, run_at, override, deduplication_key,
+                principal_kind, principal_id, credential, traceparent, scheduled_for, created_at, attempt, concluded, failures,
+                losses, attempts, token, version)
+            SELECT org_id, id, job_id, pool, key, priority, again_at <= now(), again_at, override, deduplication_key,
+                principal_kind, principal_id, credential, traceparent, scheduled_for, created_at, attempt, concluded_now,
+                failures_now, losses_now,
+                CASE WHEN jsonb_array_length(coalesce(attempts, '[]')) >= 50 THEN attempts - 0 ELSE coalesce(attempts, '[]') END
+                    || (jsonb_build_object('attempt', attempt, 'outcome', outcome,
+                        'startedAt', to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'),
+                        'endedAt', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'))
+                    || CASE WHEN error IS NULL THEN '{}' ELSE jsonb_build_object('error',
+                        jsonb_build_object('message', left(error ->> 'message', 1000))) END),
+                token, version + 1
+            FROM judged WHERE status IS NULL
+        ), done AS (
+            INSERT INTO scheduler.ended (org_id, id, job_id, pool, key, priority, override, deduplication_key, principal_kind,
+                principal_id, credential, traceparent, scheduled_for, created_at, attempt, concluded, failures, losses, attempts,
+                token, version, status, started_at, ended_at, result, error, dead_letter)
+            SELECT org_id, id, job_id, pool, key, priority, override, deduplication_key, principal_kind, principal_id, credential,
+                traceparent, scheduled_for, created_at, attempt, concluded_now, failures_now, losses_now, attempts, token,
+                version + 1, status, started_at, now(), CASE WHEN status = 'COMPLETED' THEN result END,
+                CASE WHEN status <> 'COMPLETED' THEN error END, status IN ('FAILED', 'TIMEOUT')
+            FROM judged WHERE status IS NOT NULL
+        ), freed AS (
+            DELETE FROM scheduler.deduplications AS d USING judged
+            WHERE judged.status IS NOT NULL AND judged.deduplication_key IS NOT NULL AND d.org_id = judged.org_id
+                AND d.job_id = judged.job_id AND d.key = judged.deduplication_key AND d.execution_id = judged.id
+        ), told AS (
+            INSERT INTO scheduler.outbox (id, org_id, noun, verb, subject_id, version, at, data)
+            SELECT event_id, org_id, 'execution', lower(status), id, version + 1, now(),
+                jsonb_build_object('jobId', job_id, 'status', status, 'attempt', attempt,
+                    'deadLetter', status IN ('FAILED', 'TIMEOUT'))
+            FROM judged WHERE status IS NOT NULL
+        ), moved AS (
+            SELECT judged.place, judged.org_id, judged.id, judged.job_id, judged.pool, judged.key, judged.attempt, judged.status,
+                judged.status IS NULL AND judged.again_at <= now() AS waits, complete.limited, now() AS at, judged.started_at,
+                judged.created_at
+            FROM judged JOIN complete ON complete.org_id = judged.org_id AND complete.id = judged.id
+        )"
+    };
+}
+
+/// What is not there (any more) under this attempt and token: ended by the same, DUPLICATE; else FENCED. What was there and
+/// could not be taken: RETRY.
+const FINISH: &str = concat!(
+    "WITH input AS (
+        SELECT * FROM unnest($2::uuid[], $3::uuid[], $4::int[], $5::uuid[], $6::text[], $7::jsonb[], $8::jsonb[], $9::bool[],
+            $10::float8[], $11::uuid[])
+        WITH ORDINALITY AS input(org_id, id, attempt, token, outcome, result, error, permanent, jitter, event_id, place)
+    ), found AS MATERIALIZED (
+        SELECT r.org_id, r.id, r.job_id, r.key FROM input JOIN scheduler.running AS r
+            ON r.org_id = input.org_id AND r.id = input.id AND r.attempt = input.attempt AND r.token = input.token
+    )",
+    complete!(),
+    ", taken AS (
+        DELETE FROM scheduler.running AS r USING complete, input
+        WHERE r.org_id = complete.org_id AND r.id = complete.id AND input.org_id = complete.org_id AND input.id = complete.id
+            AND r.attempt = input.attempt AND r.token = input.token
+        RETURNING r.*, input.place, input.outcome, input.result, input.error, input.permanent, input.jitter, input.event_id
+    )",
+    moved!(),
+    " SELECT CASE
+            WHEN moved.id IS NOT NULL THEN 'APPLIED'
+            WHEN found.id IS NOT NULL THEN 'RETRY'
+            WHEN EXISTS (SELECT FROM scheduler.ended AS e WHERE e.org_id = input.org_id AND e.id = input.id
+                AND e.attempt = input.attempt AND e.token = input.token) THEN 'DUPLICATE'
+            WHEN EXISTS (SELECT FROM scheduler.waiting AS w WHERE w.org_id = input.org_id AND w.id = input.id
+                AND w.attempt = input.attempt AND w.token = input.token) THEN 'DUPLICATE'
+            ELSE 'FENCED'
+        END AS verdict, moved.*
+    FROM input LEFT JOIN moved ON moved.place = input.place
+    LEFT JOIN found ON found.org_id = input.org_id AND found.id = input.id
+    ORDER BY input.place"
+);
+
+/// What a session had, at most so many at once.
+const LOST: &str = concat!(
+    "WITH found AS MATERIALIZED (
+        SELECT r.org_id, r.id, r.job_id, r.key FROM scheduler.running AS r WHERE r.session_id = $2
+        ORDER BY r.org_id, r.id LIMIT $4
+    )",
+    complete!(),
+    ", taken AS (
+        DELETE FROM scheduler.running AS r USING complete
+        WHERE r.org_id = complete.org_id AND r.id = complete.id AND r.session_id = $2
+        RETURNING r.*, 0::bigint AS place, $3::text AS outcome, NULL::jsonb AS result,
+            CASE WHEN $3 = 'LOST' THEN jsonb_build_object('message',
+                'the worker was lost: nobody knows how far the attempt came') END AS error,
+            false AS permanent, 0::float8 AS jitter, gen_random_uuid() AS event_id
+    )",
+    moved!(),
+    " SELECT 'APPLIED' AS verdict, moved.* FROM moved"
+);
+
+/// An attempt's end, as it is written.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// What the worker says.
+    pub finish: Finish,
+    /// From 0 to 1: what is taken from the time before the next attempt.
+    pub jitter: f64,
+    /// Id of the event, the same when the statement is run again.
+    pub event_id: Uuid,
+}
+
+/// What became of an attempt.
+#[derive(Clone, Debug)]
+pub struct Moved {
+    /// The organisation.
+    pub org: OrgId,
+    /// The execution.
+    pub id: Uuid,
+    /// Its lane.
+    pub lane: Lane,
+    /// The pool.
+    pub pool: String,
+    /// The attempt.
+    pub attempt: i32,
+    /// How the execution ended; `None` when another attempt follows.
+    pub status: Option<String>,
+    /// Whether that one only waits for a worker.
+    pub waits: bool,
+    /// Whether a limit counted it: there is room now.
+    pub limited: bool,
+    /// When this was.
+    pub at: DateTime<Utc>,
+    /// When the attempt began.
+    pub started_at: DateTime<Utc>,
+    /// When the execution was committed.
+    pub created_at: DateTime<Utc>,
+}
+
+/// The answer to an ending.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// For the worker.
+    pub verdict: FinishVerdict,
+    /// What became of the attempt, when this changed it.
+    pub moved: Option<Moved>,
+}
+
+/// The group commit of endings.
+#[derive(Debug)]
+pub struct Finishes;
+
+impl Batch for Finishes {
+    type Item = Ending;
+    type Answer = Ended;
+    type Key = (Uuid, Uuid);
+
+    const ONE_STATEMENT: bool = true;
+
+    fn key(item: &Ending) -> (Uuid, Uuid) {
+        (item.finish.place.org.0, item.finish.place.id.0)
+    }
+
+    fn write<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        items: &'a [&'a Ending],
+    ) -> Written<'a, Ended> {
+        Box::pin(async move {
+            fn column<T>(items: &[&Ending], of: impl Fn(&Ending) -> T) -> Vec<T> {
+                items.iter().map(|item| of(item)).collect()
+            }
+            let error = |item: &Ending| {
+                let error = item.finish.error.as_ref();
+                error.and_then(|error| serde_json::to_value(error).ok())
+            };
+            let rows = sqlx::query(FINISH)
+                .bind(LOSSES_MAX)
+                .bind(column(items, |item| item.finish.place.org.0))
+                .bind(column(items, |item| item.finish.place.id.0))
+                .bind(column(items, |item| item.finish.place.attempt))
+                .bind(column(items, |item| item.finish.place.token))
+                .bind(column(items, |item| item.finish.outcome.as_str()))
+                .bind(column(items, |item| item.finish.result.clone()))
+                .bind(column(items, error))
+                .bind(column(items, |item| item.finish.permanent))
+                .bind(column(items, |item| item.jitter))
+                .bind(column(items, |item| item.event_id))
+                .fetch_all(connection)
+                .await?;
+            rows.iter().map(ended).collect()
+        })
+    }
+}
+
+/// Takes from a session what it has, at most so many at once: LOST or HANDED_BACK. Whoever calls holds the session's row.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn lost_in_tx(
+    tx: &mut Tx,
+    session: Uuid,
+    outcome: Outcome,
+    most: i64,
+) -> Result<Vec<Moved>, DatabaseError> {
+    let rows = sqlx::query(LOST)
+        .bind(LOSSES_MAX)
+        .bind(session)
+        .bind(outcome.as_str())
+        .bind(most)
+        .fetch_all(&mut **tx)
+        .await?;
+    let moved: Result<Vec<_>, sqlx::Error> = rows.iter().map(|row| Ok(ended(row)?.moved)).collect();
+    Ok(moved?.into_iter().flatten().collect())
+}
+
+#[derive(FromRow)]
+struct Row {
+    org_id: Uuid,
+    id: Uuid,
+    job_id: Uuid,
+    pool: String,
+    key: String,
+    attempt: i32,
+    status: Option<String>,
+    waits: bool,
+    limited: bool,
+    at: DateTime<Utc>,
+    started_at: DateTime<Utc>,
+    created_at: DateTime<Utc>,
+}
+
+fn ended(row: &PgRow) -> Result<Ended, sqlx::Error> {
+    use sqlx::Row as _;
+    let verdict = match row.try_get::<&str, _>("verdict")? {
+        "APPLIED" => FinishVerdict::Applied,
+        "DUPLICATE" => FinishVerdict::Duplicate,
+        "FENCED" => FinishVerdict::Fenced,
+        "RETRY" => FinishVerdict::Retry,
+        other => return Err(sqlx::Error::Decode(format!("a verdict `{other}`").into())),
+    };
+    if row.try_get::<Option<Uuid>, _>("id")?.is_none() {
+        return Ok(Ended {
+            verdict,
+            moved: None,
+        });
+    }
+    let found = Row::from_row(row)?;
+    let moved = Moved {
+        org: found.org_id.into(),
+        id: found.id,
+        lane: Lane {
+            org: found.org_id.into(),
+            job: found.job_id.into(),
+            key: found.key,
+        },
+        pool: found.pool,
+        attempt: found.attempt,
+        status: found.status,
+        waits: found.waits,
+        limited: found.limited,
+        at: found.at,
+        started_at: found.started_at,
+        created_at: found.created_at,
+    };
+    Ok(Ended {
+        verdict,
+        moved: Some(moved),
+    })
+}
+
+/// What no column takes: PostgreSQL has no NUL in a text.
+#[must_use]
+pub fn storable(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(text.replace('\0', "\u{fffd}")),
+        Value::Array(items) => items.into_iter().map(storable).collect(),
+        Value::Object(fields) => fields
+            .into_iter()
+            .map(|(name, value)| (name.replace('\0', "\u{fffd}"), storable(value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        other => other,
+    }
+}

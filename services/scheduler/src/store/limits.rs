@@ -1,0 +1,134 @@
+//! Counters of what runs, where somebody set a limit. Whoever sets one has changed the job's (or the tenant's) row in the same
+//! transaction: nobody claims or finishes meanwhile, so what is counted here is exact.
+
+use contract::work::Lane;
+use database::{DatabaseError, Tx};
+use domain::{JobId, OrgId};
+use sqlx::PgPool;
+
+const SET_JOB: &str = "
+    INSERT INTO scheduler.limits (org_id, job_id, key, max, running, rate_max, rate_per_ms)
+    SELECT j.org_id, j.id, '', j.concurrency,
+        (SELECT count(*)::integer FROM scheduler.running AS r WHERE r.org_id = j.org_id AND r.job_id = j.id),
+        j.rate_max, j.rate_per_ms
+    FROM scheduler.jobs AS j
+    WHERE j.org_id = $1 AND j.id = $2 AND (j.concurrency IS NOT NULL OR j.rate_max IS NOT NULL)
+    ON CONFLICT ON CONSTRAINT limits_pkey
+        DO UPDATE SET max = EXCLUDED.max, rate_max = EXCLUDED.rate_max, rate_per_ms = EXCLUDED.rate_per_ms";
+
+const UNSET_JOB: &str = "
+    DELETE FROM scheduler.limits AS l USING scheduler.jobs AS j
+    WHERE l.org_id = $1 AND l.job_id = $2 AND j.org_id = l.org_id AND j.id = l.job_id
+        AND (l.key = '' AND j.concurrency IS NULL AND j.rate_max IS NULL OR l.key <> '' AND j.key_concurrency IS NULL)";
+
+const SET_KEYS: &str = "
+    INSERT INTO scheduler.limits (org_id, job_id, key, max, running)
+    SELECT j.org_id, j.id, r.key, j.key_concurrency, r.n
+    FROM scheduler.jobs AS j JOIN LATERAL (
+        SELECT key, count(*)::integer AS n FROM scheduler.running
+        WHERE org_id = j.org_id AND job_id = j.id AND key <> '' GROUP BY key
+    ) AS r ON true
+    WHERE j.org_id = $1 AND j.id = $2 AND j.key_concurrency IS NOT NULL
+    ON CONFLICT ON CONSTRAINT limits_pkey DO NOTHING";
+
+const CHANGE_KEYS: &str = "
+    UPDATE scheduler.limits AS l SET max = j.key_concurrency FROM scheduler.jobs AS j
+    WHERE l.org_id = $1 AND l.job_id = $2 AND l.key <> '' AND j.org_id = l.org_id AND j.id = l.job_id
+        AND l.max IS DISTINCT FROM j.key_concurrency";
+
+const SET_TENANT: &str = "
+    INSERT INTO scheduler.limits (org_id, job_id, key, max, running)
+    SELECT t.org_id, '00000000-0000-0000-0000-000000000000', '', t.concurrency,
+        (SELECT count(*)::integer FROM scheduler.running AS r WHERE r.org_id = t.org_id)
+    FROM scheduler.tenants AS t WHERE t.org_id = $1 AND t.concurrency IS NOT NULL
+    ON CONFLICT ON CONSTRAINT limits_pkey DO UPDATE SET max = EXCLUDED.max";
+
+const UNSET_TENANT: &str = "
+    DELETE FROM scheduler.limits AS l USING scheduler.tenants AS t
+    WHERE l.org_id = $1 AND l.job_id = '00000000-0000-0000-0000-000000000000' AND t.org_id = l.org_id AND t.concurrency IS NULL";
+
+// Nothing runs with a key that has no row, while its job counts by keys: the claim sees to that.
+const KEYS: &str = "
+    INSERT INTO scheduler.limits (org_id, job_id, key, max)
+    SELECT j.org_id, j.id, lane.key, j.key_concurrency
+    FROM (SELECT DISTINCT * FROM unnest($1::uuid[], $2::uuid[], $3::text[])) AS lane(org_id, job_id, key)
+    JOIN scheduler.jobs AS j ON j.org_id = lane.org_id AND j.id = lane.job_id
+    WHERE j.key_concurrency IS NOT NULL AND lane.key <> ''
+    ORDER BY j.org_id, j.id, lane.key
+    ON CONFLICT ON CONSTRAINT limits_pkey DO NOTHING";
+
+// Keys that nobody uses.
+const TIDY: &str = "
+    DELETE FROM scheduler.limits AS l WHERE (l.org_id, l.job_id, l.key) IN (
+        SELECT idle.org_id, idle.job_id, idle.key FROM scheduler.limits AS idle
+        WHERE idle.key <> '' AND idle.running = 0 AND NOT EXISTS (SELECT FROM scheduler.waiting AS w
+            WHERE w.org_id = idle.org_id AND w.job_id = idle.job_id AND w.key = idle.key)
+        ORDER BY idle.org_id, idle.job_id, idle.key LIMIT 1000 FOR UPDATE SKIP LOCKED)
+    AND l.running = 0";
+
+/// Makes a job's counters fit its row.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn limits_set_in_tx(tx: &mut Tx, org: OrgId, job: JobId) -> Result<(), DatabaseError> {
+    for sql in [UNSET_JOB, SET_JOB, SET_KEYS, CHANGE_KEYS] {
+        sqlx::query(sql)
+            .bind(org.0)
+            .bind(job.0)
+            .execute(&mut **tx)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Makes an organisation's counter fit its row.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn limits_set_tenant_in_tx(tx: &mut Tx, org: OrgId) -> Result<(), DatabaseError> {
+    for sql in [UNSET_TENANT, SET_TENANT] {
+        sqlx::query(sql).bind(org.0).execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+/// Makes the counters of keys that a job counts by and that have none.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn limits_key_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    job: JobId,
+    keys: &[String],
+) -> Result<(), DatabaseError> {
+    sqlx::query(KEYS)
+        .bind(vec![org.0; keys.len()])
+        .bind(vec![job.0; keys.len()])
+        .bind(keys)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// Likewise for lanes.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn limits_key(pool: &PgPool, lanes: &[&Lane]) -> Result<(), DatabaseError> {
+    sqlx::query(KEYS)
+        .bind(lanes.iter().map(|lane| lane.org.0).collect::<Vec<_>>())
+        .bind(lanes.iter().map(|lane| lane.job.0).collect::<Vec<_>>())
+        .bind(lanes.iter().map(|lane| &*lane.key).collect::<Vec<_>>())
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// Removes counters of keys that nobody uses, a thousand at most; says how many.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn limits_tidy(pool: &PgPool) -> Result<u64, DatabaseError> {
+    Ok(sqlx::query(TIDY).execute(pool).await?.rows_affected())
+}

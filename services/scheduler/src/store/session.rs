@@ -1,0 +1,217 @@
+//! Workers' sessions. The database's clock decides when one is over.
+
+use std::time::Duration;
+
+use contract::run::Place;
+use database::{DatabaseError, Tx};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+// Asked twice, it is the same session; of another pool it is none.
+const BEGIN: &str = "
+    INSERT INTO scheduler.sessions (id, pool, worker, concurrency, expires_at)
+    VALUES ($1, $2, $3, $4, now() + make_interval(secs => $5))
+    ON CONFLICT ON CONSTRAINT sessions_pkey DO UPDATE SET expires_at = EXCLUDED.expires_at
+    WHERE sessions.pool = EXCLUDED.pool
+    RETURNING id";
+
+// Also one whose time has passed, while nobody has ended it: what it has is nobody else's yet.
+const RENEW: &str = "
+    UPDATE scheduler.sessions SET expires_at = now() + make_interval(secs => $3) WHERE id = $1 AND pool = $2 RETURNING id";
+
+const CANCELLED: &str = "SELECT id FROM scheduler.running WHERE session_id = $1 AND cancel_requested_at IS NOT NULL LIMIT 1000";
+
+const PROGRESS: &str = "
+    UPDATE scheduler.running AS r SET progress = input.progress
+    FROM unnest($2::uuid[], $3::uuid[], $4::int[], $5::uuid[], $6::jsonb[]) AS input(org_id, id, attempt, token, progress)
+    WHERE r.org_id = input.org_id AND r.id = input.id AND r.attempt = input.attempt AND r.token = input.token
+        AND r.session_id = $1
+    RETURNING r.org_id, r.id, r.progress";
+
+const PLACE: &str = "
+    SELECT r.principal_kind, r.principal_id, r.credential
+    FROM scheduler.running AS r JOIN scheduler.sessions AS s ON s.id = r.session_id
+    WHERE r.org_id = $1 AND r.id = $2 AND r.attempt = $3 AND r.token = $4 AND s.pool = $5 AND s.expires_at > now()";
+
+const LOCK: &str = "SELECT id FROM scheduler.sessions WHERE id = $1 AND pool = $2 FOR UPDATE";
+
+// Those that another replica is ending are left to it.
+const EXPIRED: &str = "
+    SELECT id FROM scheduler.sessions WHERE expires_at < now() ORDER BY expires_at LIMIT 1 FOR UPDATE SKIP LOCKED";
+
+const END: &str = "DELETE FROM scheduler.sessions WHERE id = $1";
+
+const HAS: &str = "SELECT EXISTS (SELECT FROM scheduler.running WHERE session_id = $1)";
+
+const EXTEND: &str = "UPDATE scheduler.sessions SET expires_at = now() + make_interval(secs => $1)";
+
+const FIRST_TICK: &str = "
+    INSERT INTO scheduler.ticks (name, at) VALUES ('reap', 'epoch') ON CONFLICT ON CONSTRAINT ticks_pkey DO NOTHING";
+
+const TICK: &str = "
+    UPDATE scheduler.ticks AS t SET at = now()
+    FROM (SELECT at FROM scheduler.ticks WHERE name = 'reap' FOR UPDATE SKIP LOCKED) AS before
+    WHERE t.name = 'reap' AND before.at <= now() - make_interval(secs => $1)
+    RETURNING before.at < now() - make_interval(secs => $2)";
+
+/// Begins a session, or finds it begun; `false` when another pool has the id.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn session_begin_in_tx(
+    tx: &mut Tx,
+    id: Uuid,
+    pool: &str,
+    worker: &str,
+    concurrency: i32,
+    lease: Duration,
+) -> Result<bool, DatabaseError> {
+    let begun: Option<Uuid> = sqlx::query_scalar(BEGIN)
+        .bind(id)
+        .bind(pool)
+        .bind(worker)
+        .bind(concurrency)
+        .bind(lease.as_secs_f64())
+        .fetch_optional(&mut **tx)
+        .await?;
+    Ok(begun.is_some())
+}
+
+/// Renews a session; `false` when there is none.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn session_renew(
+    pool: &PgPool,
+    id: Uuid,
+    of: &str,
+    lease: Duration,
+) -> Result<bool, DatabaseError> {
+    let renewed: Option<Uuid> = sqlx::query_scalar(RENEW)
+        .bind(id)
+        .bind(of)
+        .bind(lease.as_secs_f64())
+        .fetch_optional(pool)
+        .await?;
+    Ok(renewed.is_some())
+}
+
+/// What of a session was cancelled.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn session_cancelled(pool: &PgPool, id: Uuid) -> Result<Vec<Uuid>, DatabaseError> {
+    Ok(sqlx::query_scalar(CANCELLED)
+        .bind(id)
+        .fetch_all(pool)
+        .await?)
+}
+
+/// Keeps how far executions are: `(org, id, attempt, token, progress)`; gives `(org, id, progress)` of those that it is true of.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn progress_put(
+    pool: &PgPool,
+    session: Uuid,
+    items: &[(Uuid, Uuid, i32, Uuid, serde_json::Value)],
+) -> Result<Vec<(Uuid, Uuid, serde_json::Value)>, DatabaseError> {
+    Ok(sqlx::query_as(PROGRESS)
+        .bind(session)
+        .bind(items.iter().map(|item| item.0).collect::<Vec<_>>())
+        .bind(items.iter().map(|item| item.1).collect::<Vec<_>>())
+        .bind(items.iter().map(|item| item.2).collect::<Vec<_>>())
+        .bind(items.iter().map(|item| item.3).collect::<Vec<_>>())
+        .bind(items.iter().map(|item| item.4.clone()).collect::<Vec<_>>())
+        .fetch_all(pool)
+        .await?)
+}
+
+/// The principal of an attempt that is a worker's of this pool, whose lease holds: kind, id and credential.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn place_get(
+    pool: &PgPool,
+    of: &str,
+    place: &Place,
+) -> Result<Option<(String, Uuid, Uuid)>, DatabaseError> {
+    Ok(sqlx::query_as(PLACE)
+        .bind(place.org.0)
+        .bind(place.id.0)
+        .bind(place.attempt)
+        .bind(place.token)
+        .bind(of)
+        .fetch_optional(pool)
+        .await?)
+}
+
+/// Holds a session's row, so that nothing can be given to it; `false` when there is none.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn session_lock_in_tx(tx: &mut Tx, id: Uuid, pool: &str) -> Result<bool, DatabaseError> {
+    let found: Option<Uuid> = sqlx::query_scalar(LOCK)
+        .bind(id)
+        .bind(pool)
+        .fetch_optional(&mut **tx)
+        .await?;
+    Ok(found.is_some())
+}
+
+/// Holds the row of a session that has expired, if there is one.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn session_expired_in_tx(tx: &mut Tx) -> Result<Option<Uuid>, DatabaseError> {
+    Ok(sqlx::query_scalar(EXPIRED)
+        .fetch_optional(&mut **tx)
+        .await?)
+}
+
+/// Whether a session has anything.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn session_has_in_tx(tx: &mut Tx, id: Uuid) -> Result<bool, DatabaseError> {
+    Ok(sqlx::query_scalar(HAS)
+        .bind(id)
+        .fetch_one(&mut **tx)
+        .await?)
+}
+
+/// Removes a session that has nothing any more.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn session_end_in_tx(tx: &mut Tx, id: Uuid) -> Result<(), DatabaseError> {
+    sqlx::query(END).bind(id).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Whether this replica is to look for expired sessions now, as one does each `every`; then whether nobody had for `stall`,
+/// and every session was given a whole `lease` more. `None` when it is not this replica's turn.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn reap_turn_in_tx(
+    tx: &mut Tx,
+    every: Duration,
+    stall: Duration,
+    lease: Duration,
+) -> Result<Option<bool>, DatabaseError> {
+    sqlx::query(FIRST_TICK).execute(&mut **tx).await?;
+    // A little early is no harm: replicas' clocks tick at the same pace, and not at the same moment.
+    let stalled: Option<bool> = sqlx::query_scalar(TICK)
+        .bind(every.as_secs_f64() * 0.9)
+        .bind(stall.as_secs_f64())
+        .fetch_optional(&mut **tx)
+        .await?;
+    if stalled == Some(true) {
+        sqlx::query(EXTEND)
+            .bind(lease.as_secs_f64())
+            .execute(&mut **tx)
+            .await?;
+    }
+    Ok(stalled)
+}
