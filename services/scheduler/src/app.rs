@@ -1,5 +1,5 @@
 //! Decisions. For users: [`job`], [`execute`], [`execution`], [`change`], [`settings`], [`log`], [`idempotency`]. For workers:
-//! [`session`], [`claim`], [`finish`], [`act`]. What time does: [`reap`], [`due`], [`retention`]. Who is offered what:
+//! [`session`], [`claim`], [`finish`], [`chunk`], [`act`]. What time does: [`reap`], [`due`], [`retention`]. Who is offered what:
 //! [`dispatch`], with [`fair`] the order, [`window`] how much, and [`bell`] the doorbell. [`audit`] who did what.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +20,7 @@ pub mod act;
 pub mod audit;
 pub mod bell;
 pub mod change;
+pub mod chunk;
 pub mod claim;
 pub mod dispatch;
 pub mod due;

@@ -1,9 +1,10 @@
 //! The service's SQL: [`job`], [`execution`] (what is shown), [`enqueue`], [`change`] (cancel and retry), [`settings`], [`log`],
-//! [`idempotency`] for users; [`session`], [`claim`], [`finish`] for workers; [`lanes`] what waits, for the dispatcher; [`limits`] counters;
+//! [`idempotency`] for users; [`session`], [`claim`], [`finish`], [`chunk`] for workers; [`lanes`] what waits, for the dispatcher; [`limits`] counters;
 //! [`chores`] what time does.
 
 pub mod change;
 pub mod chores;
+pub mod chunk;
 pub mod claim;
 pub mod enqueue;
 pub mod execution;
