@@ -13,9 +13,9 @@ const DUE: &str = "
         ORDER BY soon.run_at LIMIT $1 FOR UPDATE SKIP LOCKED)
     RETURNING w.pool, w.org_id, w.job_id, w.key";
 
-const ENSURE: &str = "SELECT scheduler.partitions_ensure((now() AT TIME ZONE 'UTC')::date - 1, (now() AT TIME ZONE 'UTC')::date + $1)";
+const ENSURE: &str = "SELECT scheduler.partitions_ensure((now() AT TIME ZONE 'UTC')::date - 1, (now() AT TIME ZONE 'UTC')::date + $1::int)";
 
-const DROP: &str = "SELECT scheduler.partitions_drop((now() AT TIME ZONE 'UTC')::date - $1)";
+const DROP: &str = "SELECT scheduler.partitions_drop((now() AT TIME ZONE 'UTC')::date - $1::int)";
 
 const FORGET_KEYS: &str = "
     DELETE FROM scheduler.idempotency_keys WHERE (org_id, route, key) IN (
