@@ -21,6 +21,9 @@ const IDLE_TRUSTED: Duration = Duration::from_secs(1);
 const STATEMENT_TIMEOUT: &str = "15s";
 /// A transaction whose service forgot it is ended by the server.
 const IDLE_IN_TRANSACTION_TIMEOUT: &str = "30s";
+/// Statements here are short: translating one to machine code takes longer than running it, and a large one of estimated cost
+/// would be translated each time.
+const JIT: (&str, &str) = ("jit", "off");
 /// How soon the server ends the session of a host that is gone (seconds, and milliseconds for what it sent and nobody
 /// took): a session's advisory lock lives as long.
 const KEEPALIVES: [(&str, &str); 4] = [
@@ -158,6 +161,7 @@ fn pool(name: &str, url: &str, connections: u32) -> Result<PgPool, DatabaseError
                 IDLE_IN_TRANSACTION_TIMEOUT,
             ),
         ])
+        .options([JIT])
         .options(KEEPALIVES);
     Ok(PgPoolOptions::new()
         .max_connections(connections)

@@ -1,5 +1,7 @@
 //! Claims, as a group commit: one statement takes what waits and may begin, and gives it to its worker.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use contract::execution::RunAs;
 use contract::run::{Assignment, Offer, Place};
@@ -9,7 +11,7 @@ use database::group_commit::Written;
 use domain::ExecutionId;
 use serde_json::{Map, Value};
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection};
+use sqlx::{FromRow, PgConnection, Row};
 use uuid::Uuid;
 
 use crate::store::row;
@@ -20,7 +22,7 @@ const CONFIG_MAX_BYTES: i64 = 512 * 1024;
 /// The session's row, the tenants' and the jobs' are held FOR SHARE, the limits' rows for update, in the order of their keys.
 /// Then from the innermost limit to the outermost: what has room by its key, of that by its job, of that by its organisation.
 /// Where a limit was set a moment ago and its row is not seen yet, nothing begins: it is offered again. What the session has
-/// already (its claim was answered, and the answer lost) is given again.
+/// already (its claim was answered, and the answer lost) is given again. Rows at place 0 are the sessions that there are.
 const CLAIM: &str = "
     WITH input AS (
         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[])
@@ -32,7 +34,10 @@ const CLAIM: &str = "
     ), wanted AS MATERIALIZED (
         SELECT input.place, input.session_id, input.token, w.org_id, w.id, w.job_id, w.key, w.override
         FROM input JOIN session ON session.id = input.session_id
-        JOIN scheduler.waiting AS w ON w.org_id = input.org_id AND w.id = input.id AND w.pool = session.pool AND w.due
+        CROSS JOIN LATERAL (
+            SELECT w.* FROM scheduler.waiting AS w WHERE w.org_id = input.org_id AND w.id = input.id LIMIT 1
+        ) AS w
+        WHERE w.pool = session.pool AND w.due
     ), tenant AS MATERIALIZED (
         SELECT t.org_id, t.paused_at, t.concurrency FROM scheduler.tenants AS t
         WHERE t.org_id IN (SELECT wanted.org_id FROM wanted)
@@ -82,7 +87,7 @@ const CLAIM: &str = "
         FROM by_tenant WHERE tenant_free IS NULL OR nth_of_tenant <= tenant_free
     ), taken AS (
         DELETE FROM scheduler.waiting AS w USING sized
-        WHERE w.org_id = sized.org_id AND w.id = sized.id AND w.due AND (sized.bytes <= $5 OR sized.nth_of_session = 1)
+        WHERE w.org_id = sized.org_id AND w.id = sized.id AND (sized.bytes <= $5 OR sized.nth_of_session = 1)
         RETURNING w.org_id, w.id, w.job_id, w.pool, w.key, w.priority, w.override, w.deduplication_key, w.principal_kind,
             w.principal_id, w.credential, w.traceparent, w.scheduled_for, w.created_at, w.attempt, w.concluded, w.failures,
             w.losses, w.attempts, w.version, sized.place, sized.session_id, sized.token AS granted, sized.handler,
@@ -114,20 +119,19 @@ const CLAIM: &str = "
         SELECT input.place, r.org_id, r.id, r.job_id, r.key, r.attempt, r.concluded, r.token AS granted,
             coalesce(j.handler, '') AS handler, coalesce(j.config, '{}') || coalesce(r.override, '{}') AS effective, r.timeout_ms,
             r.principal_kind, r.principal_id, r.scheduled_for, r.traceparent
-        FROM input JOIN scheduler.running AS r
-            ON r.org_id = input.org_id AND r.id = input.id AND r.session_id = input.session_id
+        FROM input CROSS JOIN LATERAL (
+            SELECT r.* FROM scheduler.running AS r WHERE r.org_id = input.org_id AND r.id = input.id LIMIT 1
+        ) AS r
         LEFT JOIN scheduler.jobs AS j ON j.org_id = r.org_id AND j.id = r.job_id
-    ), granted AS (
-        SELECT place, org_id, id, job_id, key, attempt + 1 AS attempt, concluded, granted, handler, effective, timeout_ms,
-            principal_kind, principal_id, scheduled_for, traceparent, true AS fresh FROM taken
-        UNION ALL
-        SELECT place, org_id, id, job_id, key, attempt, concluded, granted, handler, effective, timeout_ms, principal_kind,
-            principal_id, scheduled_for, traceparent, false FROM held
+        WHERE r.session_id = input.session_id
     )
-    SELECT session.id IS NOT NULL AS alive, granted.*
-    FROM input LEFT JOIN session ON session.id = input.session_id
-    LEFT JOIN granted ON granted.place = input.place
-    ORDER BY input.place";
+    SELECT place, org_id, id, job_id, key, attempt + 1 AS attempt, concluded, granted, handler, effective, timeout_ms,
+        principal_kind, principal_id, scheduled_for, traceparent, true AS fresh FROM taken
+    UNION ALL
+    SELECT place, org_id, id, job_id, key, attempt, concluded, granted, handler, effective, timeout_ms, principal_kind,
+        principal_id, scheduled_for, traceparent, false FROM held
+    UNION ALL
+    SELECT 0, NULL, id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, false FROM session";
 
 /// One execution that one session claims.
 #[derive(Clone, Copy, Debug)]
@@ -190,7 +194,30 @@ impl Batch for Claims {
                 .bind(CONFIG_MAX_BYTES)
                 .fetch_all(connection)
                 .await?;
-            rows.iter().map(claimed).collect()
+            let mut sessions = HashSet::new();
+            let mut answers: Vec<Option<Claimed>> = items.iter().map(|_| None).collect();
+            for row in &rows {
+                let place: i64 = row.try_get("place")?;
+                if place == 0 {
+                    sessions.insert(row.try_get::<Uuid, _>("id")?);
+                    continue;
+                }
+                let answer = usize::try_from(place - 1)
+                    .ok()
+                    .and_then(|place| answers.get_mut(place))
+                    .ok_or_else(|| sqlx::Error::Decode(format!("a place {place}").into()))?;
+                *answer = Some(claimed(row)?);
+            }
+            Ok(items
+                .iter()
+                .zip(answers)
+                .map(|(item, answer)| {
+                    answer.unwrap_or(match sessions.contains(&item.session) {
+                        true => Claimed::Refused,
+                        false => Claimed::NoSession,
+                    })
+                })
+                .collect())
         })
     }
 }
@@ -215,13 +242,6 @@ struct Granted {
 }
 
 fn claimed(row: &PgRow) -> Result<Claimed, sqlx::Error> {
-    use sqlx::Row;
-    if !row.try_get::<bool, _>("alive")? {
-        return Ok(Claimed::NoSession);
-    }
-    if row.try_get::<Option<Uuid>, _>("id")?.is_none() {
-        return Ok(Claimed::Refused);
-    }
     let found = Granted::from_row(row)?;
     let (org, job) = (found.org_id.into(), found.job_id.into());
     let config = match found.effective {

@@ -2,7 +2,7 @@
 //! statement that takes what runs, judges it, and puts it where it belongs: `ended`, or `waiting` again.
 
 use chrono::{DateTime, Utc};
-use contract::run::{Finish, FinishVerdict};
+use contract::run::{Finish, FinishVerdict, Place};
 use contract::work::Lane;
 use database::group_commit::Written;
 use database::{Batch, DatabaseError, Tx};
@@ -33,7 +33,7 @@ macro_rules! complete {
                 UNION SELECT found.org_id, found.job_id, found.key FROM found)
             ORDER BY l.org_id, l.job_id, l.key FOR NO KEY UPDATE
         ), complete AS MATERIALIZED (
-            SELECT found.org_id, found.id,
+            SELECT found.*,
                 EXISTS (SELECT FROM room WHERE room.org_id = found.org_id
                     AND room.job_id IN (found.job_id, '00000000-0000-0000-0000-000000000000')
                     AND room.key IN ('', found.key)) AS limited
@@ -115,46 +115,48 @@ macro_rules! moved {
                     'deadLetter', status IN ('FAILED', 'TIMEOUT'))
             FROM judged WHERE status IS NOT NULL
         ), moved AS (
-            SELECT judged.place, judged.org_id, judged.id, judged.job_id, judged.pool, judged.key, judged.attempt, judged.status,
-                judged.status IS NULL AND judged.again_at <= now() AS waits, complete.limited, now() AS at, judged.started_at,
-                judged.created_at
-            FROM judged JOIN complete ON complete.org_id = judged.org_id AND complete.id = judged.id
+            SELECT place, org_id, id, job_id, pool, key, attempt, status, status IS NULL AND again_at <= now() AS waits, limited,
+                now() AS at, started_at, created_at
+            FROM judged
         )"
     };
 }
 
-/// What is not there (any more) under this attempt and token: ended by the same, DUPLICATE; else FENCED. What was there and
-/// could not be taken: RETRY.
+/// A row for each that was taken, and one without `id` for each that was found: what is not among the first must be tried again,
+/// and what is in neither was not there ([`WAS`]). (The parts are not joined, and what runs is looked up row by row: nobody
+/// can tell the planner how many there are.)
 const FINISH: &str = concat!(
-    "WITH input AS (
-        SELECT * FROM unnest($2::uuid[], $3::uuid[], $4::int[], $5::uuid[], $6::text[], $7::jsonb[], $8::jsonb[], $9::bool[],
+    "WITH found AS MATERIALIZED (
+        SELECT r.org_id, r.id, r.job_id, r.key, input.attempt, input.token, input.place, input.outcome, input.result,
+            input.error, input.permanent, input.jitter, input.event_id
+        FROM unnest($2::uuid[], $3::uuid[], $4::int[], $5::uuid[], $6::text[], $7::jsonb[], $8::jsonb[], $9::bool[],
             $10::float8[], $11::uuid[])
         WITH ORDINALITY AS input(org_id, id, attempt, token, outcome, result, error, permanent, jitter, event_id, place)
-    ), found AS MATERIALIZED (
-        SELECT r.org_id, r.id, r.job_id, r.key FROM input JOIN scheduler.running AS r
-            ON r.org_id = input.org_id AND r.id = input.id AND r.attempt = input.attempt AND r.token = input.token
+        CROSS JOIN LATERAL (
+            SELECT r.* FROM scheduler.running AS r WHERE r.org_id = input.org_id AND r.id = input.id LIMIT 1
+        ) AS r
+        WHERE r.attempt = input.attempt AND r.token = input.token
     )",
     complete!(),
     ", taken AS (
-        DELETE FROM scheduler.running AS r USING complete, input
-        WHERE r.org_id = complete.org_id AND r.id = complete.id AND input.org_id = complete.org_id AND input.id = complete.id
-            AND r.attempt = input.attempt AND r.token = input.token
-        RETURNING r.*, input.place, input.outcome, input.result, input.error, input.permanent, input.jitter, input.event_id
+        DELETE FROM scheduler.running AS r USING complete
+        WHERE r.org_id = complete.org_id AND r.id = complete.id AND r.attempt = complete.attempt AND r.token = complete.token
+        RETURNING r.*, complete.place, complete.outcome, complete.result, complete.error, complete.permanent, complete.jitter,
+            complete.event_id, complete.limited
     )",
     moved!(),
-    " SELECT CASE
-            WHEN moved.id IS NOT NULL THEN 'APPLIED'
-            WHEN found.id IS NOT NULL THEN 'RETRY'
-            WHEN EXISTS (SELECT FROM scheduler.ended AS e WHERE e.org_id = input.org_id AND e.id = input.id
-                AND e.attempt = input.attempt AND e.token = input.token) THEN 'DUPLICATE'
-            WHEN EXISTS (SELECT FROM scheduler.waiting AS w WHERE w.org_id = input.org_id AND w.id = input.id
-                AND w.attempt = input.attempt AND w.token = input.token) THEN 'DUPLICATE'
-            ELSE 'FENCED'
-        END AS verdict, moved.*
-    FROM input LEFT JOIN moved ON moved.place = input.place
-    LEFT JOIN found ON found.org_id = input.org_id AND found.id = input.id
-    ORDER BY input.place"
+    " SELECT * FROM moved
+    UNION ALL SELECT place, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM found"
 );
+
+/// Which of these attempts ended with this token: the place of each.
+const WAS: &str = "
+    SELECT input.place FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::uuid[])
+        WITH ORDINALITY AS input(org_id, id, attempt, token, place)
+    WHERE EXISTS (SELECT FROM scheduler.ended AS e WHERE e.org_id = input.org_id AND e.id = input.id
+            AND e.attempt = input.attempt AND e.token = input.token)
+        OR EXISTS (SELECT FROM scheduler.waiting AS w WHERE w.org_id = input.org_id AND w.id = input.id
+            AND w.attempt = input.attempt AND w.token = input.token)";
 
 /// What a session had, at most so many at once.
 const LOST: &str = concat!(
@@ -165,14 +167,14 @@ const LOST: &str = concat!(
     complete!(),
     ", taken AS (
         DELETE FROM scheduler.running AS r USING complete
-        WHERE r.org_id = complete.org_id AND r.id = complete.id AND r.session_id = $2
-        RETURNING r.*, 0::bigint AS place, $3::text AS outcome, NULL::jsonb AS result,
+        WHERE r.org_id = complete.org_id AND r.id = complete.id
+        RETURNING r.*, complete.limited, 0::bigint AS place, $3::text AS outcome, NULL::jsonb AS result,
             CASE WHEN $3 = 'LOST' THEN jsonb_build_object('message',
                 'the worker was lost: nobody knows how far the attempt came') END AS error,
             false AS permanent, 0::float8 AS jitter, gen_random_uuid() AS event_id
     )",
     moved!(),
-    " SELECT 'APPLIED' AS verdict, moved.* FROM moved"
+    " SELECT * FROM moved"
 );
 
 /// An attempt's end, as it is written.
@@ -264,8 +266,76 @@ impl Batch for Finishes {
                 .bind(column(items, |item| item.event_id))
                 .fetch_all(connection)
                 .await?;
-            rows.iter().map(ended).collect()
+            let mut answers: Vec<Option<Ended>> = items.iter().map(|_| None).collect();
+            for row in &rows {
+                let (place, moved) = moved(row)?;
+                let answer = answers.get_mut(place).ok_or_else(|| beyond(place))?;
+                // The rows that were found come after those that were taken.
+                if answer.is_none() {
+                    *answer = Some(match moved {
+                        Some(moved) => Ended {
+                            verdict: FinishVerdict::Applied,
+                            moved: Some(moved),
+                        },
+                        None => Ended::unmoved(FinishVerdict::Retry),
+                    });
+                }
+            }
+            let absent: Vec<&Ending> = items
+                .iter()
+                .zip(&answers)
+                .filter(|(_, answer)| answer.is_none())
+                .map(|(item, _)| *item)
+                .collect();
+            let mut absent = was(connection, &absent).await?.into_iter();
+            Ok(answers
+                .into_iter()
+                .map(|answer| {
+                    answer.unwrap_or_else(|| {
+                        Ended::unmoved(absent.next().unwrap_or(FinishVerdict::Retry))
+                    })
+                })
+                .collect())
         })
+    }
+}
+
+/// Attempts that do not run: those that ended like this are DUPLICATE, the others FENCED.
+async fn was(
+    connection: &mut PgConnection,
+    items: &[&Ending],
+) -> Result<Vec<FinishVerdict>, sqlx::Error> {
+    let mut verdicts = vec![FinishVerdict::Fenced; items.len()];
+    if items.is_empty() {
+        return Ok(verdicts);
+    }
+    fn column<T>(items: &[&Ending], of: impl Fn(&Place) -> T) -> Vec<T> {
+        items.iter().map(|item| of(&item.finish.place)).collect()
+    }
+    let ended: Vec<i64> = sqlx::query_scalar(WAS)
+        .bind(column(items, |place| place.org.0))
+        .bind(column(items, |place| place.id.0))
+        .bind(column(items, |place| place.attempt))
+        .bind(column(items, |place| place.token))
+        .fetch_all(connection)
+        .await?;
+    for place in ended {
+        let place = usize::try_from(place - 1).unwrap_or(usize::MAX);
+        *verdicts.get_mut(place).ok_or_else(|| beyond(place))? = FinishVerdict::Duplicate;
+    }
+    Ok(verdicts)
+}
+
+fn beyond(place: usize) -> sqlx::Error {
+    sqlx::Error::Decode(format!("a place {place} that was not asked for").into())
+}
+
+impl Ended {
+    fn unmoved(verdict: FinishVerdict) -> Self {
+        Self {
+            verdict,
+            moved: None,
+        }
     }
 }
 
@@ -286,7 +356,7 @@ pub async fn lost_in_tx(
         .bind(most)
         .fetch_all(&mut **tx)
         .await?;
-    let moved: Result<Vec<_>, sqlx::Error> = rows.iter().map(|row| Ok(ended(row)?.moved)).collect();
+    let moved: Result<Vec<_>, sqlx::Error> = rows.iter().map(|row| Ok(moved(row)?.1)).collect();
     Ok(moved?.into_iter().flatten().collect())
 }
 
@@ -306,20 +376,14 @@ struct Row {
     created_at: DateTime<Utc>,
 }
 
-fn ended(row: &PgRow) -> Result<Ended, sqlx::Error> {
+/// The place of a row, from 0, and what was moved, if the row says so.
+fn moved(row: &PgRow) -> Result<(usize, Option<Moved>), sqlx::Error> {
     use sqlx::Row as _;
-    let verdict = match row.try_get::<&str, _>("verdict")? {
-        "APPLIED" => FinishVerdict::Applied,
-        "DUPLICATE" => FinishVerdict::Duplicate,
-        "FENCED" => FinishVerdict::Fenced,
-        "RETRY" => FinishVerdict::Retry,
-        other => return Err(sqlx::Error::Decode(format!("a verdict `{other}`").into())),
-    };
+    let place = row.try_get::<i64, _>("place")?;
+    // A session's rows have none.
+    let place = usize::try_from(place - 1).unwrap_or_default();
     if row.try_get::<Option<Uuid>, _>("id")?.is_none() {
-        return Ok(Ended {
-            verdict,
-            moved: None,
-        });
+        return Ok((place, None));
     }
     let found = Row::from_row(row)?;
     let moved = Moved {
@@ -339,10 +403,7 @@ fn ended(row: &PgRow) -> Result<Ended, sqlx::Error> {
         started_at: found.started_at,
         created_at: found.created_at,
     };
-    Ok(Ended {
-        verdict,
-        moved: Some(moved),
-    })
+    Ok((place, Some(moved)))
 }
 
 /// What no column takes: PostgreSQL has no NUL in a text.
