@@ -42,6 +42,8 @@ mod member;
 mod organization;
 #[path = "main/outage.rs"]
 mod outage;
+#[path = "main/principal.rs"]
+mod principal;
 #[path = "main/proxy.rs"]
 mod proxy;
 #[path = "main/raw_agent.rs"]

@@ -8,7 +8,7 @@ use domain::access::Role;
 use domain::{MachineId, OrgId, Timestamp};
 use serde_json::json;
 
-use super::world::{World, new_action};
+use super::world::{PATIENCE, World, new_action};
 
 #[tokio::test]
 async fn bad_input_is_named_and_nothing_is_queued() {
@@ -307,4 +307,34 @@ async fn a_key_is_answered_after_the_deadline_of_what_it_made() {
     let made = world.ask(&request).await.unwrap();
     world.becomes(made.id, "EXPIRED").await;
     assert_eq!(world.ask(&request).await.unwrap().id, made.id);
+}
+
+#[tokio::test]
+async fn the_scheduler_creates_with_the_right_of_the_grant_that_it_forwards() {
+    let world = World::new().await;
+    let agent = world.machine().await;
+    let scheduler = world.nats.bus("scheduler").await;
+    let request = ActionCreate {
+        idempotency_key: Some("an execution's".into()),
+        ..new_action(agent.machine, "ping", json!({}))
+    };
+    let grant = world.grant(world.org, Role::Operator);
+    let mut made = Vec::new();
+    for _ in 0..2 {
+        let asked = scheduler.service_call(&request, Some(&grant), PATIENCE);
+        made.push(asked.await.unwrap().id);
+    }
+    assert_eq!(made[0], made[1]);
+    assert_eq!(world.status(made[0]).await, "QUEUED");
+    let viewer = world.grant(world.org, Role::Viewer);
+    let stranger = world.grant(OrgId::new(), Role::Owner);
+    for (grant, wanted) in [
+        (None, ProblemKind::Unauthenticated),
+        (Some("forged"), ProblemKind::Unauthenticated),
+        (Some(viewer.as_str()), ProblemKind::Forbidden),
+        (Some(stranger.as_str()), ProblemKind::NotFound),
+    ] {
+        let refused = scheduler.service_call(&request, grant, PATIENCE).await;
+        assert_eq!(refused.err().map(|problem| problem.kind), Some(wanted));
+    }
 }

@@ -1,4 +1,6 @@
-//! A credential for a grant.
+//! A credential for a grant; in `principal` a grant for somebody who is not there to show one.
+
+mod principal;
 
 use std::sync::Arc;
 
@@ -73,6 +75,16 @@ impl App {
                 "this is neither an access token (dfa_…) nor an API key (dfk_…, or dfl_… for agents of Dash-Fleet)",
             ));
         };
+        self.granted(holder, &AUDIENCE, LIFETIME_SECONDS)
+    }
+
+    /// Signs what a holder may do, for these services and for so many seconds; never for longer than its credential.
+    fn granted(
+        &self,
+        holder: Holder,
+        audience: &[&str],
+        seconds: i64,
+    ) -> Result<Exchanged, IdentityError> {
         let iat = Timestamp::now().millis() / 1_000;
         let ends = holder.expires_at.map_or(i64::MAX, |at| at.millis() / 1_000);
         let grant = Grant {
@@ -82,10 +94,13 @@ impl App {
             kind: holder.kind,
             role: holder.role,
             scopes: holder.scopes,
-            aud: AUDIENCE.map(Into::into).to_vec(),
+            aud: audience
+                .iter()
+                .map(|service| (*service).to_owned())
+                .collect(),
             credential: holder.credential,
             iat,
-            exp: (iat + LIFETIME_SECONDS).min(ends),
+            exp: (iat + seconds).min(ends),
         };
         let expires_at = Timestamp::from_millis(grant.exp.saturating_mul(1_000))
             .ok_or_else(|| IdentityError::internal("a grant expires beyond the calendar"))?;
@@ -157,12 +172,7 @@ impl App {
         let key = store::api_key::by_hash(self.pools.system(), &hash)
             .await?
             .ok_or_else(|| refused("this API key is not known"))?;
-        let ended = match (key.revoked, key.expired) {
-            (true, _) => Some("this API key was revoked"),
-            (false, true) => Some("this API key has expired"),
-            (false, false) => None,
-        };
-        if let Some(reason) = ended {
+        if let Some(reason) = ended(&key) {
             // Somebody still has it, or found it.
             let actor = Actor::of(ActorKind::ApiKey, key.id);
             let resource = Resource::of("api-key", key.id);
@@ -207,6 +217,15 @@ impl App {
             networks: key.networks,
             legacy: key.is_legacy,
         })
+    }
+}
+
+/// Why a key is no longer good; `None` while it is.
+fn ended(key: &ApiKeyRow) -> Option<&'static str> {
+    match (key.revoked, key.expired) {
+        (true, _) => Some("this API key was revoked"),
+        (false, true) => Some("this API key has expired"),
+        (false, false) => None,
     }
 }
 

@@ -1,17 +1,18 @@
-//! `grant.exchange` and `jwks.get`.
+//! `grant.exchange`, `principal.grant` and `jwks.get`.
 
 use std::sync::Arc;
 
 use bus::{BusError, Context, Service};
 use contract::Problem;
 use contract::grant::Jwks;
-use contract::identity::{Exchange, Exchanged, JwksGet};
+use contract::identity::{Exchange, Exchanged, JwksGet, PrincipalGrant, PrincipalGranted};
 
 use crate::app::App;
-use crate::inbound::with;
+use crate::inbound::{require_caller, with};
 
 pub(super) async fn answer(service: &Service, app: &Arc<App>) -> Result<(), BusError> {
     service.answer(with(app, exchange)).await?;
+    service.answer(with(app, principal)).await?;
     service.answer(with(app, jwks)).await
 }
 
@@ -21,6 +22,15 @@ async fn exchange(
     request: Exchange,
 ) -> Result<Exchanged, Problem> {
     Ok(app.exchange(context.origin(), &request).await?)
+}
+
+async fn principal(
+    app: Arc<App>,
+    context: Context,
+    request: PrincipalGrant,
+) -> Result<PrincipalGranted, Problem> {
+    require_caller(&context, &["scheduler"])?;
+    Ok(app.principal_grant(&request).await?)
 }
 
 async fn jwks(app: Arc<App>, _: Context, _: JwksGet) -> Result<Jwks, Problem> {

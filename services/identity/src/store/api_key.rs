@@ -19,6 +19,17 @@ const BY_HASH: &str =
     LEFT JOIN identity.users AS u ON u.id = k.created_by
     WHERE k.hash = $1";
 
+const BY_ID: &str =
+    "SELECT k.org_id, k.id, k.role, k.scopes, k.expires_at, k.revoked_at IS NOT NULL AS revoked,
+        coalesce(k.expires_at <= now(), false) AS expired,
+        k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute' AS use_is_news,
+        k.kind = 'LEGACY' AS is_legacy, k.networks, o.legacy_enabled, o.closed_at IS NOT NULL AS closed,
+        k.created_by, CASE WHEN u.disabled_at IS NULL THEN m.role END AS creator_role
+    FROM identity.api_keys AS k JOIN identity.organizations AS o ON o.org_id = k.org_id
+    LEFT JOIN identity.memberships AS m ON m.org_id = k.org_id AND m.user_id = k.created_by
+    LEFT JOIN identity.users AS u ON u.id = k.created_by
+    WHERE k.org_id = $1 AND k.id = $2";
+
 // At most once a minute, however many ask at once.
 const USED: &str = "UPDATE identity.api_keys SET last_used_at = now()
     WHERE org_id = $1 AND id = $2
@@ -281,6 +292,22 @@ pub async fn by_hash(
 ) -> sqlx::Result<Option<ApiKeyRow>> {
     sqlx::query_as(BY_HASH)
         .bind(hash)
+        .fetch_optional(connection)
+        .await
+}
+
+/// The key of this id.
+///
+/// # Errors
+/// [`sqlx::Error`].
+pub async fn by_id(
+    connection: impl PgExecutor<'_>,
+    org: OrgId,
+    id: Uuid,
+) -> sqlx::Result<Option<ApiKeyRow>> {
+    sqlx::query_as(BY_ID)
+        .bind(org.0)
+        .bind(id)
         .fetch_optional(connection)
         .await
 }

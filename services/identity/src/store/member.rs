@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use domain::access::Role;
 use domain::{OrgId, UserId};
-use sqlx::{FromRow, PgConnection};
+use sqlx::{FromRow, PgConnection, PgExecutor};
 use uuid::Uuid;
 
 const LIST: &str = "SELECT m.user_id AS id, u.email, u.name, m.role, m.created_at AS joined_at,
@@ -16,6 +16,13 @@ const GET: &str = "SELECT m.user_id AS id, u.email, u.name, m.role, m.created_at
         (SELECT max(s.last_used_at) FROM identity.sessions AS s
             WHERE s.org_id = m.org_id AND s.user_id = m.user_id) AS last_seen_at
     FROM identity.memberships AS m JOIN identity.users AS u ON u.id = m.user_id
+    WHERE m.org_id = $1 AND m.user_id = $2";
+
+const STANDING: &str =
+    "SELECT m.role, u.disabled_at IS NOT NULL AS disabled, o.closed_at IS NOT NULL AS closed
+    FROM identity.memberships AS m
+    JOIN identity.users AS u ON u.id = m.user_id
+    JOIN identity.organizations AS o ON o.org_id = m.org_id
     WHERE m.org_id = $1 AND m.user_id = $2";
 
 // Nobody begins a session of this member until the commit: that needs the membership.
@@ -51,6 +58,33 @@ pub struct MemberRow {
     pub joined_at: DateTime<Utc>,
     /// When a session here was last used.
     pub last_seen_at: Option<DateTime<Utc>>,
+}
+
+/// What a member is now.
+#[derive(Clone, Debug, FromRow)]
+pub struct StandingRow {
+    /// The role.
+    pub role: String,
+    /// Whether the account is disabled.
+    pub disabled: bool,
+    /// Whether the organisation is closed.
+    pub closed: bool,
+}
+
+/// What a member is now; absent for who is none.
+///
+/// # Errors
+/// [`sqlx::Error`].
+pub async fn standing(
+    connection: impl PgExecutor<'_>,
+    org: OrgId,
+    user: UserId,
+) -> sqlx::Result<Option<StandingRow>> {
+    sqlx::query_as(STANDING)
+        .bind(org.0)
+        .bind(user.0)
+        .fetch_optional(connection)
+        .await
 }
 
 /// Members after one, in the order of their ids.

@@ -72,6 +72,16 @@ impl BusConfig {
         }
     }
 
+    /// The connection of a worker: its inbox and its name as a caller are its pool's.
+    #[must_use]
+    pub fn worker(urls: Vec<String>, ca: Option<PathBuf>, seed: String, pool: &str) -> Self {
+        let caller = contract::work::caller(pool);
+        Self {
+            inbox: contract::work::inbox(pool),
+            ..Self::service(urls, ca, seed, &caller)
+        }
+    }
+
     /// The connection of an agent.
     #[must_use]
     pub fn agent(
@@ -427,6 +437,14 @@ mod tests {
         assert!((0..50).all(|_| reconnect_delay(1, 3, RECONNECT_MAX) <= RECONNECT_FIRST));
         let longest = (0..50).map(|_| reconnect_delay(4, 3, RECONNECT_MAX)).max();
         assert!(longest > Some(RECONNECT_FIRST), "the second round waits");
+    }
+
+    #[test]
+    fn a_worker_speaks_and_hears_as_its_pool() {
+        let config = BusConfig::worker(Vec::new(), None, String::new(), "default");
+        let user = contract::permissions::user(&config.service).expect("a user of the table");
+        let inbox = format!("{}.>", config.inbox);
+        assert_eq!(user.subscribe, [inbox.as_str()]);
     }
 
     #[test]

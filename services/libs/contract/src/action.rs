@@ -9,7 +9,8 @@ use crate::agent::ActionError;
 /// The service's name on the bus.
 pub const SERVICE: &str = "action";
 
-/// `action.create`: one machine is to do one thing.
+/// `action.create`: one machine is to do one thing. The scheduler asks too, with the grant of the principal on whose behalf an
+/// execution runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ActionCreate {
@@ -170,7 +171,7 @@ pub struct Action {
     pub finished_at: Option<Timestamp>,
 }
 
-crate::call!(ActionCreate => Action: "action", "action", "create", Gateway, idempotent: false);
+crate::call!(ActionCreate => Action: "action", "action", "create", Both, idempotent: false);
 crate::call!(ActionFanOut => ActionBatch: "action", "action", "fan-out", Gateway, idempotent: false);
 crate::call!(ActionGet => Action: "action", "action", "get", Gateway, idempotent: true);
 crate::call!(ActionCancel => Action: "action", "action", "cancel", Gateway, idempotent: true);

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::auth::{
     Exchange, Exchanged, InvitationAccept, Login, Logout, Me, PasswordChange, PasswordForgot,
-    PasswordReset, Principal, Refresh, Session, SessionList, SessionPage, SessionRevoke, Switch,
-    Tokens,
+    PasswordReset, Principal, PrincipalGrant, PrincipalGranted, Refresh, Session, SessionList,
+    SessionPage, SessionRevoke, Switch, Tokens,
 };
 pub use self::key::{
     ApiKey, ApiKeyCreate, ApiKeyCreated, ApiKeyEdit, ApiKeyGet, ApiKeyList, ApiKeyPage,
@@ -401,6 +401,7 @@ crate::call!(EnrollmentTokenGet => EnrollmentToken: "identity", "token", "get", 
 crate::call!(EnrollmentTokenCreate => EnrollmentTokenCreated: "identity", "token", "create", Gateway, idempotent: false);
 crate::call!(EnrollmentTokenRevoke => Done: "identity", "token", "revoke", Gateway, idempotent: true);
 crate::call!(Exchange => Exchanged: "identity", "grant", "exchange", Gateway, idempotent: true);
+crate::call!(PrincipalGrant => PrincipalGranted: "identity", "principal", "grant", Services, idempotent: true);
 crate::call!(JwksGet => Jwks: "identity", "jwks", "get", Both, idempotent: true);
 crate::call!(Challenge => Challenged: "identity", "enrollment", "challenge", Gateway, idempotent: true);
 crate::call!(Enroll => Enrolled: "identity", "enrollment", "complete", Gateway, idempotent: true);

@@ -33,7 +33,7 @@ impl Account {
 /// A service's user and its rights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct User {
-    /// Its name: service, and account where that is not APP.
+    /// Its name: service, and account where that is not APP, or pool where it is a worker's.
     pub name: &'static str,
     /// Its account.
     pub account: Account,
@@ -55,7 +55,7 @@ impl User {
         )
     }
 
-    /// Where its seed lies in the keys folder: `<service>/nats[-<account>].nk`.
+    /// Where its seed lies in the keys folder: `<service>/nats[-<account>].nk`, `worker/nats-<pool>.nk`.
     #[must_use]
     pub fn seed_file(&self) -> String {
         match self.name.split_once('-') {
@@ -339,14 +339,44 @@ mod tests {
     }
 
     #[test]
-    fn only_the_gateway_speaks_to_its_replicas() {
+    fn only_a_service_speaks_to_its_replicas() {
+        let own = [
+            ("gateway", crate::rate::SUBJECT),
+            ("scheduler", crate::work::BELL),
+        ];
         for user in USERS {
             for patterns in [user.publish, user.subscribe] {
-                let reaches = patterns
-                    .iter()
-                    .any(|pattern| matches(pattern, crate::rate::SUBJECT));
-                assert_eq!(reaches, user.name == "gateway", "{}", user.name);
+                for (service, subject) in own {
+                    let reaches = patterns.iter().any(|pattern| matches(pattern, subject));
+                    assert_eq!(reaches, user.name == service, "{} {subject}", user.name);
+                }
             }
+        }
+    }
+
+    #[test]
+    fn a_worker_says_runs_of_its_own_pool_and_nothing_else() {
+        for user in USERS {
+            let Some(pool) = crate::work::pool_of(user.name) else {
+                continue;
+            };
+            assert_eq!(
+                (user.seed_file(), user.account),
+                (format!("worker/nats-{pool}.nk"), Account::App)
+            );
+            for pattern in user.publish {
+                let of_pool = [
+                    format!("df.svc.{}.scheduler.run.*", crate::work::caller(pool)),
+                    format!("$JS.API.CONSUMER.MSG.NEXT.WORK.{pool}"),
+                    format!("$JS.ACK.WORK.{pool}.>"),
+                ];
+                assert!(of_pool.iter().any(|own| own == pattern), "{pattern}");
+            }
+            let offers = crate::streams::CONSUMERS.iter().any(|consumer| {
+                (consumer.stream, consumer.name) == ("WORK", pool)
+                    && consumer.filters == [crate::work::subject(pool).as_str()]
+            });
+            assert!(offers, "nobody offers {pool} anything");
         }
     }
 

@@ -186,20 +186,28 @@ impl Nats {
         runtime::keys::read_seed(&self.keys_dir(), &user.seed_file()).expect("a seed")
     }
 
+    /// How a user of the permission table connects; a worker's is `worker-<pool>`.
+    ///
+    /// # Panics
+    /// When there is no such user.
+    #[must_use]
+    pub fn bus_config(&self, user: &str) -> BusConfig {
+        let (urls, seed) = (vec![self.url()], self.seed(user));
+        match contract::work::pool_of(user) {
+            Some(pool) => BusConfig::worker(urls, None, seed, pool),
+            None => {
+                let service = user.split('-').next().unwrap_or(user);
+                BusConfig::service(urls, None, seed, service)
+            }
+        }
+    }
+
     /// A connection as a user of the permission table.
     ///
     /// # Panics
     /// When it is not connected within ten seconds.
     pub async fn bus(&self, user: &str) -> Bus {
-        let service = user.split('-').next().unwrap_or(user);
-        let bus = Bus::connect(BusConfig::service(
-            vec![self.url()],
-            None,
-            self.seed(user),
-            service,
-        ))
-        .await
-        .expect("a bus");
+        let bus = Bus::connect(self.bus_config(user)).await.expect("a bus");
         assert!(
             bus.wait_connected(Duration::from_secs(10)).await,
             "{user} does not connect"

@@ -1,4 +1,4 @@
-//! People's sessions and passwords, and credentials for grants.
+//! People's sessions and passwords, credentials for grants, and grants for those who are away.
 
 use domain::access::{Role, Scopes};
 use domain::{CredentialId, OrgId, Timestamp};
@@ -227,4 +227,29 @@ pub struct Exchanged {
     /// Whether the credential is a legacy key.
     #[serde(default)]
     pub legacy: bool,
+}
+
+/// `principal.grant`: the scheduler asks with which right a principal acts now, who began something that goes on without
+/// it: nobody shows a credential. FORBIDDEN when it has none any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PrincipalGrant {
+    /// The organisation.
+    pub org: OrgId,
+    /// What it is: a person or an API key; there are no others so far.
+    pub kind: PrincipalKind,
+    /// The person's or the key's id.
+    pub id: Uuid,
+    /// The session or key by which it was begun; the grant names it. A session may have ended since.
+    pub credential: CredentialId,
+}
+
+/// What a principal may do now, for a minute at most, at the action service alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PrincipalGranted {
+    /// The signed token, to be forwarded.
+    pub grant: String,
+    /// When it expires.
+    pub expires_at: Timestamp,
 }
