@@ -246,6 +246,28 @@ mod tests {
     }
 
     #[test]
+    fn each_user_has_a_seed_in_its_services_folder_and_a_public_key_in_the_servers() {
+        let folder = std::env::temp_dir().join(format!("dashfleet-keys-{}", random_hex()));
+        ensure(&folder).expect("a folder of keys");
+        let public = lines(&folder, PUBLIC_KEYS);
+        for user in USERS {
+            let seed = lines(&folder, &user.seed_file());
+            let key = KeyPair::from_seed(&seed[0]).expect("a seed").public_key();
+            let line = format!("{}={key}", user.variable());
+            assert!(public.contains(&line), "{line}");
+        }
+        // A service gets its own folder and no other: a worker's has a seed for its pool, and nothing besides.
+        for (service, files) in [("scheduler", "nats.nk"), ("worker", "nats-default.nk")] {
+            let there = fs::read_dir(folder.join(service)).expect("a folder");
+            let names: Vec<_> = there
+                .map(|entry| entry.expect("a file").file_name())
+                .collect();
+            assert_eq!(names, [files]);
+        }
+        fs::remove_dir_all(&folder).expect("removed");
+    }
+
+    #[test]
     fn a_key_is_published_before_it_signs_and_after() {
         let folder = std::env::temp_dir().join(format!("dashfleet-keys-{}", random_hex()));
         // From before there were several in the file.

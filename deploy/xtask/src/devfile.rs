@@ -8,7 +8,6 @@ use serde_json::{Map, Value};
 use crate::error::Result;
 use crate::files;
 use crate::supervisor::record::Entry;
-use crate::supervisor::spec::Group;
 
 /// The content of `dev.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -61,7 +60,7 @@ pub fn pids(supervisor: u32, entries: &[Entry]) -> Map<String, Value> {
     pids.insert("supervisor".to_owned(), supervisor.into());
     for entry in entries {
         let pid = entry.identity.as_ref().map(|identity| identity.pid);
-        if entry.group != Group::Service {
+        if !entry.group.has_replicas() {
             pids.insert(entry.kind.clone(), pid.into());
             continue;
         }

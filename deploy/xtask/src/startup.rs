@@ -55,7 +55,7 @@ pub fn run(data: &Folder, up: impl FnOnce(&Devfile)) -> Result<()> {
         devfile: None,
     };
     let outcome = running.live(up);
-    terminal::progress("stop", "agent, services, nats, postgres");
+    terminal::progress("stop", "agent, workers, services, nats, postgres");
     files::remove(&data.devfile())?;
     running.supervisor.stop();
     terminal::progress("stop", "everything has stopped");

@@ -27,6 +27,8 @@ pub struct Service {
     pub serves_http: bool,
     /// Whether it tells agents where the bus is.
     pub enrolls_agents: bool,
+    /// Whether it runs handlers, and needs the others until they have ended.
+    pub runs_handlers: bool,
 }
 
 const OWNER: Service = Service {
@@ -35,6 +37,7 @@ const OWNER: Service = Service {
     owns_data: true,
     serves_http: false,
     enrolls_agents: false,
+    runs_handlers: false,
 };
 
 /// Every service, in the order in which they are started.
@@ -48,6 +51,18 @@ pub const SERVICES: &[Service] = &[
     Service {
         name: "action",
         admin: 9102,
+        ..OWNER
+    },
+    Service {
+        name: "scheduler",
+        admin: 9103,
+        ..OWNER
+    },
+    Service {
+        name: "worker",
+        admin: 9104,
+        owns_data: false,
+        runs_handlers: true,
         ..OWNER
     },
     Service {
@@ -68,6 +83,10 @@ pub const SERVICES: &[Service] = &[
 const POOL_CONNECTIONS: usize = 8;
 /// The relay keeps one of its own.
 const RELAY_CONNECTIONS: usize = 1;
+
+/// How long a worker's handlers may go on once everything stops, in milliseconds: whoever says `down` does not wait for
+/// the longest. What is not done by then begins anew.
+const WORKER_DRAIN_MS: &str = "5000";
 
 /// How many connections to PostgreSQL one replica of each service holds at most, all together.
 #[must_use]
@@ -249,11 +268,19 @@ impl Table<'_> {
         if service.enrolls_agents {
             tell("AGENT_NATS_URLS", bus.into());
         }
+        // Where handlers may connect is a worker's own default: to nothing private, this machine's ports included, unless
+        // whoever starts the launcher says DASHFLEET_EGRESS_ALLOW. It is passed on, and so is another time to drain.
+        if service.runs_handlers && std::env::var_os("DASHFLEET_WORKER_DRAIN_MS").is_none() {
+            tell("WORKER_DRAIN_MS", WORKER_DRAIN_MS.into());
+        }
         let mut port = admin;
         if service.serves_http {
             port = self.http_port(replica)?;
             tell("HTTP_ADDR", format!("127.0.0.1:{port}").into());
             tell("NATS_WEBSOCKET_URLS", self.nats_websocket_url()?.into());
+        }
+        if service.runs_handlers {
+            spec.group = Group::Worker;
         }
         spec.program = self.binary(service.name);
         spec.port = Some(port);

@@ -183,6 +183,14 @@ fn is_misleading(name: &str) -> bool {
         "DASHFLEET_ADDRESS_REQUESTS_PER_SECOND",
         "DASHFLEET_LOGINS_PER_MINUTE",
         "DASHFLEET_REQUESTS_PER_SECOND",
+        "DASHFLEET_SCHEDULER_POOLS",
+        "DASHFLEET_EXECUTION_RETENTION_DAYS",
+        "DASHFLEET_WORKER_POOL",
+        "DASHFLEET_WORKER_CONCURRENCY",
+        "DASHFLEET_WORKER_DRAIN_MS",
+        "DASHFLEET_WORKER_WITNESS",
+        "DASHFLEET_EGRESS_ALLOW",
+        "DASHFLEET_EGRESS_NEVER",
     ];
     (name.starts_with("DASHFLEET_") && !PASSED.contains(&name)) || name.starts_with("PG")
 }

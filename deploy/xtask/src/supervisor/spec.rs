@@ -15,6 +15,8 @@ use crate::system::Signal;
 pub enum Group {
     /// The agent of this machine.
     Agent,
+    /// Those that run handlers: while they end them they need our other services.
+    Worker,
     /// Our services.
     Service,
     /// nats-server.
@@ -25,12 +27,25 @@ pub enum Group {
 
 impl Group {
     /// All, in the order in which they are stopped.
-    pub const STOP_ORDER: [Self; 4] = [Self::Agent, Self::Service, Self::Nats, Self::Postgres];
+    pub const STOP_ORDER: [Self; 5] = [
+        Self::Agent,
+        Self::Worker,
+        Self::Service,
+        Self::Nats,
+        Self::Postgres,
+    ];
+
+    /// Whether there may be replicas of a process.
+    pub fn has_replicas(self) -> bool {
+        matches!(self, Self::Worker | Self::Service)
+    }
 
     /// How a process of this group is asked to stop: one request after the other, each with the time that it gets.
     /// What is left then is killed.
     pub fn requests(self) -> &'static [(Signal, Duration)] {
         const AGENT: &[(Signal, Duration)] = &[(Signal::Terminate, Duration::from_secs(6))];
+        // As a service, and before that five for its handlers.
+        const WORKER: &[(Signal, Duration)] = &[(Signal::Terminate, Duration::from_secs(17))];
         // Longer than the eleven seconds that a service takes at most: ten to drain, one to close its connections.
         const SERVICE: &[(Signal, Duration)] = &[(Signal::Terminate, Duration::from_secs(12))];
         const NATS: &[(Signal, Duration)] = &[(Signal::Terminate, Duration::from_secs(8))];
@@ -40,6 +55,7 @@ impl Group {
         ];
         match self {
             Self::Agent => AGENT,
+            Self::Worker => WORKER,
             Self::Service => SERVICE,
             Self::Nats => NATS,
             Self::Postgres => POSTGRES,

@@ -34,11 +34,15 @@ fn pids_are_lists_for_services_and_numbers_for_the_rest() {
         entry("nats", Group::Nats, None),
         entry("action", Group::Service, Some(21)),
         entry("action", Group::Service, Some(22)),
+        entry("scheduler", Group::Service, Some(23)),
+        entry("worker", Group::Worker, Some(24)),
+        entry("worker", Group::Worker, Some(25)),
         entry("metrics", Group::Service, None),
         entry("agent", Group::Agent, Some(31)),
     ];
     let expected = json!({
-        "supervisor": 1, "postgres": 11, "nats": null, "action": [21, 22], "metrics": [], "agent": 31
+        "supervisor": 1, "postgres": 11, "nats": null, "action": [21, 22], "scheduler": [23], "worker": [24, 25],
+        "metrics": [], "agent": 31
     });
     assert_eq!(serde_json::Value::Object(pids(1, &entries)), expected);
 }

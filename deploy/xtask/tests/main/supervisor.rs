@@ -70,6 +70,7 @@ fn groups_stop_in_order_and_what_does_not_listen_is_killed_with_its_descendants(
         ("postgres", Group::Postgres),
         ("nats", Group::Nats),
         ("action", Group::Service),
+        ("worker", Group::Worker),
     ] {
         supervisor
             .start(script(&scratch.path, name, group, &polite(name)))
@@ -80,7 +81,7 @@ fn groups_stop_in_order_and_what_does_not_listen_is_killed_with_its_descendants(
         .start(script(&scratch.path, "agent", Group::Agent, deaf))
         .unwrap();
     eventually("the shells have set their traps", || {
-        ["postgres", "nats", "action"]
+        ["postgres", "nats", "action", "worker"]
             .iter()
             .all(|name| scratch.join(&format!("{name}.ready")).exists())
     });
@@ -96,7 +97,7 @@ fn groups_stop_in_order_and_what_does_not_listen_is_killed_with_its_descendants(
     let order = std::fs::read_to_string(scratch.join("order")).unwrap();
     assert_eq!(
         order.split_whitespace().collect::<Vec<_>>(),
-        ["action", "nats", "postgres"]
+        ["worker", "action", "nats", "postgres"]
     );
     assert!(descendant.wait_gone(Duration::from_secs(5)));
     assert!(

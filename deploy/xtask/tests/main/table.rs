@@ -21,6 +21,11 @@ fn names_and_default_ports_of_services_are_their_own() {
     let names: BTreeSet<_> = SERVICES.iter().map(|one| one.name).collect();
     let ports: BTreeSet<_> = SERVICES.iter().map(|one| one.admin).collect();
     assert_eq!((names.len(), ports.len()), (SERVICES.len(), SERVICES.len()));
+    let place = |name: &str| {
+        let found = SERVICES.iter().position(|one| one.name == name);
+        found.unwrap()
+    };
+    assert!(place("action") < place("scheduler") && place("scheduler") < place("worker"));
     assert_eq!(replica_name("action", 1), "action");
     assert_eq!(replica_name("action", 2), "action-2");
 }
