@@ -38,6 +38,18 @@ def gateway_out(documents):
     policy(documents, "to-postgres")["podSelector"]["matchExpressions"][0]["values"].append("gateway")
 
 
+def worker_inside(documents):
+    policy(documents, "worker-to-world")["egress"][0]["to"][0]["ipBlock"]["except"].remove("169.254.0.0/16")
+
+
+def worker_anywhere(documents):
+    policy(documents, "worker-to-world")["egress"][0].pop("to")
+
+
+def worker_out(documents):
+    policy(documents, "to-postgres")["podSelector"]["matchExpressions"][0]["values"].append("worker")
+
+
 def gateway_in(documents):
     peer = policy(documents, "from-owners")["ingress"][0]["from"][0]
     peer["podSelector"]["matchExpressions"][0]["values"].append("gateway")
@@ -68,6 +80,9 @@ BREAKS = (
     ("no default", network, "denies everything", lambda d: without(d, "NetworkPolicy", "default-deny")),
     ("the gateway out to PostgreSQL", network, "the gateway may open", gateway_out),
     ("the gateway in at PostgreSQL", network, "PostgreSQL admits", gateway_in),
+    ("a worker out to PostgreSQL", network, "a worker may open", worker_out),
+    ("a worker out to metadata", network, "connect to 169.254.0.0/16", worker_inside),
+    ("a worker out to anywhere", network, "not the outside world", worker_anywhere),
     ("a missing Secret", references, "no Secret", lambda d: without(d, "Secret", "gateway-keys")),
     ("a Service of nobody", references, "selects []", lambda d: workload(d, "gateway").labels.clear()),
 )

@@ -7,7 +7,9 @@ import yaml
 from check import variables
 from check.pods import image
 
-SERVICES = set("keys database bus owner nats postgres identity action metrics gateway enroll agent".split())
+SERVICES = set(
+    "keys database bus owner nats postgres identity action scheduler worker metrics gateway enroll agent".split()
+)
 OURS = "dashfleet"
 # Volumes of keys, and who may see them.
 KEYS = {
@@ -18,8 +20,12 @@ KEYS = {
     "keys-identity": {"keys", "identity", "owner"},
     "keys-metrics": {"keys", "metrics"},
     "keys-postgres": {"keys", "database"},
+    "keys-scheduler": {"keys", "scheduler"},
+    "keys-worker": {"keys", "worker"},
 }
-WITH_POSTGRES = {"postgres", "database", "owner", "identity", "action", "metrics"}
+WITH_POSTGRES = {"postgres", "database", "owner", "identity", "action", "scheduler", "metrics"}
+# Who runs handlers sees nobody but the bus' server.
+WITH_WORKER = {"nats", "worker"}
 # What our scripts become, and the variables that they make.
 SCRIPTS = {
     "keys.sh": (["dashfleet-bootstrap", "keys"], frozenset()),
@@ -78,6 +84,10 @@ def rights(name, service):
             yield f"{name}: port {port} must be published on 127.0.0.1"
     if ("data" in service.get("networks", [])) != (name in WITH_POSTGRES):
         yield f"{name}: network `data` is for {sorted(WITH_POSTGRES)}"
+    if ("work" in service.get("networks", [])) != (name in WITH_WORKER):
+        yield f"{name}: network `work` is for {sorted(WITH_WORKER)}"
+    if name == "worker" and service.get("networks") != ["work"]:
+        yield f"{name}: must be in the network `work` alone"
     if "network_mode" not in service and "networks" not in service:
         yield f"{name}: must name its networks"
 

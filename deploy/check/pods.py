@@ -10,6 +10,8 @@ SECRETS = {
     "gateway": {"gateway-keys"},
     "identity": {"identity-keys", "identity-database"},
     "action": {"action-keys", "action-database"},
+    "scheduler": {"scheduler-keys", "scheduler-database"},
+    "worker": {"worker-keys"},
     "metrics": {"metrics-keys", "metrics-database"},
     "setup": {"bootstrap-keys", "owner-database", "database-roles", "postgres-admin"},
     "owner": {"owner", "identity-database"},
@@ -23,7 +25,8 @@ def findings(documents):
     configs = {config["metadata"]["name"]: config.get("data", {}) for config in of_kind(documents, "ConfigMap")}
     secrets = {secret["metadata"]["name"]: secret.get("data", {}) for secret in of_kind(documents, "Secret")}
     found = list(workloads(documents))
-    for missing in sorted({"gateway", "identity", "action", "metrics", "setup", "owner"} - {w.name for w in found}):
+    wanted = {"gateway", "identity", "action", "scheduler", "worker", "metrics", "setup", "owner"}
+    for missing in sorted(wanted - {w.name for w in found}):
         yield f"there is no workload {missing}"
     for workload in found:
         where = f"{workload.kind} {workload.name}"

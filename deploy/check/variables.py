@@ -44,6 +44,11 @@ PROGRAMS = {
         | names("BOOTSTRAP_LEGACY_API_KEY BOOTSTRAP_LEGACY_NETWORKS"),
     ),
     "dashfleet-action": Reads(BUS | DATABASE, OWNER | names("AUDIT_RETENTION_DAYS")),
+    "dashfleet-scheduler": Reads(BUS | DATABASE, OWNER | names("SCHEDULER_POOLS EXECUTION_RETENTION_DAYS")),
+    "dashfleet-worker": Reads(
+        BUS,
+        SERVICE | names("WORKER_POOL WORKER_CONCURRENCY WORKER_DRAIN_MS WORKER_WITNESS EGRESS_ALLOW EGRESS_NEVER"),
+    ),
     "dashfleet-metrics": Reads(BUS | DATABASE, OWNER),
     "dashfleet-bootstrap keys": Reads(frozenset(), SERVICE),
     "dashfleet-bootstrap database": Reads(names("DATABASE_ADMIN_URL"), SERVICE),

@@ -6,7 +6,7 @@ umask 077
 keys=/var/lib/dashfleet/keys
 
 dashfleet-bootstrap keys --dir "$keys"
-for service in identity action metrics; do
+for service in identity action scheduler metrics; do
     cp "$keys/postgres/df_$service.password" "$keys/$service/database.password"
     cp "$keys/postgres/df_${service}_system.password" "$keys/$service/database-system.password"
 done
