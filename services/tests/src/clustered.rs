@@ -12,7 +12,7 @@ use crate::api::Api;
 use crate::product::{program, signal};
 
 /// Those that own data, in the order in which they are started.
-const OWNERS: [&str; 3] = ["identity", "action", "metrics"];
+const OWNERS: [&str; 4] = ["identity", "action", "scheduler", "metrics"];
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The most lines of a log that are shown when a test fails.
 const LINES_MAX: usize = 20;
@@ -68,6 +68,7 @@ impl Clustered {
             for name in OWNERS {
                 this.service_start(name, place, &[]);
             }
+            this.service_start("worker", place, &[]);
         }
         let address = [("DASHFLEET_HTTP_ADDR", format!("127.0.0.1:{http}"))];
         this.service_start("gateway", replicas, &address);

@@ -13,7 +13,7 @@ async fn the_status_names_what_answers_and_what_does_not() {
     let reply = world.get_as("", "/api/status").await;
     assert_eq!(reply.status, 200);
     let part = |name: &str, status: &str| json!({ "name": name, "status": status });
-    let all = ["bus", "identity", "action", "metrics"].map(|name| part(name, "OK"));
+    let all = ["bus", "identity", "action", "scheduler", "metrics"].map(|name| part(name, "OK"));
     assert_eq!(
         reply.json(),
         json!({ "status": "OK", "version": env!("CARGO_PKG_VERSION"), "parts": all })
@@ -27,6 +27,7 @@ async fn the_status_names_what_answers_and_what_does_not() {
     .await;
     assert_eq!(degraded["parts"][1], part("identity", "AWAY"));
     assert_eq!(degraded["parts"][2], part("action", "OK"));
+    assert_eq!(degraded["parts"][3], part("scheduler", "OK"));
 
     world.nats.kill();
     eventually("all is missed", Duration::from_secs(5), || async {

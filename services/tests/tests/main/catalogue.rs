@@ -21,6 +21,15 @@ async fn lived_in() -> TestDatabase {
     .await
     .unwrap();
     assert_eq!(made, 3);
+    let mut system = PgConnection::connect(&database.url("df_scheduler_system"))
+        .await
+        .unwrap();
+    let made: i32 =
+        sqlx::query_scalar("SELECT scheduler.partitions_ensure(current_date, current_date + 2)")
+            .fetch_one(&mut system)
+            .await
+            .unwrap();
+    assert_eq!(made, 6, "three days of what has ended, and of its logs");
     database
 }
 
@@ -36,7 +45,7 @@ async fn every_table_is_closed_to_other_organisations_and_to_other_services() {
 }
 
 /// What somebody might do, and what the test above then says.
-const MISTAKES: [(&str, &str); 22] = [
+const MISTAKES: [(&str, &str); 24] = [
     (
         "CREATE TABLE action.notes (org_id uuid NOT NULL PRIMARY KEY)",
         "action.notes: row-level security is not enabled",
@@ -112,6 +121,14 @@ const MISTAKES: [(&str, &str); 22] = [
     (
         "GRANT SELECT ON identity.api_keys TO df_identity",
         "identity.api_keys.hash: a tenant's transaction may read it",
+    ),
+    (
+        "CREATE TABLE scheduler.ended_default PARTITION OF scheduler.ended DEFAULT",
+        "scheduler.ended: has a DEFAULT partition",
+    ),
+    (
+        "CREATE UNIQUE INDEX by_token ON scheduler.running (token)",
+        "scheduler.running.by_token: does not begin with org_id",
     ),
     (
         "CREATE VIEW action.open AS SELECT * FROM action.actions",

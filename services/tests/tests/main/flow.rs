@@ -92,6 +92,7 @@ async fn the_readme_says_what_works() {
         .collect();
     assert_eq!(answers[0]["items"][0]["status"], "ONLINE", "{said}");
     assert_eq!(answers[1]["status"], "SUCCEEDED", "{said}");
+    assert_eq!(answers[2]["status"], "COMPLETED", "{said}");
 }
 
 /// `cargo xtask` builds the launcher alone, and the launcher's own build of the workspace another one in its place.

@@ -19,7 +19,7 @@ use testkit::Nats;
 use super::hostile::{Hostile, no_publish, no_subscribe};
 
 /// What a thief would publish beside what the table names.
-const WISHES: [&str; 40] = [
+const WISHES: [&str; 52] = [
     "$JS.API.INFO",
     "$JS.API.STREAM.CREATE.EVIL",
     "$JS.API.STREAM.UPDATE.EVENTS",
@@ -60,10 +60,22 @@ const WISHES: [&str; 40] = [
     "$SYS.REQ.USER.INFO",
     "$SYS.DEBUG.SUBSCRIBERS",
     "df.work.default",
+    "df.work.other",
+    "df.scheduler.bell",
+    "df.svc.worker-default.scheduler.run.claim",
+    "df.svc.worker-other.scheduler.run.claim",
+    "df.svc.scheduler.identity.principal.grant",
+    "_INBOX.w.other.x",
+    "$JS.API.STREAM.PURGE.WORK",
+    "$JS.API.STREAM.MSG.GET.WORK",
+    "$JS.API.CONSUMER.CREATE.WORK.evil",
+    "$JS.API.CONSUMER.MSG.NEXT.WORK.default",
+    "$JS.API.CONSUMER.MSG.NEXT.WORK.other",
+    "$JS.ACK.WORK.default.1.2.3.4.5",
 ];
 
 /// What a thief would listen to.
-const EARS: [&str; 32] = [
+const EARS: [&str; 35] = [
     ">",
     "*",
     "*.>",
@@ -79,12 +91,15 @@ const EARS: [&str; 32] = [
     "df.evt.>",
     "df.live.>",
     "df.work.>",
+    "df.scheduler.>",
     "_INBOX.>",
     "_INBOX.*.>",
     "_INBOX.s.>",
     "_INBOX.s.*.>",
     "_INBOX.a.>",
     "_INBOX.w.>",
+    "_INBOX.w.*.>",
+    "_INBOX.w.other.>",
     "$JS.>",
     "$JS.API.>",
     "$JS.API.CONSUMER.MSG.NEXT.>",
@@ -202,7 +217,7 @@ impl Watch {
     }
 }
 
-/// The stream and its consumers, as the bootstrap user sees them.
+/// The streams and their consumers, as the bootstrap user sees them.
 async fn jetstream(nats: &Nats) -> Value {
     let mut bootstrap = connect(nats, &USERS[0]).await;
     bootstrap.subscribe("_INBOX.s.bootstrap.>", None).await;
@@ -211,10 +226,13 @@ async fn jetstream(nats: &Nats) -> Value {
     let consumers = bootstrap
         .request("$JS.API.CONSUMER.NAMES.EVENTS", inbox, b"")
         .await;
+    let workers = bootstrap
+        .request("$JS.API.CONSUMER.NAMES.WORK", inbox, b"")
+        .await;
     let info = bootstrap
         .request("$JS.API.STREAM.INFO.EVENTS", inbox, b"")
         .await;
-    json!({ "streams": streams["streams"], "consumers": consumers["consumers"], "messages": info["state"]["last_seq"], "config": info["config"] })
+    json!({ "streams": streams["streams"], "consumers": consumers["consumers"], "workers": workers["consumers"], "messages": info["state"]["last_seq"], "config": info["config"] })
 }
 
 /// The server refused this, all of this, and nothing else.
@@ -239,10 +257,9 @@ async fn each_key_is_tried_against_the_permission_table() {
     let nats = Nats::start().await;
     let mut watch = Watch::over(&nats).await;
     let before = jetstream(&nats).await;
-    assert_eq!(
-        (&before["streams"], &before["consumers"]),
-        (&json!(["EVENTS"]), &json!(["action", "metrics"]))
-    );
+    assert_eq!(before["streams"], json!(["EVENTS", "WORK"]));
+    assert_eq!(before["consumers"], json!(["action", "metrics"]));
+    assert_eq!(before["workers"], json!(["default"]));
 
     let (mut allowed, mut denied_publish, mut denied_subscribe, mut events) = (0, 0, 0, 0);
     for user in USERS {
@@ -342,7 +359,7 @@ async fn each_key_is_tried_against_the_permission_table() {
         },
     )
     .await;
-    for part in ["streams", "consumers", "config"] {
+    for part in ["streams", "consumers", "workers", "config"] {
         assert_eq!(after[part], before[part]);
     }
     let denied = denied_publish + denied_subscribe;

@@ -23,6 +23,9 @@ fn may_use() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("identity", owner.clone()),
         ("action", owner.clone()),
         ("metrics", owner.clone()),
+        ("scheduler", owner.clone()),
+        ("worker", [LIBRARIES.to_vec(), vec!["egress"]].concat()),
+        ("egress", vec!["domain"]),
         ("gateway", LIBRARIES.to_vec()),
         ("agent", LIBRARIES.to_vec()),
         (
@@ -60,7 +63,7 @@ fn what_is_outside_is_used_by_its_one_user() {
     assert_eq!(packages.users_of("poem-openapi"), ["gateway"]);
     assert_eq!(packages.users_of("sysinfo"), ["agent"]);
     let no_database = [
-        "gateway", "agent", "bus", "contract", "domain", "runtime", "xtask",
+        "gateway", "worker", "egress", "agent", "bus", "contract", "domain", "runtime", "xtask",
     ];
     for ours in no_database {
         let tree = packages.tree_of(ours);

@@ -9,7 +9,7 @@ use testkit::{Postgres, TestDatabase};
 use super::rules::files;
 
 /// The services that own data.
-const OWNERS: [&str; 3] = ["identity", "action", "metrics"];
+const OWNERS: [&str; 4] = ["identity", "action", "scheduler", "metrics"];
 /// What a statement begins with.
 const VERBS: [&str; 7] = [
     "SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "LOCK", "MERGE",

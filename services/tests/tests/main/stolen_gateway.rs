@@ -100,6 +100,8 @@ fn about(value: &mut Value, things: &Things) {
         ("invitationId", &things.invitation),
         ("sessionId", &things.session),
         ("organizationId", &things.organization),
+        ("jobId", &things.job),
+        ("executionId", &things.execution),
     ] {
         if let Some(field) = fields.get_mut(name) {
             *field = json!(id);
@@ -107,6 +109,9 @@ fn about(value: &mut Value, things: &Things) {
     }
     if let Some(Value::Array(ids)) = fields.get_mut("machineIds") {
         *ids = vec![json!(things.machine)];
+    }
+    if let Some(Value::Array(items)) = fields.get_mut("items") {
+        items.iter_mut().for_each(|item| about(item, things));
     }
 }
 
@@ -120,7 +125,9 @@ fn forged(things: &Things, kid: &str, header: &Value, key: Option<&KeyPair>) -> 
         kind: PrincipalKind::User,
         role: Role::Owner,
         scopes: Role::Owner.scopes(),
-        aud: ["identity", "action", "metrics"].map(Into::into).to_vec(),
+        aud: ["identity", "action", "scheduler", "metrics"]
+            .map(Into::into)
+            .to_vec(),
         credential: CredentialId::new(),
         iat: now,
         exp: now + 300,
@@ -167,7 +174,7 @@ async fn a_gateway_without_credentials_changes_nothing() {
         forged(&world.ours, &kid, &algorithm("HS256"), Some(&own)),
     ];
     let (calls, examples) = (calls(), examples());
-    assert!(calls.len() > 40, "the calls were not read: {calls:?}");
+    assert!(calls.len() > 56, "the calls were not read: {calls:?}");
     let mut attempts = 0;
     for (subject, request) in &calls {
         let mut body = examples

@@ -1,4 +1,5 @@
-//! One action is one trace: from the HTTP request through gateway and action to the agent, and back.
+//! One action is one trace: from the HTTP request through gateway and action to the agent, and back. So is an execution,
+//! through gateway and scheduler to the worker.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -77,6 +78,66 @@ async fn an_action_is_one_tree_from_the_request_to_the_agent_and_back() {
         .iter()
         .filter(|span| span.service == "dashfleet-agent" && span.name == "action.execute");
     assert_eq!(executed.count(), 1, "{spans:#?}");
+}
+
+#[tokio::test]
+async fn an_execution_is_one_tree_from_the_request_to_the_worker() {
+    let collector = Collector::start();
+    let product = Product::start_with(
+        1,
+        &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url()),
+            ("OTEL_BSP_SCHEDULE_DELAY", "200"),
+        ],
+    );
+    let api = product.api();
+    let job = json!({ "name": "traced", "handler": "builtin/noop" });
+    let (status, job) = api.post("/api/v1/jobs", job).await;
+    assert_eq!(status, 201, "{job}");
+    let job = job["id"].as_str().expect("an id");
+    let trace = uuid::Uuid::new_v4().simple().to_string();
+    let (status, execution) = api
+        .send(
+            reqwest::Method::POST,
+            &format!("/api/v1/jobs/{job}/execute"),
+            &[("traceparent", &format!("00-{trace}-{CALLER}-01"))],
+            Some(json!({})),
+        )
+        .await
+        .expect("an answer");
+    assert_eq!(status, 202, "{execution}");
+
+    let spans = testkit::eventually("the trace is whole", PATIENCE, || async {
+        let spans = collector.spans_of(&trace);
+        let there = spans.iter().any(|span| span.service == "dashfleet-worker");
+        let hanging = spans.iter().any(|span| {
+            span.parent != CALLER && !spans.iter().any(|other| other.id == span.parent)
+        });
+        (there && !hanging).then_some(spans)
+    })
+    .await;
+    let by_id: HashMap<&str, &Span> = spans.iter().map(|span| (span.id.as_str(), span)).collect();
+    assert_eq!(
+        spans.iter().filter(|span| span.parent == CALLER).count(),
+        1,
+        "{spans:#?}"
+    );
+    let handled = spans
+        .iter()
+        .find(|span| span.service == "dashfleet-worker")
+        .expect("the handler");
+    let way: Vec<_> = way_up(handled, &by_id)
+        .iter()
+        .map(|span| (span.service.as_str(), span.name.as_str()))
+        .filter(|(service, _)| *service != "dashfleet-worker")
+        .collect();
+    assert_eq!(
+        way,
+        [
+            ("dashfleet-scheduler", "scheduler.job.execute"),
+            ("dashfleet-gateway", "POST /api/v1/jobs/{id}/execute"),
+        ]
+    );
 }
 
 /// A span and those that it is in, up to the request.

@@ -1,13 +1,13 @@
 //! What tables, policies and keys are held against, and what may be otherwise, each with its reason.
 
 /// Schemas of the services that own data.
-pub const SCHEMAS: [&str; 3] = ["identity", "action", "metrics"];
+pub const SCHEMAS: [&str; 4] = ["identity", "action", "scheduler", "metrics"];
 
 /// The condition of every tenant policy, as PostgreSQL prints it.
 pub const TENANT: &str = "(org_id = ( SELECT (NULLIF(current_setting('df.org'::text, true), ''::text))::uuid AS \"nullif\"))";
 
 /// Tables that belong to no organisation, and why that is right.
-pub const NO_ORGANISATION: [(&str, &str); 10] = [
+pub const NO_ORGANISATION: [(&str, &str); 13] = [
     ("identity.deployment", "one row: which installation this is"),
     (
         "identity.action_keys",
@@ -36,18 +36,32 @@ pub const NO_ORGANISATION: [(&str, &str); 10] = [
     ),
     ("metrics.cursors", "likewise"),
     ("metrics.servers", "the bus' own servers"),
+    (
+        "scheduler.sessions",
+        "a worker's life: it runs executions of all organisations",
+    ),
+    (
+        "scheduler.dispatchers",
+        "which replica offers a pool's executions, of all organisations",
+    ),
+    (
+        "scheduler.ticks",
+        "when somebody last did what is done for all organisations",
+    ),
 ];
 
 /// Unique and foreign keys that do not begin with the organisation, and why that is right.
-pub const NO_PREFIX: [(&str, &str); 24] = [
+pub const NO_PREFIX: [(&str, &str); 29] = [
     (
         "identity.outbox.outbox_pkey",
         "the order in which all rows leave",
     ),
     ("action.outbox.outbox_pkey", "likewise"),
+    ("scheduler.outbox.outbox_pkey", "likewise"),
     ("metrics.outbox.outbox_pkey", "likewise"),
     ("identity.audit_outbox.audit_outbox_pkey", "likewise"),
     ("action.audit_outbox.audit_outbox_pkey", "likewise"),
+    ("scheduler.audit_outbox.audit_outbox_pkey", "likewise"),
     ("metrics.audit_outbox.audit_outbox_pkey", "likewise"),
     (
         "identity.audit_signers.audit_signers_pkey",
@@ -100,10 +114,13 @@ pub const NO_PREFIX: [(&str, &str); 24] = [
         "one order of all machines",
     ),
     ("action.cursors.cursors_pkey", "no organisation"),
+    ("scheduler.sessions.sessions_pkey", "no organisation"),
+    ("scheduler.dispatchers.dispatchers_pkey", "no organisation"),
+    ("scheduler.ticks.ticks_pkey", "no organisation"),
 ];
 
 /// Policies of the owner, whose functions see no more than what these say, and why they are there.
-pub const RETENTION: [(&str, &str); 4] = [
+pub const RETENTION: [(&str, &str); 6] = [
     (
         "identity.audit_events.retention",
         "removes what is older than 90 days, by a function, from the front",
@@ -120,6 +137,11 @@ pub const RETENTION: [(&str, &str); 4] = [
         "action.audit_heads_signed.retention",
         "removes copies that are older than 90 days",
     ),
+    (
+        "scheduler.waiting.retention",
+        "looks, before a day's executions are removed, whether one of them still waits",
+    ),
+    ("scheduler.running.retention", "likewise, whether one runs"),
 ];
 
 /// What a tenant's transaction may not even select.

@@ -10,7 +10,7 @@ use super::table::Needs;
 /// Everybody's.
 pub const PASSWORD: &str = "a password of many words";
 /// What a key may have at all: all scopes but those that only people have.
-const PROGRAMS: [&str; 11] = [
+const PROGRAMS: [&str; 14] = [
     "organization:read",
     "members:read",
     "api-keys:read",
@@ -21,6 +21,9 @@ const PROGRAMS: [&str; 11] = [
     "machines:write",
     "actions:read",
     "actions:write",
+    "jobs:read",
+    "jobs:execute",
+    "jobs:write",
     "modules:write",
 ];
 
@@ -35,6 +38,9 @@ pub struct Things {
     pub user: String,
     pub invitation: String,
     pub session: String,
+    pub job: String,
+    /// One that waits for a time that does not come.
+    pub execution: String,
     /// A text that stands in names of this organisation and nowhere else.
     pub secret_name: String,
 }
@@ -51,6 +57,8 @@ impl Things {
             ("/invitations/", &self.invitation),
             ("/users/", &self.user),
             ("/sessions/", &self.session),
+            ("/jobs/", &self.job),
+            ("/executions/", &self.execution),
         ];
         let found = nouns.iter().find(|(noun, _)| path.contains(noun));
         found.map_or_else(|| panic!("what does {path} mean?"), |(_, id)| (*id).clone())
@@ -148,6 +156,11 @@ async fn things(product: &Product, owner: &Api, name: &str) -> Things {
         },
     )
     .await;
+    let job = json!({ "name": format!("{name}-job"), "handler": "builtin/noop" });
+    let job = text(&made(owner, "/api/v1/jobs", job).await, "id");
+    let later = chrono::Utc::now() + chrono::Duration::days(1);
+    let later = json!({ "runAt": later.to_rfc3339_opts(chrono::SecondsFormat::Millis, true) });
+    let execution = made(owner, &format!("/api/v1/jobs/{job}/execute"), later).await;
     let email = format!("{name}-member@example.org");
     let member = join(owner, &email, "OPERATOR").await;
     let invitation = json!({ "email": format!("{name}-guest@example.org"), "role": "VIEWER" });
@@ -166,6 +179,8 @@ async fn things(product: &Product, owner: &Api, name: &str) -> Things {
         user: text(&member.get("/api/v1/auth/me").await, "id"),
         invitation: text(&made(owner, "/api/v1/users", invitation).await, "id"),
         session: text(&sessions["items"][0], "id"),
+        execution: text(&execution, "id"),
+        job,
         secret_name: name.to_owned(),
     }
 }
@@ -293,6 +308,8 @@ pub async fn everything(api: &Api) -> Value {
     let lists = [
         "machines",
         "actions",
+        "jobs",
+        "executions",
         "api-keys",
         "enrollment-tokens",
         "users",
