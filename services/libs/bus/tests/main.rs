@@ -12,4 +12,5 @@ extern crate dashfleet_bus as bus;
 mod main {
     mod events;
     mod servers;
+    mod worker;
 }
