@@ -113,8 +113,17 @@ impl App {
         entry: AuditEntry,
     ) -> Result<Tokens, IdentityError> {
         let mut tx = self.pools.tenant_tx(org).await?;
-        let tokens = session_begin_in_tx(&mut tx, org, user, client).await?;
-        audit::note_in_tx(&mut tx, entry).await?;
+        let (session, tokens) = session_begin_in_tx(&mut tx, org, user, client).await?;
+        // Whoever came by another session is told by that one.
+        let credential = entry.credential.or(Some(session));
+        audit::note_in_tx(
+            &mut tx,
+            AuditEntry {
+                credential,
+                ..entry
+            },
+        )
+        .await?;
         tx.commit().await?;
         self.audit_relay.wake();
         Ok(tokens)
@@ -268,7 +277,7 @@ fn kept(text: &str, most: usize) -> Option<&str> {
         .filter(|text| !text.is_empty() && !text.contains(deceives))
 }
 
-/// A new session of a member.
+/// A new session of a member, and its tokens.
 ///
 /// # Errors
 /// FORBIDDEN when the person is no member by now; UNAVAILABLE.
@@ -277,12 +286,12 @@ pub(crate) async fn session_begin_in_tx(
     org: OrgId,
     user: UserId,
     client: Client<'_>,
-) -> Result<Tokens, IdentityError> {
+) -> Result<(CredentialId, Tokens), IdentityError> {
     let (tokens, hashes) = new_tokens();
     let id = CredentialId::new();
     let begun = store::session::insert_in_tx(tx, org, id, user, &hashes, client).await;
     match begun.map_err(DatabaseError::from) {
-        Ok(()) => Ok(tokens),
+        Ok(()) => Ok((id, tokens)),
         // Removed since it was looked.
         Err(error) if error.constraint() == Some("sessions_membership_fkey") => {
             Err(forbidden("this account is no longer a member").into())
