@@ -7,7 +7,7 @@ pub const SCHEMAS: [&str; 3] = ["identity", "action", "metrics"];
 pub const TENANT: &str = "(org_id = ( SELECT (NULLIF(current_setting('df.org'::text, true), ''::text))::uuid AS \"nullif\"))";
 
 /// Tables that belong to no organisation, and why that is right.
-pub const NO_ORGANISATION: [(&str, &str); 8] = [
+pub const NO_ORGANISATION: [(&str, &str); 10] = [
     ("identity.deployment", "one row: which installation this is"),
     (
         "identity.action_keys",
