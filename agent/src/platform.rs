@@ -33,9 +33,9 @@ use macos as os;
 use windows as os;
 
 #[cfg(unix)]
-pub use unix::{check_trusted, private_folder, restart_in_place, space};
+pub use unix::{check_private, check_trusted, private_folder, restart_in_place, space};
 #[cfg(windows)]
-pub use windows::{check_trusted, private_folder, restart_in_place, space};
+pub use windows::{check_private, check_trusted, private_folder, restart_in_place, space};
 
 /// Where the agent's files are, when nobody says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
