@@ -179,7 +179,9 @@ pub fn restart_in_place(program: &Path, arguments: &[std::ffi::OsString]) -> io:
     }
 }
 
-pub(super) use super::portable::{hardware, memory_begin, memory_give_back, processes, traffic};
+pub(super) use super::portable::{
+    hardware, memory_begin, memory_give_back, mounts, processes, traffic,
+};
 
 /// Temperatures need a driver or a private interface here.
 #[allow(clippy::unnecessary_wraps)] // as on other systems
