@@ -168,6 +168,7 @@ impl Thread {
         loop {
             match commands.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Ok(Command::Batch(answer)) => {
+                    // Now nothing is under way that would be answered by times of before.
                     self.put_right();
                     let batch = self.buffer.batch().unwrap_or_else(|error| {
                         tracing::warn!(%error, "the buffer of samples cannot be read");
@@ -184,7 +185,6 @@ impl Thread {
                     self.note();
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    self.put_right();
                     let moment = self.clock.moment();
                     let taken = Taken {
                         boot: self.boot.clone(),
