@@ -80,7 +80,7 @@ impl Buffer {
     /// When the folder cannot be made or read.
     pub fn open(folder: &Path, bounds: Bounds) -> io::Result<Self> {
         crate::platform::private_folder(folder)?;
-        let mut names = Vec::new();
+        let mut names: Vec<u64> = Vec::new();
         for entry in std::fs::read_dir(folder)? {
             let path = entry?.path();
             if path.extension().is_some_and(|it| it == segment::UNFINISHED) {

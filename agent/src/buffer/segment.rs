@@ -289,7 +289,8 @@ impl Segment {
     ) -> io::Result<bool> {
         // A file is bounded: see [`crate::buffer::Bounds`].
         let old = std::fs::read(&self.path)?;
-        let (mut text, mut samples, mut is_other, mut start) = (Vec::new(), 0, false, 0);
+        let (mut text, mut samples, mut is_other, mut start) =
+            (Vec::<u8>::new(), 0_u64, false, 0_u64);
         for line in old.split_inclusive(|byte| *byte == b'\n') {
             let range = start..start + line.len() as u64;
             start = range.end;
