@@ -8,11 +8,11 @@ use std::time::Duration;
 use contract::audit::chain::Hash;
 use contract::audit::{
     APPEND_MAX, AuditAppend, AuditAppended, AuditCountersign, AuditEntry, AuditEvent, AuditExport,
-    AuditExported, AuditHeads, AuditHeadsPage, AuditList, AuditPage, AuditVerdict, EXPORT_MAX,
-    HEADS_MAX, Head, LIST_MAX,
+    AuditExported, AuditHeads, AuditHeadsPage, AuditList, AuditPage, AuditRefused, AuditVerdict,
+    EXPORT_MAX, HEADS_MAX, Head, LIST_MAX, OPERATION_MAX_BYTES, REFUSED_MAX, Resource,
 };
 use contract::identity::Done;
-use contract::{Grant, Problem};
+use contract::{Author, Grant, Problem};
 use database::{AuditRow, DatabaseError, NotHanded};
 use domain::access::AUDIT_READ;
 use domain::{OrgId, Timestamp};
@@ -130,6 +130,36 @@ impl App {
             });
         }
         Ok(AuditAppended { items })
+    }
+
+    /// Notes what the gateway refused a caller before it asked any owner, folded like every refused attempt. Whose it was
+    /// the grant says, and nothing that the gateway tells.
+    ///
+    /// # Errors
+    /// INVALID naming `operation` or `count`.
+    pub fn audit_refused(
+        &self,
+        author: &Author,
+        request: &AuditRefused,
+    ) -> Result<Done, IdentityError> {
+        let operation = request.operation.as_str();
+        let plain = operation
+            .bytes()
+            .all(|byte| byte == b' ' || byte.is_ascii_graphic());
+        if !plain || !(1..=OPERATION_MAX_BYTES).contains(&operation.len()) {
+            let text = format!("must be 1 to {OPERATION_MAX_BYTES} bytes of printable ASCII");
+            return Err(Problem::invalid("operation", text).into());
+        }
+        if !(1..=REFUSED_MAX).contains(&request.count) {
+            let text = format!("must be from 1 to {REFUSED_MAX}");
+            return Err(Problem::invalid("count", text).into());
+        }
+        let entry = AuditEntry {
+            count: request.count,
+            ..author.did("http.request", Resource::of("operation", operation))
+        };
+        self.denials.note(entry.denied(request.reason.words()));
+        Ok(Done {})
     }
 
     /// A page of entries, the latest first.
@@ -325,7 +355,7 @@ fn hash(bytes: Vec<u8>) -> Hash {
 
 /// An entry as it is shown. One that somebody changed by hand is still shown, as far as it can be read.
 fn event(row: EventRow) -> Result<AuditEvent, IdentityError> {
-    use contract::audit::{Actor, Resource};
+    use contract::audit::Actor;
     let json = |text: Option<String>| {
         text.map(|text| serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text)))
     };

@@ -22,6 +22,8 @@ use testkit::eventually;
 
 use crate::world::{API_KEY, EMAIL, PASSWORD, PATIENCE, World, bootstrap};
 
+#[path = "audit/denied.rs"]
+mod denied;
 #[path = "audit/verify.rs"]
 mod verify;
 
