@@ -24,6 +24,8 @@ use crate::world::{API_KEY, EMAIL, PASSWORD, PATIENCE, World, bootstrap};
 
 #[path = "audit/denied.rs"]
 mod denied;
+#[path = "audit/others.rs"]
+mod others;
 #[path = "audit/verify.rs"]
 mod verify;
 

@@ -307,6 +307,9 @@ async fn retention_removes_a_prefix_up_to_a_signed_end_and_the_rest_stays_whole(
         },
     )
     .await;
+    // Which is told like everything else.
+    let told = super::of_call(&world, "audit.retain", 1).await.remove(0);
+    assert_eq!((told.seq, told.entry.count), (26, 10));
     // Signed just now, of course: the test has no 90 days.
     let words = verified(&world).await.problems;
     assert_eq!(words.len(), 1, "{words:?}");
@@ -329,7 +332,7 @@ async fn retention_removes_a_prefix_up_to_a_signed_end_and_the_rest_stays_whole(
         .await;
     let found = verified(&world).await;
     assert!(found.ok, "{found:?}");
-    assert_eq!((found.entries, found.first_seq), (15, Some(11)));
+    assert_eq!((found.entries, found.first_seq), (16, Some(11)));
     // Somebody who moves the anchor himself is seen.
     world
         .alter("DELETE FROM identity.audit_events WHERE seq <= 12")
