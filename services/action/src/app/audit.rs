@@ -1,5 +1,6 @@
 //! Who did what: entries of this service on their way to identity, and the ends of identity's chains, which this service
-//! signs each minute and keeps copies of. So neither of the two can write the past anew alone.
+//! signs each minute and keeps copies of. So neither of the two can write the past anew alone; and what a process signed it
+//! remembers ([`witness`]), so that neither can whoever owns the database, for as long as it runs.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::error::ActionError;
 use crate::store::audit;
+
+pub mod witness;
 
 /// How long identity may take to answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,7 +70,8 @@ impl App {
         Ok(self.bus.audit_hand(entries).await?)
     }
 
-    /// This service's copies of what it signed, and the keys with which it does: from its key files.
+    /// This service's copies of what it signed, with the last one that this process remembers where the database lacks it,
+    /// and the keys whose signatures are believed: from its key files.
     ///
     /// # Errors
     /// UNAVAILABLE.
@@ -81,10 +85,19 @@ impl App {
         tx.commit().await?;
         let more = items.len() as i64 > limit;
         items.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        if !more && let Some(known) = self.witness.last(request.org) {
+            let seq = known.signature.head.seq;
+            let lacks = items
+                .last()
+                .is_none_or(|last| last.signature.head.seq < seq);
+            if lacks && seq >= request.from {
+                items.push(known);
+            }
+        }
         Ok(AuditSignedPage {
             items,
             more,
-            keys: self.signer.keys().to_vec(),
+            keys: self.signer.known_keys().to_vec(),
         })
     }
 
@@ -124,14 +137,26 @@ impl App {
             .into_iter()
             .map(|copy| (copy.signature.head.org.0, copy))
             .collect();
-        let (mut given, mut new) = (Vec::with_capacity(heads.len()), Vec::new());
+        let mut given = Vec::with_capacity(heads.len());
+        let (mut gone, mut again, mut new) = (Vec::new(), Vec::new(), Vec::new());
         for head in heads {
-            let before = latest.get(&head.org.0);
+            let org = head.org;
+            let stored = latest.get(&org.0);
+            let missed = self.witness.missed(org, stored);
+            if let Some(missed) = &missed {
+                let seq = missed.signature.head.seq;
+                tracing::error!(%org, seq, "copies of what was signed of the audit were removed or changed; the last one is put back");
+                gone.push(missed.clone());
+            }
+            let before = missed.as_ref().or(stored);
             match before.map(|copy| &copy.signature) {
                 // Signed before, and identity has not heard of it.
-                Some(signed) if signed.head == head => given.push(signed.clone()),
+                Some(signed) if signed.head == head => {
+                    given.push(signed.clone());
+                    again.extend(before.cloned());
+                }
                 Some(signed) if signed.head.seq >= head.seq => {
-                    tracing::error!(org = %head.org, seq = head.seq, signed = signed.head.seq, "identity's audit is not what was signed; it is not signed anew");
+                    tracing::error!(%org, seq = head.seq, signed = signed.head.seq, "identity's audit is not what was signed; it is not signed anew");
                 }
                 _ => {
                     let prev = before.map_or(ZERO, |copy| copy.link);
@@ -146,11 +171,25 @@ impl App {
                 }
             }
         }
+        if !gone.is_empty() {
+            audit::signed_restore_in_tx(&mut tx, &gone).await?;
+        }
         if !new.is_empty() {
             audit::signed_add_in_tx(&mut tx, &new).await?;
         }
         tx.commit().await?;
+        // What was there already may be somebody else's.
+        again.retain(|copy| self.is_own(copy));
+        for copy in again.iter().chain(&new) {
+            self.witness.saw(copy);
+        }
         Ok(given)
+    }
+
+    /// Whether a copy is what this service signed, by the keys in its files.
+    fn is_own(&self, copy: &SignedHead) -> bool {
+        let keys = self.signer.known_keys();
+        copy.is_whole() && copy.signature.verify(keys).is_ok()
     }
 
     async fn copies_retain(&self, days: i32) -> Result<(), DatabaseError> {

@@ -25,6 +25,11 @@ const LATEST: &str = "SELECT latest.* FROM unnest($1::uuid[]) AS given (org_id) 
 const INSERT: &str = "INSERT INTO action.audit_heads_signed (org_id, seq, hash, at, kid, signature, prev, link)
     SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::timestamptz[], $5::text[], $6::bytea[], $7::bytea[], $8::bytea[])";
 
+// Where something else is at its place by now, that stays, for whoever verifies.
+const RESTORE: &str = "INSERT INTO action.audit_heads_signed (org_id, seq, hash, at, kid, signature, prev, link)
+    SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::timestamptz[], $5::text[], $6::bytea[], $7::bytea[], $8::bytea[])
+    ON CONFLICT DO NOTHING";
+
 const PAGE: &str =
     "SELECT org_id, seq, hash, at, kid, signature, prev, link FROM action.audit_heads_signed
     WHERE org_id = $1 AND seq >= $2 ORDER BY seq LIMIT $3";
@@ -97,8 +102,24 @@ pub async fn latest_lock_in_tx(
 /// # Errors
 /// [`DatabaseError`].
 pub async fn signed_add_in_tx(tx: &mut Tx, signed: &[SignedHead]) -> Result<(), DatabaseError> {
+    write_in_tx(tx, INSERT, signed).await
+}
+
+/// Puts copies back that somebody removed.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn signed_restore_in_tx(tx: &mut Tx, signed: &[SignedHead]) -> Result<(), DatabaseError> {
+    write_in_tx(tx, RESTORE, signed).await
+}
+
+async fn write_in_tx(
+    tx: &mut Tx,
+    statement: &'static str,
+    signed: &[SignedHead],
+) -> Result<(), DatabaseError> {
     let given = || signed.iter().map(|copy| &copy.signature);
-    sqlx::query(INSERT)
+    sqlx::query(statement)
         .bind(given().map(|one| one.head.org.0).collect::<Vec<_>>())
         .bind(given().map(|one| one.head.seq).collect::<Vec<_>>())
         .bind(given().map(|one| &one.head.hash[..]).collect::<Vec<_>>())
