@@ -27,6 +27,8 @@ const REPEAT: Duration = Duration::from_secs(60);
 const KNOWN: &str = "signing-known.pub";
 /// More than an installation ever rotates through, and few enough for one message.
 const KNOWN_MAX: usize = 1_000;
+/// How much of a line that is no key an error shows: should it be a seed, little of it.
+const SHOWN_MAX_CHARS: usize = 8;
 
 /// The signing keys, and the installation that orders are given for.
 pub struct Signer {
@@ -53,9 +55,10 @@ impl Signer {
         let (current, next) = (key("signing.nk")?, key("signing-next.nk")?);
         let public = vec![current.public_key(), next.public_key()];
         let mut known = public.clone();
-        for (line, text) in (1..).zip(runtime::keys::read_lines(folder, KNOWN)?) {
+        for text in runtime::keys::read_lines(folder, KNOWN)? {
             if nkeys::from_public_key(&text).is_err() {
-                return Err(wrong(KNOWN, format!("line {line} is no public key")));
+                let shown: String = text.chars().take(SHOWN_MAX_CHARS).collect();
+                return Err(wrong(KNOWN, format!("`{shown}` is no public key")));
             }
             if !known.contains(&text) {
                 known.push(text);
@@ -210,7 +213,10 @@ mod tests {
         assert_eq!(signer.known_keys(), &keys[..]);
         write(KNOWN, &format!("{listed}nonsense"));
         let refused = read().err().expect("refused").reason;
-        assert!(refused.contains("signing-known.pub: line 3"), "{refused}");
+        assert!(
+            refused.contains("signing-known.pub: `nonsense` is no public key"),
+            "{refused}"
+        );
         std::fs::remove_dir_all(&folder).expect("removed");
     }
 }
