@@ -354,7 +354,8 @@ pub struct AuditSignedPage {
     pub items: Vec<SignedHead>,
     /// Whether there are more.
     pub more: bool,
-    /// The public keys that action holds now, from its key files and from no database.
+    /// The public keys whose signatures are action's, those before the present ones too: from its key files, and from no
+    /// database.
     pub keys: Vec<String>,
 }
 
