@@ -11,7 +11,7 @@ use contract::audit::{
     AuditCountersign, AuditEntry, AuditHeads, AuditSigned, AuditSignedPage, HEADS_MAX, Head,
     HeadSignature, SignedHead,
 };
-use database::{AuditRow, DatabaseError, NotHanded};
+use database::{AuditRow, DatabaseError, NotHanded, Tx};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -70,8 +70,8 @@ impl App {
         Ok(self.bus.audit_hand(entries).await?)
     }
 
-    /// This service's copies of what it signed, with the last one that this process remembers where the database lacks it,
-    /// and the keys whose signatures are believed: from its key files.
+    /// This service's copies of what it signed, also the one that this process remembers where the database lacks it, and
+    /// the keys whose signatures are believed: from its key files.
     ///
     /// # Errors
     /// UNAVAILABLE.
@@ -85,13 +85,12 @@ impl App {
         tx.commit().await?;
         let more = items.len() as i64 > limit;
         items.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        if !more && let Some(known) = self.witness.last(request.org) {
+        if let Some(known) = self.witness.last(request.org) {
             let seq = known.signature.head.seq;
-            let lacks = items
-                .last()
-                .is_none_or(|last| last.signature.head.seq < seq);
-            if lacks && seq >= request.from {
-                items.push(known);
+            let place = items.partition_point(|copy| copy.signature.head.seq < seq);
+            let is_here = seq >= request.from && (!more || place < items.len());
+            if is_here && !items.iter().any(|copy| copy.signature == known.signature) {
+                items.insert(place, known);
             }
         }
         Ok(AuditSignedPage {
@@ -137,18 +136,17 @@ impl App {
             .into_iter()
             .map(|copy| (copy.signature.head.org.0, copy))
             .collect();
+        let gone = self.copies_missed_in_tx(&mut tx, &heads).await?;
         let mut given = Vec::with_capacity(heads.len());
-        let (mut gone, mut again, mut new) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut again, mut new) = (Vec::new(), Vec::new());
         for head in heads {
             let org = head.org;
-            let stored = latest.get(&org.0);
-            let missed = self.witness.missed(org, stored);
-            if let Some(missed) = &missed {
-                let seq = missed.signature.head.seq;
-                tracing::error!(%org, seq, "copies of what was signed of the audit were removed or changed; the last one is put back");
-                gone.push(missed.clone());
-            }
-            let before = missed.as_ref().or(stored);
+            let seq = |copy: &SignedHead| copy.signature.head.seq;
+            let before = match (latest.get(&org.0), gone.get(&org.0)) {
+                (Some(stored), Some(gone)) if seq(stored) > seq(gone) => Some(stored),
+                (_, Some(gone)) => Some(gone),
+                (stored, None) => stored,
+            };
             match before.map(|copy| &copy.signature) {
                 // Signed before, and identity has not heard of it.
                 Some(signed) if signed.head == head => {
@@ -171,9 +169,6 @@ impl App {
                 }
             }
         }
-        if !gone.is_empty() {
-            audit::signed_restore_in_tx(&mut tx, &gone).await?;
-        }
         if !new.is_empty() {
             audit::signed_add_in_tx(&mut tx, &new).await?;
         }
@@ -184,6 +179,39 @@ impl App {
             self.witness.saw(copy);
         }
         Ok(given)
+    }
+
+    /// The copies that this process remembers and the database lacks, by their organisations. They are put back: behind the
+    /// one that they followed, or apart where something else is there by now.
+    async fn copies_missed_in_tx(
+        &self,
+        tx: &mut Tx,
+        heads: &[Head],
+    ) -> Result<HashMap<Uuid, SignedHead>, ActionError> {
+        let known = heads.iter().filter_map(|head| self.witness.last(head.org));
+        let known: Vec<SignedHead> = known.collect();
+        let kept = audit::signed_kept_in_tx(tx, &known).await?;
+        let is_gone = |copy: &SignedHead| !kept.iter().any(|kept| kept.signature == copy.signature);
+        let gone: Vec<SignedHead> = known.into_iter().filter(is_gone).collect();
+        if gone.is_empty() {
+            return Ok(HashMap::new());
+        }
+        for copy in &gone {
+            let Head { org, seq, .. } = &copy.signature.head;
+            tracing::error!(%org, seq, "what was signed of the audit is not among the copies any more: somebody removed or changed them; it is put back");
+        }
+        let back = audit::signed_restore_in_tx(tx, &gone).await?;
+        let stuck = gone
+            .iter()
+            .filter(|copy| !back.contains(&copy.signature.head.org.0));
+        let stuck: Vec<SignedHead> = stuck.map(witness::apart).collect();
+        if !stuck.is_empty() {
+            audit::signed_restore_in_tx(tx, &stuck).await?;
+        }
+        let by_org = gone
+            .into_iter()
+            .map(|copy| (copy.signature.head.org.0, copy));
+        Ok(by_org.collect())
     }
 
     /// Whether a copy is what this service signed, by the keys in its files.

@@ -268,4 +268,30 @@ async fn copies_that_are_taken_out_of_the_database_are_remembered_and_put_back()
     let seqs: Vec<i64> = told.iter().map(|copy| copy.signature.head.seq).collect();
     assert_eq!(seqs, [7, 9]);
     assert_eq!(told[1].prev, told[0].link);
+    // A process that remembers less may have signed on meanwhile, where the last copy is missed.
+    let (nine, gone) = (
+        told[1].clone(),
+        "DELETE FROM action.audit_heads_signed WHERE seq = 9",
+    );
+    world.identity().heads.clear();
+    sqlx::query(gone).execute(&mut owner).await.unwrap();
+    let other = format!(
+        "INSERT INTO action.audit_heads_signed (org_id, seq, hash, at, kid, signature, prev, link)
+        SELECT org_id, 10, sha256('x'), now(), kid, signature, link, sha256('y') FROM action.audit_heads_signed
+        WHERE org_id = '{org}' AND seq = 7"
+    );
+    sqlx::query(sqlx::AssertSqlSafe(other))
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    let told = copies().await;
+    assert_eq!(told[1], nine, "it is still told");
+    world.identity().heads = vec![head(11, 11)];
+    signed(11).await;
+    let told = copies().await;
+    let seqs: Vec<i64> = told.iter().map(|copy| copy.signature.head.seq).collect();
+    assert_eq!(seqs, [7, 9, 10, 11]);
+    assert_eq!(told[1].signature, nine.signature, "and put back");
+    assert!(told[1].is_whole() && told[1].prev != nine.prev);
+    assert_eq!(world.count(rows).await, 4);
 }

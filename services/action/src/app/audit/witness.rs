@@ -1,12 +1,24 @@
 //! What this process remembers of what it signed: the last copy of each organisation that it saw committed. Whoever owns the
-//! database can take copies away and write the chain anew; as long as one process remembers, they cannot have another end
-//! signed in its place.
+//! database can take copies away and write the chain anew; as long as one process remembers, the copy that does not fit is
+//! put back, and says so.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use contract::audit::SignedHead;
 use domain::OrgId;
+
+/// The same copy behind another link: for the database takes one behind each only, and somebody put another there. What
+/// was signed is the same, and that it follows from nothing is the truth.
+#[must_use]
+pub fn apart(copy: &SignedHead) -> SignedHead {
+    let prev = copy.link;
+    SignedHead {
+        signature: copy.signature.clone(),
+        prev,
+        link: copy.signature.link(&prev),
+    }
+}
 
 /// How many organisations are remembered; of more nothing is.
 const ORGS_MAX: usize = 65_536;
@@ -35,17 +47,6 @@ impl Witness {
         if later {
             memory.insert(head.org, copy.clone());
         }
-    }
-
-    /// The copy that is remembered, when the latest that is stored is not it or a later one: somebody took copies away, or
-    /// changed the last one.
-    #[must_use]
-    pub fn missed(&self, org: OrgId, stored: Option<&SignedHead>) -> Option<SignedHead> {
-        let known = self.last(org)?;
-        let goes_on = stored.is_some_and(|stored| {
-            stored.signature.head.seq > known.signature.head.seq || *stored == known
-        });
-        (!goes_on).then_some(known)
     }
 
     fn memory(&self) -> MutexGuard<'_, HashMap<OrgId, SignedHead>> {
@@ -81,19 +82,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_must_be_what_was_seen_or_go_on_from_there() {
+    fn the_latest_is_remembered_and_can_stand_apart() {
         let (witness, org) = (Witness::default(), OrgId::new());
-        let (first, second, third) = (copy(org, 3, 3), copy(org, 7, 7), copy(org, 9, 9));
-        assert_eq!(witness.missed(org, None), None, "nothing was seen yet");
-        witness.saw(&second);
-        witness.saw(&first);
-        assert_eq!(witness.last(org), Some(second.clone()), "the latest");
-        assert_eq!(witness.missed(org, Some(&second)), None);
-        assert_eq!(witness.missed(org, Some(&third)), None);
-        let changed = copy(org, 7, 8);
-        for stored in [None, Some(&first), Some(&changed)] {
-            assert_eq!(witness.missed(org, stored), Some(second.clone()));
+        assert_eq!(witness.last(org), None, "nothing was seen yet");
+        let (first, second, changed) = (copy(org, 3, 3), copy(org, 7, 7), copy(org, 7, 8));
+        for seen in [&second, &first, &changed] {
+            witness.saw(seen);
         }
-        assert_eq!(witness.missed(OrgId::new(), None), None);
+        assert_eq!(witness.last(org), Some(second.clone()));
+        assert_eq!(witness.last(OrgId::new()), None);
+        let apart = apart(&second);
+        assert_eq!(apart.signature, second.signature);
+        assert!(apart.is_whole() && apart.prev != second.prev);
     }
 }
