@@ -290,7 +290,8 @@ impl App {
             walk.wrong(now.seq + 1, AuditFault::Missing, words);
         }
         if let Some((seq, recorded)) = walk.unsigned
-            && Timestamp::now().since(recorded) > UNSIGNED_MAX
+            // What says that it comes from the future was not recorded then.
+            && Timestamp::now().since(recorded).abs() > UNSIGNED_MAX
         {
             let words = format!("nobody has signed this and what follows since {recorded}");
             walk.wrong(seq, AuditFault::Unsigned, words);

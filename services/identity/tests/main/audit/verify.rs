@@ -398,10 +398,18 @@ async fn a_signature_of_what_is_not_there_yet_is_not_kept() {
 #[tokio::test]
 async fn what_nobody_signs_for_long_is_said() {
     let (world, _replica, _action) = world().await;
-    world
-        .alter("UPDATE identity.audit_events SET recorded_at = now() - interval '11 minutes' WHERE seq > 20")
-        .await;
-    assert_eq!(faults(&world).await, [(21, AuditFault::Unsigned)]);
+    for recorded in ["- interval '11 minutes'", "+ interval '1 year'"] {
+        world
+            .alter(&format!(
+                "UPDATE identity.audit_events SET recorded_at = now() {recorded} WHERE seq > 20"
+            ))
+            .await;
+        assert_eq!(
+            faults(&world).await,
+            [(21, AuditFault::Unsigned)],
+            "{recorded}"
+        );
+    }
 }
 
 #[tokio::test]
