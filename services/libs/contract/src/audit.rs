@@ -100,14 +100,6 @@ pub enum TurnedAway {
 }
 
 impl TurnedAway {
-    /// Every reason.
-    pub const ALL: [Self; 4] = [
-        Self::Network,
-        Self::LegacyKey,
-        Self::NotLegacyKey,
-        Self::ForeignPage,
-    ];
-
     /// The reason as the audit has it.
     #[must_use]
     pub fn words(self) -> &'static str {
