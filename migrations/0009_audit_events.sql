@@ -97,7 +97,8 @@ CREATE TABLE identity.audit_countersigns (
     CONSTRAINT audit_countersigns_hash_check CHECK (octet_length(hash) = 32)
 );
 
--- Every key with which action ever said that it signs: what an older one signed stays signed.
+-- Every key with which action ever said that it signs. What may be kept goes by them; a verification goes by what action
+-- says from its key files, since whoever owns the database could add one here.
 CREATE TABLE identity.audit_signers (
     public_key text NOT NULL,
     known_at timestamptz NOT NULL DEFAULT now(),

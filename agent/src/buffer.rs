@@ -2,6 +2,10 @@
 //! that it is written. It is not synced: a crash of the machine may cost the last seconds, a restart of the agent
 //! costs nothing.
 //!
+//! Beside each sample stands when it was taken by the boot-time clock: a machine without a right clock at its boot dates
+//! samples wrongly until the server has said what time it is, and the server takes none of those. [`Buffer::redate`]
+//! puts right what waits then.
+//!
 //! Room: [`segment`] one file of it.
 
 use std::collections::VecDeque;
@@ -13,7 +17,18 @@ use domain::Timestamp;
 
 pub mod segment;
 
-use segment::{Line, Segment};
+use crate::clock::Increasing;
+use segment::{Edit, Glance, Line, Segment, Taken};
+
+/// A time that is wrong by less stays as it is: the server's word may have been so long on its way, and more.
+const TOLERANCE: chrono::Duration = chrono::Duration::seconds(30);
+
+/// A sample in memory, and when it was taken, where that is known.
+#[derive(Debug)]
+struct Kept {
+    sample: Sample,
+    taken: Option<Taken>,
+}
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +63,7 @@ pub struct Buffer {
     /// Where the first sample that is not acknowledged begins, in the first segment.
     offset: u64,
     /// What the disk would not take.
-    memory: VecDeque<Sample>,
+    memory: VecDeque<Kept>,
     /// The time of the last sample, ever.
     last: Option<Timestamp>,
     /// Everything up to here is acknowledged.
@@ -65,9 +80,14 @@ impl Buffer {
     /// When the folder cannot be made or read.
     pub fn open(folder: &Path, bounds: Bounds) -> io::Result<Self> {
         crate::platform::private_folder(folder)?;
-        let mut names: Vec<u64> = std::fs::read_dir(folder)?
-            .filter_map(|entry| segment::number_of(&entry.ok()?.file_name()))
-            .collect();
+        let mut names: Vec<u64> = Vec::new();
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|it| it == segment::UNFINISHED) {
+                std::fs::remove_file(&path)?;
+            }
+            names.extend(path.file_name().and_then(segment::number_of));
+        }
         names.sort_unstable();
         let mut this = Self {
             folder: folder.to_owned(),
@@ -111,10 +131,16 @@ impl Buffer {
         self.segments.iter().map(|segment| segment.bytes).sum()
     }
 
-    /// Keeps a sample.
+    /// Keeps a sample of which nobody knows when it was taken but for its own time.
     pub fn push(&mut self, sample: Sample) {
+        self.push_taken(sample, None);
+    }
+
+    /// Keeps a sample, and when it was taken.
+    pub fn push_taken(&mut self, sample: Sample, taken: Option<Taken>) {
         self.last = self.last.max(Some(sample.at));
-        match self.write(&Line::Sample(Box::new(sample.clone()))) {
+        let line = Line::Sample(Box::new(sample), taken);
+        match self.write(&line) {
             Ok(()) => {
                 if std::mem::take(&mut self.disk_failed) {
                     tracing::info!("samples can be written to the disk again");
@@ -127,7 +153,12 @@ impl Buffer {
                 }
             }
         }
-        self.memory.push_back(sample);
+        if let Line::Sample(sample, taken) = line {
+            self.memory.push_back(Kept {
+                sample: *sample,
+                taken,
+            });
+        }
         while self.memory.len() > self.bounds.memory {
             self.memory.pop_front();
             self.dropped += 1;
@@ -148,7 +179,7 @@ impl Buffer {
             self.drop_first(true);
         }
         match self.segments.back_mut() {
-            Some(last) => last.append(&text, matches!(line, Line::Sample(_))),
+            Some(last) => last.append(&text, matches!(line, Line::Sample(..))),
             None => Err(io::Error::other("there is no segment")),
         }
     }
@@ -184,11 +215,11 @@ impl Buffer {
         let mut offset = self.offset;
         for segment in &self.segments {
             segment.read(offset, |line, range| {
-                if let Line::Sample(sample) = line {
+                if let Line::Sample(sample, _) = line {
                     while !batch.full
-                        && let Some(earlier) = waiting.next_if(|waits| waits.at < sample.at)
+                        && let Some(earlier) = waiting.next_if(|waits| waits.sample.at < sample.at)
                     {
-                        batch.take(earlier.clone(), bytes_of(earlier));
+                        batch.take(earlier.sample.clone(), bytes_of(&earlier.sample));
                     }
                     let bytes = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
                     batch.take(*sample, bytes);
@@ -200,46 +231,90 @@ impl Buffer {
             }
             offset = 0;
         }
-        for sample in waiting {
+        for Kept { sample, .. } in waiting {
             batch.take(sample.clone(), bytes_of(sample));
         }
         Ok(batch.samples)
     }
 
-    /// Forgets all samples and acknowledgements with times after this one: they are of a clock that was wrong. The
-    /// next sample may have any time after those that stay.
+    /// Gives samples that wait the times at which they were taken, as `right` knows them, where theirs are wrong by more than
+    /// half a minute. Their order stays, and times increase. What nobody can date keeps its time; but samples with times
+    /// after `limit` are forgotten, and acknowledgements of such times: the server takes none of them, and until that time
+    /// comes it would take no other either. The next sample may have any time after those that stay. Says how many
+    /// samples have another time now.
+    ///
+    /// Interrupted and done again, it gives no sample twice: each file is the old one or the new one, and what is right
+    /// already stays.
     ///
     /// # Errors
-    /// When the files cannot be read or written; samples that stay may be missing then, those after that time are gone.
-    pub fn forget_after(&mut self, limit: Timestamp) -> io::Result<()> {
-        self.memory.retain(|sample| sample.at <= limit);
+    /// When a file cannot be read or written anew; its samples are dropped, and counted: with wrong times they would keep
+    /// the others from the server.
+    pub fn redate(
+        &mut self,
+        right: impl Fn(&Taken) -> Option<Timestamp>,
+        limit: Timestamp,
+    ) -> io::Result<u64> {
+        let is_cut = self.through.is_some_and(|through| through > limit);
         self.through = self.through.filter(|through| *through <= limit);
-        self.last = self.through.max(self.memory.back().map(|sample| sample.at));
-        let old = std::mem::take(&mut self.segments);
-        let mut offset = std::mem::take(&mut self.offset);
-        let mut failed = None;
-        if let Some(through) = self.through {
-            failed = self.write(&Line::Through(through)).err();
-        }
-        for segment in old {
-            let mut stay = Vec::new();
-            let read = segment.read(offset, |line, _| {
-                if let Line::Sample(sample) = line
-                    && sample.at <= limit
-                {
-                    stay.push(sample);
+        let dated = |at: Timestamp, taken: Option<&Taken>| match taken.and_then(&right) {
+            Some(right) if right.since(at).abs() > TOLERANCE => Some(right),
+            _ => (at <= limit).then_some(at),
+        };
+        let (mut redated, mut failed) = (0, None);
+        let mut on_disk = Increasing::after(self.through);
+        let mut acknowledged = std::mem::take(&mut self.offset);
+        for mut segment in std::mem::take(&mut self.segments) {
+            let rewritten = segment.rewrite(|glance, range| match glance {
+                Glance::Through(through) if through > limit => Edit::Wrong,
+                Glance::Through(_) => Edit::Same,
+                Glance::Sample(at, _) if range.end <= acknowledged => {
+                    if is_cut || at > limit {
+                        Edit::Wrong
+                    } else {
+                        Edit::Spent
+                    }
                 }
-                true
+                Glance::Sample(at, taken) => match dated(at, taken.as_ref()) {
+                    None => Edit::Wrong,
+                    Some(right) => {
+                        let right = on_disk.next(right);
+                        if right == at {
+                            Edit::Same
+                        } else {
+                            redated += 1;
+                            Edit::At(right)
+                        }
+                    }
+                },
             });
-            offset = 0;
-            failed = failed.or(read.err());
-            for sample in stay {
-                self.last = self.last.max(Some(sample.at));
-                failed = failed.or(self.write(&Line::Sample(sample)).err());
+            match rewritten {
+                Ok(is_other) => {
+                    // What was acknowledged in it is gone, or still there.
+                    if !is_other && self.segments.is_empty() {
+                        self.offset = acknowledged;
+                    }
+                    self.segments.push_back(segment);
+                }
+                Err(error) => {
+                    self.dropped += segment.samples;
+                    segment.remove();
+                    failed = Some(error);
+                }
             }
-            segment.remove();
+            acknowledged = 0;
         }
-        failed.map_or(Ok(()), Err)
+        let mut in_memory = Increasing::after(self.through);
+        self.memory.retain_mut(|kept| {
+            let Some(at) = dated(kept.sample.at, kept.taken.as_ref()) else {
+                return false;
+            };
+            let at = in_memory.next(at);
+            redated += u64::from(at != kept.sample.at);
+            kept.sample.at = at;
+            true
+        });
+        self.last = on_disk.last().max(in_memory.last());
+        failed.map_or(Ok(redated), Err)
     }
 
     /// Everything up to this time is written by the server, or refused for good. A time after the last sample says
@@ -252,7 +327,7 @@ impl Buffer {
             return Ok(());
         }
         self.through = self.through.max(Some(through));
-        self.memory.retain(|sample| sample.at > through);
+        self.memory.retain(|kept| kept.sample.at > through);
         self.skip_through(through)?;
         if self.segments.is_empty() {
             return Ok(());
@@ -274,7 +349,7 @@ impl Buffer {
         let mut waiting = false;
         if let Some(first) = self.segments.front() {
             first.read(self.offset, |line, _| {
-                waiting = matches!(line, Line::Sample(_));
+                waiting = matches!(line, Line::Sample(..));
                 !waiting
             })?;
         }
@@ -291,7 +366,7 @@ impl Buffer {
             let mut end = self.offset;
             first.read(self.offset, |line, range| {
                 match line {
-                    Line::Sample(sample) if sample.at > through => next = Some(range.start),
+                    Line::Sample(sample, _) if sample.at > through => next = Some(range.start),
                     _ => end = range.end,
                 }
                 next.is_none()

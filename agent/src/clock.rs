@@ -207,10 +207,10 @@ impl Increasing {
         Self { last }
     }
 
-    /// Whether the last time lies so far after `now` that times do not go on from there.
+    /// The last time that was given; at first the one to continue after.
     #[must_use]
-    pub fn is_beyond(&self, now: Timestamp) -> bool {
-        self.last.is_some_and(|last| last > now.plus(AHEAD_MAX))
+    pub fn last(&self) -> Option<Timestamp> {
+        self.last
     }
 
     /// `now`, or a millisecond after the last one.

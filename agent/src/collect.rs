@@ -42,6 +42,7 @@ pub struct Optional {
 pub struct Collector {
     system: System,
     disks: Watch<Vec<DiskSample>>,
+    served_disks: Watch<Vec<DiskSample>>,
     networks: Watch<Vec<NetworkSample>>,
     temperatures: Watch<Vec<TemperatureSample>>,
     batteries: Watch<Vec<BatterySample>>,
@@ -63,6 +64,7 @@ impl Collector {
         Ok(Self {
             system,
             disks: disks::begin(),
+            served_disks: disks::begin_served(),
             networks: networks::begin(),
             temperatures: Watch::begin("temperatures", SENSORS_LIMIT, || {
                 || crate::platform::temperatures().map(bounded)
@@ -78,6 +80,7 @@ impl Collector {
     /// The machine now. What hangs or fails is named in the sample, and holds up nothing else.
     pub fn sample(&mut self, at: Timestamp) -> Sample {
         self.disks.ask();
+        self.served_disks.ask();
         self.networks.ask();
         self.temperatures.ask();
         self.batteries.ask();
@@ -87,6 +90,7 @@ impl Collector {
         self.system.refresh_cpu_usage();
         self.system.refresh_memory();
         self.disks.wait();
+        self.served_disks.wait();
         self.networks.wait();
         self.temperatures.wait();
         self.batteries.wait();
@@ -112,7 +116,7 @@ impl Collector {
                 used: self.system.used_swap(),
             },
             networks: self.networks.known().unwrap_or_default(),
-            disks: disks::shown(&self.disks),
+            disks: disks::all(&self.disks, &self.served_disks),
             uptime_seconds: crate::platform::boot_time().as_secs(),
             processes: crate::platform::process_count().unwrap_or(0),
             temperatures: self.temperatures.known().unwrap_or_default(),
@@ -126,6 +130,7 @@ impl Collector {
     fn faults(&mut self) -> Vec<CollectorFault> {
         let faults: Vec<_> = [
             self.disks.fault(),
+            self.served_disks.fault(),
             self.networks.fault(),
             self.temperatures.fault(),
             self.batteries.fault(),

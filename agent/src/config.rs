@@ -1,6 +1,6 @@
 //! What the agent reads at its start: the command line, the configuration file, and the environment once.
 //!
-//! Room: [`file`] the configuration file.
+//! Rooms: [`file`] the configuration file, [`object`] how it and the policy are read.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use runtime::config::TelemetryConfig;
 use runtime::{ConfigError, Reader};
 
 pub mod file;
+pub mod object;
 
 use crate::collect::Optional;
 use crate::error::AgentError;

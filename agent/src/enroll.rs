@@ -10,6 +10,7 @@ use contract::identity::{
     standing_message,
 };
 use contract::order::fingerprint;
+use domain::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,7 @@ use crate::error::AgentError;
 use crate::state::StateFolder;
 use crate::state::enrolment::{Enrolment, MachineKey};
 use crate::state::keys::PinnedKeys;
+use crate::state::revocation::Revocation;
 use crate::state::seal::Seal;
 
 /// How long the server may take for one answer.
@@ -27,12 +29,15 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const TRIES: u32 = 5;
 /// The longest pause between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// How long the server may take to say that it still accepts the key of a machine that is enrolled.
+const STANDING_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Enrols this machine, or finds that it is enrolled already. A repetition after a crash uses the same key, and the
 /// server answers the same.
 ///
 /// # Errors
-/// [`AgentError`], with the server's words when it refuses.
+/// [`AgentError`], with the server's words when it refuses; [`AgentError::Revoked`] when the machine was enrolled and the
+/// server has revoked it since.
 pub async fn enroll(
     config: &AgentConfig,
     options: &EnrollOptions,
@@ -48,14 +53,14 @@ pub async fn enroll(
         .await?
         .apply(&folder)?;
     if let Some(enrolment) = Enrolment::read(&folder)? {
-        return if enrolment.url == url {
-            // Keys rotate: what counts is whom this machine obeys now.
-            let pinned = PinnedKeys::read(&folder, &enrolment.enrolled.action_keys)?;
-            check_keys(expected, &pinned.keys)?;
-            Ok(enrolment)
-        } else {
-            Err(AgentError::EnrolledElsewhere(enrolment.url))
-        };
+        if enrolment.url != url {
+            return Err(AgentError::EnrolledElsewhere(enrolment.url));
+        }
+        check_accepted(&folder, &url).await?;
+        // Keys rotate: what counts is whom this machine obeys now.
+        let pinned = PinnedKeys::read(&folder, &enrolment.enrolled.action_keys)?;
+        check_keys(expected, &pinned.keys)?;
+        return Ok(enrolment);
     }
     let token = options.token(config)?;
     let key = MachineKey::read_or_make(&folder)?;
@@ -93,6 +98,36 @@ pub async fn enroll(
     };
     enrolment.write(&folder)?;
     Ok(enrolment)
+}
+
+/// Whether the server still accepts the key of a machine that is enrolled. A server that does not say so is believed what
+/// it said before: without a word from it an enrolment stands, and a revocation too.
+async fn check_accepted(folder: &StateFolder, url: &str) -> Result<(), AgentError> {
+    let Some(key) = MachineKey::read(folder)? else {
+        let reason = "there is an enrolment, and the machine's key (seed.nk) is gone: enrol this machine anew with an empty \
+                      state folder";
+        return Err(AgentError::state(folder.path(), reason));
+    };
+    let asked = Box::pin(standing(url, &key.pair));
+    let silent = match tokio::time::timeout(STANDING_PATIENCE, asked).await {
+        Ok(Ok(KeyStanding::Revoked)) => {
+            return Err(Revocation::note(folder, Timestamp::now())?.error());
+        }
+        Ok(Ok(KeyStanding::Enrolled | KeyStanding::Quarantined)) => {
+            return Revocation::forget(folder);
+        }
+        Ok(Ok(KeyStanding::Unknown)) => "the server does not know this machine's key".to_owned(),
+        Ok(Err(reason)) => reason,
+        Err(_) => format!("no answer within {} s", STANDING_PATIENCE.as_secs()),
+    };
+    if let Some(revocation) = Revocation::look(folder.path())? {
+        return Err(revocation.error());
+    }
+    tracing::warn!(
+        reason = silent,
+        "this machine is enrolled; whether the server still accepts its key is not known"
+    );
+    Ok(())
 }
 
 /// The fingerprint that the owner expects, before anything is asked of the server: it would enrol the machine first.
@@ -218,6 +253,39 @@ struct Server {
     client: reqwest::Client,
 }
 
+/// The address of a server, as `--url` gives it.
+fn parsed(url: &str) -> Result<reqwest::Url, AgentError> {
+    let wrong = |reason: String| AgentError::Config(format!("--url {url}: {reason}"));
+    if url.is_empty() {
+        return Err(AgentError::Config(
+            "--url: is empty; give the server's address, such as https://fleet.example.com".into(),
+        ));
+    }
+    // As it is left of `https://`.
+    if matches!(url, "http:" | "https:") {
+        return Err(wrong("has no host".into()));
+    }
+    // `host:8443` would be read as a scheme and a path.
+    if !url.contains("://") {
+        return Err(wrong(format!(
+            "has no scheme; did you mean https://{url} ?"
+        )));
+    }
+    let parsed = reqwest::Url::parse(url).map_err(|error| wrong(error.to_string()))?;
+    if !matches!(parsed.scheme(), "http" | "https") {
+        return Err(wrong("is neither http:// nor https://".into()));
+    }
+    if !parsed.username().is_empty() || parsed.password().is_some() {
+        // Not shown again: it may be a password.
+        let reason = "--url: has a user name or a password in it, for which the server has no use";
+        return Err(AgentError::Config(reason.into()));
+    }
+    if parsed.query().is_some() || parsed.fragment().is_some() {
+        return Err(wrong("has `?` or `#` in it; leave out what follows".into()));
+    }
+    Ok(parsed)
+}
+
 /// The parts of an RFC 9457 problem that a person wants to read.
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -237,10 +305,7 @@ struct ProblemError {
 impl Server {
     fn new(url: &str) -> Result<Self, AgentError> {
         let wrong = |reason: String| AgentError::Config(format!("--url {url}: {reason}"));
-        let parsed = reqwest::Url::parse(url).map_err(|error| wrong(error.to_string()))?;
-        if !matches!(parsed.scheme(), "http" | "https") {
-            return Err(wrong("is neither http:// nor https://".into()));
-        }
+        let parsed = parsed(url)?;
         // A second call in one process changes nothing, and that is what it says.
         if rustls::crypto::ring::default_provider()
             .install_default()

@@ -20,7 +20,8 @@ pub enum AgentError {
     Sealed(String),
     /// The server says that this key is revoked.
     #[error(
-        "the server has revoked this machine's key: {0}. To use the machine again, enrol it anew with an empty state folder"
+        "the server has revoked this machine's key: {0}. To use the machine again, run `dashfleet-agent uninstall` or remove \
+         its state folder, then enrol it with a new token"
     )]
     Revoked(String),
     /// The state folder cannot be used.

@@ -1,7 +1,7 @@
 //! What differs between operating systems. Linux is the one that runs in production; the others keep to the same
 //! signatures.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use contract::agent::{BatterySample, Bios, InventoryDisk, TemperatureSample};
@@ -33,9 +33,9 @@ use macos as os;
 use windows as os;
 
 #[cfg(unix)]
-pub use unix::{check_trusted, private_folder, restart_in_place, space};
+pub use unix::{check_private, check_trusted, private_folder, restart_in_place, space};
 #[cfg(windows)]
-pub use windows::{check_trusted, private_folder, restart_in_place, space};
+pub use windows::{check_private, check_trusted, private_folder, restart_in_place, space};
 
 /// Where the agent's files are, when nobody says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +77,24 @@ pub struct Space {
     pub used: u64,
     /// What an ordinary user may still take.
     pub available: u64,
+}
+
+/// A mounted file system, as the system lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// What is mounted, such as `/dev/sda1` or `server:/export`.
+    pub device: String,
+    /// Where.
+    pub path: PathBuf,
+    /// Its kind, such as `ext4` or `fuse.sshfs`.
+    pub file_system: String,
+    /// Whether somebody else serves it, another machine or another process, or the way to it leads through such a one:
+    /// then whoever asks it waits for that one, perhaps for ever.
+    pub is_served: bool,
+    /// Its space, where the system tells it with the list.
+    pub space: Option<Space>,
+    /// Bytes read from and written to its device since boot, where that is counted.
+    pub traffic: Option<(u64, u64)>,
 }
 
 /// What passed through a network interface since it is there.
@@ -258,6 +276,15 @@ pub fn process_count() -> Option<u32> {
 /// Why it cannot be read.
 pub fn traffic() -> Result<Vec<Traffic>, String> {
     os::traffic()
+}
+
+/// The mounted file systems: those that somebody else serves ([`Mount::is_served`]), or the others. Of those that are
+/// `served` none is asked anything here.
+///
+/// # Errors
+/// Why they cannot be listed.
+pub fn mounts(served: bool) -> Result<Vec<Mount>, String> {
+    os::mounts(served)
 }
 
 /// All processes.

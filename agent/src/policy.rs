@@ -6,7 +6,7 @@ use std::path::Path;
 use domain::action::ActionKind;
 use serde::Deserialize;
 
-use crate::config::PolicyPath;
+use crate::config::{PolicyPath, object};
 use crate::error::AgentError;
 
 /// The longest policy file.
@@ -77,19 +77,15 @@ impl Policy {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(text: &str, source: &str) -> Result<Self, String> {
-        let value: serde_json::Value =
-            serde_json::from_str(text).map_err(|error| error.to_string())?;
-        // A list would be taken for the fields in their order.
-        let Some(fields) = value.as_object() else {
-            return Err("is not a JSON object".into());
-        };
+        let fields = object::read(text)?;
         // Absent means everything: whoever writes `null` may mean nothing.
         if let Some((field, _)) = fields.iter().find(|(_, value)| value.is_null()) {
             return Err(format!(
                 "{field}: is null; leave it out to allow everything, or write a list"
             ));
         }
-        let file: PolicyFile = serde_json::from_value(value).map_err(|error| error.to_string())?;
+        let file: PolicyFile = serde_json::from_value(serde_json::Value::Object(fields))
+            .map_err(|error| error.to_string())?;
         let mut kinds = Vec::new();
         for name in file
             .kinds

@@ -80,6 +80,7 @@ pub async fn run(
         config.sample,
         config.optional,
         Arc::clone(&clock),
+        life.boot.clone(),
     )?;
     let metrics =
         Metrics::new(sampler.clone()).map_err(|error| AgentError::Internal(error.to_string()))?;
@@ -128,7 +129,7 @@ pub async fn run(
         org: me.org,
         machine: me.machine,
     };
-    let samples = tokio::spawn(uplink.samples(sampler));
+    let samples = tokio::spawn(uplink.samples(sampler, Arc::clone(&clock)));
     let core = Core::new(Parts {
         keys: PinnedKeys::read(&folder, &enrolled.action_keys)?,
         inventory: Arc::new(InventoryKeeper {

@@ -9,6 +9,7 @@ use crate::error::AgentError;
 pub mod enrolment;
 pub mod files;
 pub mod keys;
+pub mod revocation;
 pub mod seal;
 pub mod standing;
 

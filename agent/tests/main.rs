@@ -14,6 +14,7 @@ mod main {
     pub mod care;
     pub mod clock;
     pub mod collect;
+    pub mod dating;
     pub mod deaf;
     pub mod engine;
     pub mod enrolment;

@@ -38,6 +38,7 @@ use crate::metrics::Metrics;
 use crate::platform;
 use crate::state::StateFolder;
 use crate::state::keys::PinnedKeys;
+use crate::state::revocation::Revocation;
 use crate::state::standing::Standing;
 
 mod connection;
@@ -344,8 +345,14 @@ impl Core {
             Event::Answered(outgoing, answer) => self.answered(&outgoing, answer),
             Event::Page(nonce, answer) => self.page(nonce, answer),
             Event::Standing(Ok(KeyStanding::Revoked)) => {
-                let words = "it is never accepted again".to_owned();
-                return Err(AgentError::Revoked(words));
+                let noted = Revocation::note(&self.parts.folder, self.moment().now);
+                return Err(noted.map_or_else(
+                    |error| {
+                        tracing::warn!(%error, "that the key is revoked is not remembered");
+                        AgentError::Revoked("it is never accepted again".to_owned())
+                    },
+                    |revocation| revocation.error(),
+                ));
             }
             Event::Standing(standing) => {
                 tracing::info!(?standing, "what the server says of this machine's key");

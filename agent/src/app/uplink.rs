@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::backoff;
+use crate::clock::Clock;
 use crate::collect::inventory::digest;
 use crate::collect::sampler::Sampler;
 use crate::collect::watch::Watch;
@@ -17,6 +18,11 @@ use domain::{MachineId, OrgId, Timestamp};
 
 /// How long the server may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// How long samples wait, on each connection, for the server's word what time it is; it comes with the first answer to
+/// `sync`. Where that takes longer than half a minute they go with the times that they have.
+const WORD_PATIENCE: Duration = Duration::from_secs(30);
+/// How often is looked for it meanwhile.
+const WORD_POLL: Duration = Duration::from_millis(20);
 
 /// What is needed to tell the server what the machine is, and only when that changed.
 #[derive(Debug)]
@@ -40,23 +46,37 @@ pub struct Uplink {
     pub machine: MachineId,
 }
 
+/// Waits until the server has said what time it is, or has not for too long.
+async fn told(clock: &Clock) {
+    let begun = Instant::now();
+    while !clock.is_told() && begun.elapsed() < WORD_PATIENCE {
+        tokio::time::sleep(WORD_POLL).await;
+    }
+}
+
 /// Whether the same message would be refused again.
 fn is_final(problem: &Problem) -> bool {
     matches!(problem.kind, ProblemKind::Invalid | ProblemKind::TooLarge)
 }
 
 impl Uplink {
-    /// Sends samples for ever: at once while the server answers, what was missed when it answers again.
-    pub async fn samples(self, sampler: Sampler) {
+    /// Sends samples for ever: at once while the server answers, what was missed when it answers again. First of all the
+    /// server is to say what time it is: it takes no sample of a wrong clock, and none that it has refused is dated anew.
+    pub async fn samples(self, sampler: Sampler, clock: Arc<Clock>) {
         let mut state = self.bus.state();
         let mut tries = 0;
+        let mut waited_on = None;
         loop {
-            if state
+            let connected = state
                 .wait_for(|state| matches!(state, BusState::Connected(_)))
                 .await
-                .is_err()
-            {
+                .map(|state| state.clone());
+            let Ok(connection) = connected else {
                 return;
+            };
+            if waited_on.as_ref() != Some(&connection) {
+                told(&clock).await;
+                waited_on = Some(connection);
             }
             let samples = sampler.batch().await;
             if samples.is_empty() {

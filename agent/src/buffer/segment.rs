@@ -10,17 +10,47 @@ use contract::agent::Sample;
 use domain::Timestamp;
 use serde::{Deserialize, Serialize};
 
+/// What the name of a file ends with that is being written anew. One that is there at the start is nobody's.
+pub const UNFINISHED: &str = "new";
 /// The longest line that is read.
 const LINE_MAX_BYTES: usize = 256 * 1024;
 
-/// A line.
-#[derive(Debug, Serialize, Deserialize)]
+/// When a sample was taken, by a clock that nobody sets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+pub struct Taken {
+    /// In which boot of the machine; see [`crate::platform::is_same_boot`].
+    pub boot: String,
+    /// Milliseconds since then, suspension included.
+    pub uptime_ms: u64,
+}
+
+/// A line.
+#[derive(Debug)]
 pub enum Line {
-    /// A sample.
-    Sample(Box<Sample>),
+    /// A sample, and when it was taken, where that is known.
+    Sample(Box<Sample>, Option<Taken>),
     /// Everything up to this time is acknowledged.
     Through(Timestamp),
+}
+
+/// A line as it is written: `{"sample", "taken"}` or `{"through"}`.
+#[derive(Serialize)]
+struct Written<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sample: Option<&'a Sample>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    taken: Option<&'a Taken>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    through: Option<Timestamp>,
+}
+
+/// The same, as it is read.
+#[derive(Deserialize)]
+struct Read {
+    sample: Option<Box<Sample>>,
+    taken: Option<Taken>,
+    through: Option<Timestamp>,
 }
 
 impl Line {
@@ -29,10 +59,80 @@ impl Line {
     /// # Errors
     /// When it cannot be written as JSON.
     pub fn encode(&self) -> io::Result<Vec<u8>> {
-        let mut text = serde_json::to_vec(self).map_err(io::Error::other)?;
+        let written = match self {
+            Self::Sample(sample, taken) => Written {
+                sample: Some(sample),
+                taken: taken.as_ref(),
+                through: None,
+            },
+            Self::Through(through) => Written {
+                sample: None,
+                taken: None,
+                through: Some(*through),
+            },
+        };
+        let mut text = serde_json::to_vec(&written).map_err(io::Error::other)?;
         text.push(b'\n');
         Ok(text)
     }
+
+    /// The line that these bytes are; `None` for what is not understood.
+    fn decode(text: &[u8]) -> Option<Self> {
+        let read: Read = serde_json::from_slice(text).ok()?;
+        match (read.sample, read.through) {
+            (Some(sample), None) => Some(Self::Sample(sample, read.taken)),
+            (None, Some(through)) => Some(Self::Through(through)),
+            _ => None,
+        }
+    }
+}
+
+/// What a line says of times. To see that costs a fraction of what it costs to read the line.
+#[derive(Debug)]
+pub enum Glance {
+    /// A sample of this time, and when it was taken, where that is known.
+    Sample(Timestamp, Option<Taken>),
+    /// Everything up to this time is acknowledged.
+    Through(Timestamp),
+}
+
+/// As it is read.
+#[derive(Deserialize)]
+struct Glanced {
+    sample: Option<At>,
+    taken: Option<Taken>,
+    through: Option<Timestamp>,
+}
+
+/// The time of a sample, and nothing else of it.
+#[derive(Deserialize)]
+struct At {
+    at: Timestamp,
+}
+
+impl Glance {
+    /// What these bytes say; `None` for what is not understood.
+    fn at(text: &[u8]) -> Option<Self> {
+        let read: Glanced = serde_json::from_slice(text).ok()?;
+        match (read.sample, read.through) {
+            (Some(sample), None) => Some(Self::Sample(sample.at, read.taken)),
+            (None, Some(through)) => Some(Self::Through(through)),
+            _ => None,
+        }
+    }
+}
+
+/// What becomes of a line when its file is written anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// It stays.
+    Same,
+    /// The sample gets this time.
+    At(Timestamp),
+    /// It is wrong, and goes.
+    Wrong,
+    /// Nobody needs it any more: it goes if the file is written anew at all.
+    Spent,
 }
 
 /// What a segment held when it was opened.
@@ -96,7 +196,7 @@ impl Segment {
         let mut samples = 0;
         this.read(0, |line, range| {
             match line {
-                Line::Sample(sample) => {
+                Line::Sample(sample, _) => {
                     samples += 1;
                     seen.last = seen.last.max(Some(sample.at));
                 }
@@ -155,7 +255,7 @@ impl Segment {
             let range = start..start + read as u64;
             start = range.end;
             if text.len() <= LINE_MAX_BYTES
-                && let Ok(line) = serde_json::from_slice(&text)
+                && let Some(line) = Line::decode(&text)
                 && !each(line, range)
             {
                 return Ok(());
@@ -171,11 +271,61 @@ impl Segment {
         let mut samples = 0;
         if offset > 0 {
             self.read(0, |line, range| {
-                samples += u64::from(matches!(line, Line::Sample(_)) && range.end <= offset);
+                samples += u64::from(matches!(line, Line::Sample(..)) && range.end <= offset);
                 range.end < offset
             })?;
         }
         Ok(samples)
+    }
+
+    /// Writes the file anew, where `each` changes one of its lines, which are given with where they are; says whether it did.
+    /// Lines that are not understood are left out. Whoever is interrupted has the old file or the new one, never both.
+    ///
+    /// # Errors
+    /// What the system says. The file is the old one then.
+    pub fn rewrite(
+        &mut self,
+        mut each: impl FnMut(Glance, Range<u64>) -> Edit,
+    ) -> io::Result<bool> {
+        // A file is bounded: see [`crate::buffer::Bounds`].
+        let old = std::fs::read(&self.path)?;
+        let (mut text, mut samples, mut is_other, mut start) =
+            (Vec::<u8>::new(), 0_u64, false, 0_u64);
+        for line in old.split_inclusive(|byte| *byte == b'\n') {
+            let range = start..start + line.len() as u64;
+            start = range.end;
+            let is_whole = line.ends_with(b"\n") && line.len() <= LINE_MAX_BYTES;
+            let Some(glance) = Glance::at(line).filter(|_| is_whole) else {
+                continue;
+            };
+            let is_sample = matches!(glance, Glance::Sample(..));
+            match each(glance, range) {
+                Edit::Same => {
+                    text.extend_from_slice(line);
+                    samples += u64::from(is_sample);
+                }
+                Edit::At(at) => {
+                    is_other = true;
+                    if let Some(Line::Sample(mut sample, taken)) = Line::decode(line) {
+                        sample.at = at;
+                        text.extend(Line::Sample(sample, taken).encode()?);
+                        samples += 1;
+                    }
+                }
+                Edit::Wrong => is_other = true,
+                Edit::Spent => {}
+            }
+        }
+        if is_other {
+            let new = self.path.with_extension(UNFINISHED);
+            let mut file = File::create(&new)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            std::fs::rename(&new, &self.path)?;
+            self.bytes = text.len() as u64;
+            self.samples = samples;
+        }
+        Ok(is_other)
     }
 
     /// Removes the file.

@@ -83,6 +83,14 @@ pub async fn diagnose(config: &AgentConfig, options: &DiagnoseOptions) -> Result
 
 async fn findings(config: &AgentConfig, folder: &Path) -> Vec<Finding> {
     let mut findings = vec![policy(config)];
+    // Whoever names a file by mistake is told that, and not what would follow from it.
+    if std::fs::metadata(folder).is_ok_and(|meta| !meta.is_dir()) {
+        findings.push(Finding::bad(
+            format!("{} is not a folder.", folder.display()),
+            "Name the agent's state folder, by --state or DASHFLEET_AGENT_STATE.",
+        ));
+        return findings;
+    }
     findings.extend(
         platform::permissions(folder)
             .into_iter()
@@ -109,7 +117,7 @@ async fn findings(config: &AgentConfig, folder: &Path) -> Vec<Finding> {
         Err(error) => {
             findings.push(Finding::bad(
                 format!("The enrolment cannot be read: {error}."),
-                "Run this as root or as the agent's user.",
+                "Do what the text says; where it says that permission is denied, run this as root or as the agent's user.",
             ));
             return findings;
         }
@@ -162,6 +170,13 @@ fn policy(config: &AgentConfig) -> Finding {
                 let names: Vec<_> = kinds.into_iter().map(ToString::to_string).collect();
                 names.join(", ")
             };
+            if allowed.is_empty() {
+                return Finding::well(format!(
+                    "The policy ({}) allows nothing: its `kinds` name no kind of action that this agent knows. Each action \
+                     fails with `policy-denied`; the machine reports how it is all the same.",
+                    config.policy
+                ));
+            }
             let denied = match names(denied) {
                 none if none.is_empty() => String::new(),
                 denied => format!(" and forbids {denied}"),

@@ -13,6 +13,7 @@ use crate::error::AgentError;
 use crate::state::StateFolder;
 use crate::state::enrolment::Enrolment;
 use crate::state::keys::PinnedKeys;
+use crate::state::revocation::Revocation;
 use crate::state::standing::{Connection, Standing};
 
 /// How many columns a label takes.
@@ -35,6 +36,9 @@ pub struct Status {
     /// Its organisation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub organization_id: Option<String>,
+    /// What the server said when it revoked this machine's key; absent when it has not, as far as this machine knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<Revocation>,
     /// What the keys look like whose orders are obeyed now, to compare with what the server shows.
     pub action_keys: Vec<String>,
     /// Whether an agent runs with this folder.
@@ -47,8 +51,8 @@ pub struct Status {
 /// Shows it.
 ///
 /// # Errors
-/// [`AgentError::State`] when the folder cannot be read; [`AgentError::NotEnrolled`] after it is shown, so that scripts
-/// see it too.
+/// [`AgentError::State`] when the folder cannot be read; [`AgentError::NotEnrolled`] and [`AgentError::Revoked`] after it is
+/// shown, so that scripts see it too.
 pub fn status(config: &AgentConfig, options: &StatusOptions) -> Result<Exit, AgentError> {
     let folder = options.state.as_deref().unwrap_or(&config.state);
     let status = Status::look(folder)?;
@@ -59,10 +63,10 @@ pub fn status(config: &AgentConfig, options: &StatusOptions) -> Result<Exit, Age
     } else {
         say(&status.text());
     }
-    if status.enrolled {
-        Ok(Exit::Stopped)
-    } else {
-        Err(AgentError::NotEnrolled(folder.to_owned()))
+    match &status.revoked {
+        _ if !status.enrolled => Err(AgentError::NotEnrolled(folder.to_owned())),
+        Some(revocation) => Err(revocation.error()),
+        None => Ok(Exit::Stopped),
     }
 }
 
@@ -84,6 +88,7 @@ impl Status {
             url: enrolment.as_ref().map(|enrolment| enrolment.url.clone()),
             machine_id: enrolled.map(|enrolled| enrolled.machine_id.to_string()),
             organization_id: enrolled.map(|enrolled| enrolled.organization_id.to_string()),
+            revoked: Revocation::look(folder)?,
             action_keys: pinned
                 .map(|pinned| pinned.keys.iter().map(|key| fingerprint(key)).collect())
                 .unwrap_or_default(),
@@ -107,6 +112,15 @@ impl Status {
                 "enrolled",
                 "no; run `dashfleet-agent enroll --url URL` first",
             ),
+        }
+        if let Some(revocation) = &self.revoked {
+            let said = format!(
+                "yes, the server said so at {}: it never accepts this machine's key again, and nothing is reported or \
+                 executed. To use the machine again, run `dashfleet-agent uninstall` or remove the state folder, then \
+                 enrol it with a new token",
+                revocation.heard_at
+            );
+            line("revoked", &said);
         }
         if let Some(machine) = &self.machine_id {
             line("machine", machine);

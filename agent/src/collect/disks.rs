@@ -1,18 +1,20 @@
 //! File systems, and what is read from and written to their devices. Asking one whose server or device is gone can hang
-//! for ever.
+//! for ever: those that somebody else serves (NFS, SMB, FUSE, …) are asked by a thread of their own, so that a server that
+//! is away costs nothing of what is known of this machine's own disks.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use contract::agent::DiskSample;
-use sysinfo::DiskRefreshKind;
 
 use crate::collect::watch::Watch;
 use crate::collect::{per_second, share};
-use crate::platform::{self, Space};
+use crate::platform::{self, Mount};
 
 /// The most file systems of a sample.
 const DISKS_MAX: usize = 64;
+/// The longest mount point, and the longest kind, in characters.
+const NAME_MAX_CHARS: usize = 256;
 /// How long a look may take.
 const LIMIT: Duration = Duration::from_secs(5);
 /// Kinds that live in memory or only show another one: they say nothing about the machine's disks.
@@ -31,20 +33,22 @@ const NOT_DISKS: &[&str] = &[
 /// Bytes read and written, by device, and when that was.
 type Before = Option<(Instant, BTreeMap<String, (u64, u64)>)>;
 
-/// Begins to look at them.
+/// Begins to look at those of this machine.
 #[must_use]
 pub fn begin() -> Watch<Vec<DiskSample>> {
-    Watch::begin("disks", LIMIT, || {
-        let mut disks = sysinfo::Disks::new().map_err(|error| error.to_string());
+    watch("disks", false)
+}
+
+/// Begins to look at those that somebody else serves.
+#[must_use]
+pub fn begin_served() -> Watch<Vec<DiskSample>> {
+    watch("network-disks", true)
+}
+
+fn watch(name: &'static str, served: bool) -> Watch<Vec<DiskSample>> {
+    Watch::begin(name, LIMIT, move || {
         let mut before: Before = None;
-        move || match &mut disks {
-            Ok(disks) => {
-                let kind = DiskRefreshKind::nothing().with_storage().with_io_usage();
-                disks.refresh_specifics(true, kind);
-                Ok(samples(disks, &mut before))
-            }
-            Err(reason) => Err(reason.clone()),
-        }
+        move || Ok(samples(&platform::mounts(served)?, &mut before))
     })
 }
 
@@ -62,35 +66,38 @@ pub fn shown(watch: &Watch<Vec<DiskSample>>) -> Vec<DiskSample> {
     disks
 }
 
-fn samples(disks: &sysinfo::Disks, before: &mut Before) -> Vec<DiskSample> {
+/// What a sample says of both; where there are too many, of this machine's own first. Nothing as long as those could not be
+/// looked at even once: the server goes on with what it knows of them.
+#[must_use]
+pub fn all(own: &Watch<Vec<DiskSample>>, served: &Watch<Vec<DiskSample>>) -> Vec<DiskSample> {
+    if own.last().is_none() && own.fault().is_some() {
+        return Vec::new();
+    }
+    let mut disks = shown(own);
+    disks.extend(shown(served));
+    disks.truncate(DISKS_MAX);
+    disks.sort_by(|a, b| a.mount.cmp(&b.mount));
+    disks
+}
+
+fn samples(mounts: &[Mount], before: &mut Before) -> Vec<DiskSample> {
     // One device mounted in several places is one disk, shown where its path is shortest.
-    let mut by_device: BTreeMap<String, DiskSample> = BTreeMap::new();
+    let mut by_device: BTreeMap<&str, DiskSample> = BTreeMap::new();
     let mut now = BTreeMap::new();
     let seconds = before
         .as_ref()
         .map_or(0.0, |(at, _)| at.elapsed().as_secs_f64());
-    for disk in disks.iter() {
-        let file_system = disk.file_system().to_string_lossy().into_owned();
-        let space = platform::space(disk.mount_point()).unwrap_or(Space {
-            total: disk.total_space(),
-            used: disk.total_space().saturating_sub(disk.available_space()),
-            available: disk.available_space(),
-        });
-        if space.total == 0 || NOT_DISKS.contains(&file_system.as_str()) {
+    let disks = mounts
+        .iter()
+        .filter(|mount| !NOT_DISKS.contains(&mount.file_system.as_str()));
+    for disk in disks {
+        let space = platform::space(&disk.path).or(disk.space);
+        let Some(space) = space.filter(|space| space.total > 0) else {
             continue;
-        }
-        let mount: String = disk
-            .mount_point()
-            .to_string_lossy()
-            .chars()
-            .take(256)
-            .collect();
-        let device = disk.name().to_string_lossy().into_owned();
-        let usage = disk.usage();
-        let (read, written) = (usage.total_read_bytes, usage.total_written_bytes);
+        };
         let mut sample = DiskSample {
-            mount,
-            file_system,
+            mount: bounded(&disk.path.to_string_lossy()),
+            file_system: bounded(&disk.file_system),
             total: space.total,
             used: space.used,
             // As `df`: of what files could take.
@@ -100,19 +107,22 @@ fn samples(disks: &sysinfo::Disks, before: &mut Before) -> Vec<DiskSample> {
             written: None,
         };
         // Of what is no device of this machine, a share of another one, nothing is counted.
-        if read > 0 || written > 0 {
+        let counted = disk
+            .traffic
+            .filter(|(read, written)| *read > 0 || *written > 0);
+        if let Some((read, written)) = counted {
             if let Some((_, counted)) = before.as_ref()
-                && let Some((read_before, written_before)) = counted.get(&device)
+                && let Some((read_before, written_before)) = counted.get(&disk.device)
             {
                 sample.read = Some(per_second(*read_before, read, seconds));
                 sample.written = Some(per_second(*written_before, written, seconds));
             }
-            now.insert(device.clone(), (read, written));
+            now.insert(disk.device.clone(), (read, written));
         }
-        match by_device.get(&device) {
+        match by_device.get(disk.device.as_str()) {
             Some(seen) if seen.mount.len() <= sample.mount.len() => {}
             _ => {
-                by_device.insert(device, sample);
+                by_device.insert(&disk.device, sample);
             }
         }
     }
@@ -121,4 +131,10 @@ fn samples(disks: &sysinfo::Disks, before: &mut Before) -> Vec<DiskSample> {
     samples.sort_by(|a, b| a.mount.cmp(&b.mount));
     samples.truncate(DISKS_MAX);
     samples
+}
+
+/// As the server takes it: not too long, without control characters.
+fn bounded(text: &str) -> String {
+    let text = text.chars().filter(|c| !c.is_control());
+    text.take(NAME_MAX_CHARS).collect()
 }

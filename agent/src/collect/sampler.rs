@@ -12,10 +12,12 @@ use domain::Timestamp;
 use tokio::sync::{Notify, oneshot};
 
 use crate::backoff;
+use crate::buffer::segment::Taken;
 use crate::buffer::{Bounds, Buffer};
 use crate::clock::{AHEAD_MAX, Clock, Increasing};
 use crate::collect::{Collector, Optional};
 use crate::error::AgentError;
+use crate::platform::is_same_boot;
 
 /// The first sample comes so soon: a share of processor time needs a while to be measured.
 const FIRST: Duration = Duration::from_millis(300);
@@ -50,7 +52,7 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Begins to sample about every `period` into the buffer in `folder`.
+    /// Begins to sample about every `period` into the buffer in `folder`; `boot` is the id of the machine's boot.
     ///
     /// # Errors
     /// [`AgentError`] when the buffer cannot be opened or the machine cannot be looked at.
@@ -59,6 +61,7 @@ impl Sampler {
         period: Duration,
         optional: Optional,
         clock: Arc<Clock>,
+        boot: String,
     ) -> Result<Self, AgentError> {
         let buffer = Buffer::open(&folder, Bounds::default())
             .map_err(|error| AgentError::state(&folder, error))?;
@@ -91,6 +94,8 @@ impl Sampler {
                     times,
                     period,
                     clock,
+                    boot,
+                    is_right: false,
                     news,
                     state,
                 }
@@ -150,6 +155,9 @@ struct Thread {
     times: Increasing,
     period: Duration,
     clock: Arc<Clock>,
+    boot: String,
+    /// What was taken before the server's first word in this life has been put right.
+    is_right: bool,
     news: Arc<Notify>,
     state: Arc<std::sync::Mutex<BufferState>>,
 }
@@ -160,6 +168,8 @@ impl Thread {
         loop {
             match commands.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Ok(Command::Batch(answer)) => {
+                    // Now nothing is under way that would be answered by times of before.
+                    self.put_right();
                     let batch = self.buffer.batch().unwrap_or_else(|error| {
                         tracing::warn!(%error, "the buffer of samples cannot be read");
                         Vec::new()
@@ -175,9 +185,13 @@ impl Thread {
                     self.note();
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    let at = self.next_time();
-                    let sample = self.collector.sample(at);
-                    self.buffer.push(sample);
+                    let moment = self.clock.moment();
+                    let taken = Taken {
+                        boot: self.boot.clone(),
+                        uptime_ms: u64::try_from(moment.boot.as_millis()).unwrap_or(u64::MAX),
+                    };
+                    let sample = self.collector.sample(self.times.next(moment.now));
+                    self.buffer.push_taken(sample, Some(taken));
                     self.note();
                     self.news.notify_one();
                     // A fleet that started together does not report together.
@@ -188,19 +202,35 @@ impl Thread {
         }
     }
 
-    /// The time of the next sample. The machine's clock was ahead when the agent began, and the server has put it
-    /// right: the server has taken none of the samples from then and never will, and until that time comes it would
-    /// take no other either. Only the server's word decides that, not a machine's clock that was turned back.
-    fn next_time(&mut self) -> Timestamp {
-        let now = self.clock.now();
-        if self.times.is_beyond(now) && self.clock.is_told() {
-            let kept = self.buffer.forget_after(now.plus(AHEAD_MAX));
-            if let Err(error) = kept {
-                tracing::warn!(%error, "samples with times of a wrong clock stay in the buffer");
-            }
-            self.times = Increasing::after(self.buffer.last());
+    /// Dates anew what waits, once the server has said what time it is: from then on the agent's clock is as right as the
+    /// server's, and what was taken since the boot lies as long ago as the boot-time clock says. Only the server's word
+    /// decides that: a machine's clock that was turned back dates nothing anew.
+    fn put_right(&mut self) {
+        if self.is_right || !self.clock.is_told() {
+            return;
         }
-        self.times.next(now)
+        self.is_right = true;
+        let moment = self.clock.moment();
+        let right = |taken: &Taken| {
+            if !is_same_boot(&taken.boot, &self.boot) {
+                return None;
+            }
+            let ago = moment
+                .boot
+                .checked_sub(Duration::from_millis(taken.uptime_ms))?;
+            Some(moment.now.plus(-chrono::Duration::from_std(ago).ok()?))
+        };
+        match self.buffer.redate(right, moment.now.plus(AHEAD_MAX)) {
+            Ok(0) => {}
+            Ok(samples) => tracing::info!(
+                samples,
+                "this machine's clock was wrong; samples that wait have the times now at which they were taken"
+            ),
+            Err(error) => {
+                tracing::warn!(%error, "samples with times of a wrong clock are dropped");
+            }
+        }
+        self.times = Increasing::after(self.buffer.last());
     }
 
     fn note(&self) {

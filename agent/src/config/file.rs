@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::config::object;
 use crate::error::AgentError;
 
 /// Where it is, when nobody says otherwise.
@@ -35,7 +36,7 @@ pub type Entry = (&'static str, String, String);
 ///
 /// # Errors
 /// [`AgentError::Config`] naming the file and the key: it was named and is not there, it is not a JSON object, has a key
-/// that is not known or a value that is none, or somebody else than the owner of the machine could have written it.
+/// that is not known or is given twice, or a value that is none, or somebody else than the owner of the machine could have written it.
 pub fn read(path: &Path, named: bool) -> Result<Vec<Entry>, AgentError> {
     let wrong = |reason: String| {
         AgentError::Config(format!("configuration file {}: {reason}", path.display()))
@@ -61,12 +62,9 @@ pub fn read(path: &Path, named: bool) -> Result<Vec<Entry>, AgentError> {
 /// # Errors
 /// What is wrong with it, with the key's name.
 pub fn parse(text: &str, place: &str) -> Result<Vec<Entry>, String> {
-    let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let Some(fields) = value.as_object() else {
-        return Err("is not a JSON object".into());
-    };
+    let fields = object::read(text)?;
     let mut entries = Vec::new();
-    for (key, value) in fields {
+    for (key, value) in &fields {
         let Some((_, variable)) = KEYS.iter().find(|(known, _)| known == key) else {
             let known: Vec<_> = KEYS.iter().map(|(key, _)| *key).collect();
             return Err(format!(

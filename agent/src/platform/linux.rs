@@ -1,7 +1,7 @@
 //! Linux: systemd's sessions, the kernel's boot id, `notify-send` and `wall`.
 //!
-//! Rooms: [`procfs`] interfaces and processes, [`sensors`] temperatures and batteries, [`hardware`] and [`packages`] for
-//! the inventory.
+//! Rooms: [`procfs`] interfaces and processes, [`mounts`] file systems, [`sensors`] temperatures and batteries, [`hardware`]
+//! and [`packages`] for the inventory.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -17,6 +17,7 @@ use crate::policy::Policy;
 mod service;
 
 pub mod hardware;
+pub mod mounts;
 pub mod packages;
 pub mod procfs;
 pub mod sensors;
@@ -107,6 +108,10 @@ pub(super) fn process_count() -> Option<u32> {
         })
     };
     u32::try_from(entries.map(numeric).filter(|is| *is).count()).ok()
+}
+
+pub(super) fn mounts(served: bool) -> Result<Vec<super::Mount>, String> {
+    mounts::list(served)
 }
 
 pub(super) fn temperatures() -> Result<Vec<TemperatureSample>, String> {

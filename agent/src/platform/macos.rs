@@ -112,7 +112,9 @@ pub(super) async fn reboot() -> Result<(), String> {
     helper::run(shutdown, None).await.map(|_| ())
 }
 
-pub(super) use super::portable::{hardware, memory_begin, memory_give_back, processes, traffic};
+pub(super) use super::portable::{
+    hardware, memory_begin, memory_give_back, mounts, processes, traffic,
+};
 
 /// Temperatures need a driver or a private interface here.
 #[allow(clippy::unnecessary_wraps)] // as on other systems

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use contract::agent::InventoryDisk;
-use sysinfo::{Networks, ProcessRefreshKind, ProcessesToUpdate, System};
+use sysinfo::{DiskRefreshKind, Disks, Networks, ProcessRefreshKind, ProcessesToUpdate, System};
 
-use super::{Hardware, Process, Traffic};
+use super::{Hardware, Mount, Process, Space, Traffic};
 
 /// These systems' allocators give back by themselves.
 pub(super) fn memory_begin() {}
@@ -27,6 +27,35 @@ pub(super) fn traffic() -> Result<Vec<Traffic>, String> {
             send_errors: data.total_errors_on_transmitted(),
             receive_drops: None,
             send_drops: None,
+        })
+        .collect())
+}
+
+/// Whoever lists them here has asked all of them: there is nothing to be kept apart.
+pub(super) fn mounts(served: bool) -> Result<Vec<Mount>, String> {
+    if served {
+        return Ok(Vec::new());
+    }
+    let kind = DiskRefreshKind::nothing().with_storage().with_io_usage();
+    let disks =
+        Disks::new_with_refreshed_list_specifics(kind).map_err(|error| error.to_string())?;
+    Ok(disks
+        .iter()
+        .map(|disk| {
+            let (total, available) = (disk.total_space(), disk.available_space());
+            let usage = disk.usage();
+            Mount {
+                device: disk.name().to_string_lossy().into_owned(),
+                path: disk.mount_point().to_owned(),
+                file_system: disk.file_system().to_string_lossy().into_owned(),
+                is_served: false,
+                space: Some(Space {
+                    total,
+                    used: total.saturating_sub(available),
+                    available,
+                }),
+                traffic: Some((usage.total_read_bytes, usage.total_written_bytes)),
+            }
         })
         .collect())
 }

@@ -39,6 +39,21 @@ pub fn check_trusted(file: &File, path: &Path) -> Result<(), String> {
     check_owner(&meta, &format!("its folder {}", folder.display()), "0755")
 }
 
+/// Whether nobody but its owner may read or write an open file.
+///
+/// # Errors
+/// Who else may.
+pub fn check_private(file: &File) -> Result<(), String> {
+    let mode = file.metadata().map_err(|error| error.to_string())?.mode();
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(format!(
+        "others than its owner may use the file (mode {:o})",
+        mode & 0o7777
+    ))
+}
+
 fn check_owner(meta: &Metadata, what: &str, mode: &str) -> Result<(), String> {
     if meta.uid() != 0 && meta.uid() != effective_user() {
         return Err(format!(

@@ -133,6 +133,12 @@ pub fn check_trusted(_file: &File, path: &Path) -> Result<(), String> {
     access_list::check(&above, &user, "its folder")
 }
 
+/// Whether nobody but its owner may use an open file: it is in the state folder, whose access list is looked at.
+#[allow(clippy::unnecessary_wraps)] // as on other systems
+pub fn check_private(_file: &File) -> Result<(), String> {
+    Ok(())
+}
+
 /// Nothing is kept back on Windows: what sysinfo says of a file system's space is right already.
 #[must_use]
 pub fn space(_mount: &Path) -> Option<Space> {
@@ -173,7 +179,9 @@ pub fn restart_in_place(program: &Path, arguments: &[std::ffi::OsString]) -> io:
     }
 }
 
-pub(super) use super::portable::{hardware, memory_begin, memory_give_back, processes, traffic};
+pub(super) use super::portable::{
+    hardware, memory_begin, memory_give_back, mounts, processes, traffic,
+};
 
 /// Temperatures need a driver or a private interface here.
 #[allow(clippy::unnecessary_wraps)] // as on other systems

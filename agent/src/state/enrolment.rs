@@ -1,5 +1,9 @@
 //! The machine's key, and its place in the fleet.
 
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
 use contract::identity::Enrolled;
 use nkeys::KeyPair;
 use serde::{Deserialize, Serialize};
@@ -12,8 +16,14 @@ use crate::state::files::{read_json, write_atomic, write_json};
 const SEED: &str = "seed.nk";
 /// The enrolment.
 const ENROLMENT: &str = "enrolment.json";
+/// What to do about an enrolment that is damaged: the server knows the machine by its key, which is in another file, and
+/// gives the same answer again for the same token.
+const DAMAGED: &str = "remove it and run `dashfleet-agent enroll` with the token that this machine enrolled with, and it stays \
+                       the same machine; without that token, remove the whole folder and enrol it as a new one";
 /// The authority of the bus, when the enrolment names one.
 const BUS_CA: &str = "bus-ca.pem";
+/// The longest file of a seed; a seed has 58 bytes.
+const SEED_MAX_BYTES: u64 = 1_024;
 
 /// What the server said at enrolment, and which server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,30 +54,54 @@ impl std::fmt::Debug for MachineKey {
 }
 
 impl MachineKey {
-    /// The key of a folder; `None` when it has none yet.
+    /// The key of a folder; `None` when it has none yet. One that others may read is not used, as with OpenSSH: to make the
+    /// file private without a word would hide that somebody else may be this machine by now.
     ///
     /// # Errors
-    /// [`AgentError::State`] when it cannot be read.
+    /// [`AgentError::State`] when it cannot be read, is no key, or others than its owner may use the file.
     pub fn read(folder: &StateFolder) -> Result<Option<Self>, AgentError> {
-        Self::of_file(&folder.file(SEED))
+        let path = folder.file(SEED);
+        Self::of_file(&path, |file| {
+            crate::platform::check_private(file).map_err(|reason| {
+                let advice = format!(
+                    "{reason}; run `chmod 600 {}`, and if others have used this machine meanwhile, revoke it on the server \
+                     and enrol it anew with an empty state folder",
+                    path.display()
+                );
+                AgentError::state(&path, advice)
+            })
+        })
     }
 
-    fn of_file(path: &std::path::Path) -> Result<Option<Self>, AgentError> {
-        let seed = match std::fs::read_to_string(path) {
-            Ok(text) => text.trim().to_owned(),
+    fn of_file(
+        path: &Path,
+        check: impl FnOnce(&File) -> Result<(), AgentError>,
+    ) -> Result<Option<Self>, AgentError> {
+        let file = match File::open(path) {
+            Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(AgentError::state(path, error)),
         };
-        let pair = KeyPair::from_seed(&seed).map_err(|error| AgentError::state(path, error))?;
+        // Of the opened file: what is looked at is what is read.
+        check(&file)?;
+        let mut text = String::new();
+        file.take(SEED_MAX_BYTES)
+            .read_to_string(&mut text)
+            .map_err(|error| AgentError::state(path, error))?;
+        let seed = text.trim().to_owned();
+        let pair = KeyPair::from_seed(&seed).map_err(|error| {
+            let advice = "enrol this machine anew with an empty state folder";
+            AgentError::state(path, format!("the file holds no key ({error}); {advice}"))
+        })?;
         Ok(Some(Self { pair, seed }))
     }
 
-    /// The same, by the folder's path and without its lock: for those who only look.
+    /// The same, by the folder's path, without its lock, and whoever may read it: for those who only look.
     ///
     /// # Errors
-    /// [`AgentError::State`] when it cannot be read.
-    pub fn look(folder: &std::path::Path) -> Result<Option<Self>, AgentError> {
-        Self::of_file(&folder.join(SEED))
+    /// [`AgentError::State`] when it cannot be read or is no key.
+    pub fn look(folder: &Path) -> Result<Option<Self>, AgentError> {
+        Self::of_file(&folder.join(SEED), |_| Ok(()))
     }
 
     /// The key of a folder, made and synced to the disk when there is none: whatever happens during the enrolment,
@@ -92,17 +126,17 @@ impl Enrolment {
     /// The enrolment of a folder; `None` when it has none yet.
     ///
     /// # Errors
-    /// [`AgentError::State`] when it cannot be read.
+    /// [`AgentError::State`] when it cannot be read, or is damaged.
     pub fn read(folder: &StateFolder) -> Result<Option<Self>, AgentError> {
-        read_json(&folder.file(ENROLMENT))
+        Self::look(folder.path())
     }
 
     /// The same, by the folder's path and without its lock: for those who only look.
     ///
     /// # Errors
-    /// [`AgentError::State`] when it cannot be read.
-    pub fn look(folder: &std::path::Path) -> Result<Option<Self>, AgentError> {
-        read_json(&folder.join(ENROLMENT))
+    /// As [`Enrolment::read`].
+    pub fn look(folder: &Path) -> Result<Option<Self>, AgentError> {
+        read_json(&folder.join(ENROLMENT), DAMAGED)
     }
 
     /// Keeps the enrolment.

@@ -70,17 +70,23 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), AgentError
     write_atomic(path, &text)
 }
 
-/// Reads a value; `None` when there is no such file.
+/// Reads a value; `None` when there is no such file. `advice` is what to do when the file is damaged: a file system that
+/// has lost its last writes leaves half a file, or an empty one.
 ///
 /// # Errors
-/// [`AgentError::State`] when it cannot be read or is malformed.
-pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, AgentError> {
+/// [`AgentError::State`] when it cannot be read; with what is wrong with it and the advice when it is damaged.
+pub fn read_json<T: DeserializeOwned>(path: &Path, advice: &str) -> Result<Option<T>, AgentError> {
     let text = match std::fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(AgentError::state(path, error)),
     };
-    serde_json::from_slice(&text)
-        .map(Some)
-        .map_err(|error| AgentError::state(path, error))
+    serde_json::from_slice(&text).map(Some).map_err(|error| {
+        let damage = if error.is_eof() {
+            "ends in the middle"
+        } else {
+            "is not what the agent writes there"
+        };
+        AgentError::state(path, format!("the file {damage} ({error}); {advice}"))
+    })
 }

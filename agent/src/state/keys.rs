@@ -12,6 +12,9 @@ use crate::state::files::{read_json, write_json};
 
 /// The file of a rotation.
 const KEYS: &str = "action-keys.json";
+/// What to do when it is damaged: to obey those of the enrolment again would trust keys that were given up.
+const DAMAGED: &str =
+    "restore it from a backup, or enrol this machine anew with an empty state folder";
 /// The most keys that are pinned at once.
 pub const KEYS_MAX: usize = 8;
 
@@ -40,7 +43,7 @@ impl PinnedKeys {
     /// # Errors
     /// [`AgentError::State`] when they cannot be read.
     pub fn look(folder: &Path, of_enrolment: &[String]) -> Result<Self, AgentError> {
-        let rotated = read_json::<Self>(&folder.join(KEYS))?;
+        let rotated = read_json::<Self>(&folder.join(KEYS), DAMAGED)?;
         Ok(rotated.unwrap_or_else(|| Self {
             keys: of_enrolment.to_vec(),
             since: None,

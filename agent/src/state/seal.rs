@@ -11,6 +11,8 @@ use crate::state::files::{read_json, write_json};
 
 /// The file.
 const SEAL: &str = "seal.json";
+/// What to do when it is damaged.
+const DAMAGED: &str = "enrol this machine anew with an empty state folder";
 
 /// What a machine is, as hashes: the ids themselves are nobody's business.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +85,7 @@ impl Seal {
     }
 
     fn verify_file(&self, file: &std::path::Path) -> Result<(), AgentError> {
-        match read_json::<Self>(file)? {
+        match read_json::<Self>(file, DAMAGED)? {
             Some(sealed) => sealed.check(self),
             None => Err(AgentError::Sealed(format!(
                 "its {SEAL} is missing, and only `enroll` makes one; enrol this machine with an empty state folder"
@@ -104,7 +106,7 @@ impl Seal {
     /// # Errors
     /// [`AgentError::Sealed`], [`AgentError::State`].
     pub fn apply(&self, folder: &StateFolder) -> Result<(), AgentError> {
-        match read_json::<Self>(&folder.file(SEAL))? {
+        match read_json::<Self>(&folder.file(SEAL), DAMAGED)? {
             Some(sealed) => sealed.check(self),
             None => write_json(&folder.file(SEAL), self),
         }

@@ -10,6 +10,8 @@ use crate::error::AgentError;
 
 /// The file.
 pub const STANDING: &str = "status.json";
+/// What to do when it is damaged.
+const DAMAGED: &str = "remove it: an agent that runs writes it anew";
 /// The most open actions that are named.
 pub const OPEN_MAX: usize = 10;
 
@@ -99,7 +101,7 @@ impl Standing {
     /// # Errors
     /// [`AgentError::State`] when it cannot be read.
     pub fn read(folder: &Path) -> Result<Option<Self>, AgentError> {
-        super::files::read_json(&folder.join(STANDING))
+        super::files::read_json(&folder.join(STANDING), DAMAGED)
     }
 
     /// Writes it, replacing the old one.

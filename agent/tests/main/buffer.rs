@@ -10,7 +10,7 @@ use testkit::Folder;
 
 use super::task::time;
 
-fn sample(at: i64) -> Sample {
+pub fn sample(at: i64) -> Sample {
     Sample {
         at: time(at),
         cpu: CpuSample {
@@ -336,7 +336,7 @@ fn samples_of_a_clock_that_was_ahead_are_forgotten_and_the_others_stay() {
         buffer.push(sample(at));
     }
     assert_eq!(buffer.last(), Some(time(1_020)));
-    buffer.forget_after(time(100)).unwrap();
+    buffer.redate(|_| None, time(100)).unwrap();
     let stay: Vec<_> = (5..=9).map(time).collect();
     assert_eq!(buffer.last(), Some(time(9)));
     assert_eq!(times(&buffer.batch().unwrap()), stay);
@@ -363,7 +363,7 @@ fn an_acknowledged_time_of_a_clock_that_was_ahead_does_not_outlive_it() {
     drop(buffer);
     let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
     assert_eq!(buffer.last(), Some(time(1_000_000)));
-    buffer.forget_after(time(100)).unwrap();
+    buffer.redate(|_| None, time(100)).unwrap();
     assert_eq!(buffer.last(), None);
     buffer.push(sample(50));
     drop(buffer);

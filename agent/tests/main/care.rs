@@ -67,6 +67,10 @@ fn the_environment_beats_the_file_and_what_is_unknown_there_is_refused_by_name()
         (r#"{ "sampleMs": [1] }"#, "sampleMs"),
         (r#"{ "sampleMs": "soon" }"#, "sampleMs"),
         (r#"{ "processes": "perhaps" }"#, "processes"),
+        (
+            r#"{ "sampleMs": 1000, "state": "/srv", "sampleMs": 2000 }"#,
+            "sampleMs: is given twice",
+        ),
         ("[]", "not a JSON object"),
         ("{", "agent.json"),
     ] {
@@ -227,6 +231,62 @@ async fn diagnose_says_what_is_wrong_and_what_to_do() {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     std::fs::set_permissions(state.join("seed.nk"), mode).unwrap();
     assert!(diagnose().1.contains("chmod go="));
+}
+
+/// What `diagnose` says, in one line.
+fn diagnosed(folder: &Folder, state: &Path) -> String {
+    let machine_id = write(folder, "machine-id", "1");
+    let output = call(Path::new(PROGRAM), state, &machine_id, &["diagnose"]);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    said.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn diagnose_says_what_is_no_folder_and_which_policy_allows_nothing() {
+    let folder = Folder::new("diagnose");
+    let file = write(&folder, "passwd", "root:x:0:0");
+    for kinds in ["[]", r#"["some-day"]"#] {
+        let policy = format!(r#"{{ "kinds": {kinds} }}"#);
+        write(&folder, "passwd.policy.json", &policy);
+        let said = diagnosed(&folder, &file);
+        assert!(
+            said.contains("passwd is not a folder. Name the agent's state folder, by --state"),
+            "{said}"
+        );
+        assert!(said.contains("allows nothing: its `kinds`"), "{said}");
+        assert!(!said.contains("not enrolled"), "{said}");
+    }
+}
+
+#[test]
+fn a_torn_enrolment_is_named_with_what_is_wrong_and_what_to_do() {
+    let folder = Folder::new("diagnose");
+    let state = folder.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    write(&folder, "state.policy.json", "{}");
+    for (torn, damage) in [
+        ("", "ends in the middle"),
+        ("{ \"url\": \"https://fle", "ends in the middle"),
+        ("\0\0\0\0", "is not what the agent writes there"),
+        ("{ \"url\": 5 }", "is not what the agent writes there"),
+    ] {
+        std::fs::write(state.join("enrolment.json"), torn).unwrap();
+        let error = dashfleet_agent::state::enrolment::Enrolment::look(&state).unwrap_err();
+        assert_eq!(error.code(), 69);
+        for part in [
+            "state/enrolment.json: ",
+            damage,
+            "run `dashfleet-agent enroll`",
+        ] {
+            assert!(error.to_string().contains(part), "{part}: {error}");
+        }
+        let said = diagnosed(&folder, &state);
+        assert!(
+            said.contains(damage) && said.contains("Do what the text says"),
+            "{said}"
+        );
+    }
 }
 
 #[test]

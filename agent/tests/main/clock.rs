@@ -136,23 +136,12 @@ fn a_power_failure_costs_the_floor_nothing_that_was_synced_with_an_action() {
 }
 
 #[test]
-fn times_that_are_beyond_what_the_server_takes_are_not_gone_on_from() {
-    let hour = 3_600_000;
-    let times = Increasing::after(Some(time(hour)));
-    assert!(times.is_beyond(time(0)));
-    assert!(
-        !times.is_beyond(time(hour - 600_000)),
-        "the server takes ten minutes"
-    );
-    assert!(!Increasing::after(None).is_beyond(time(0)));
-}
-
-#[test]
 fn samples_have_strictly_increasing_times() {
     let mut times = Increasing::after(Some(time(10)));
     assert_eq!(times.next(time(5)), time(11));
     assert_eq!(times.next(time(11)), time(12));
     assert_eq!(times.next(time(500)), time(500));
+    assert_eq!(times.last(), Some(time(500)));
 }
 
 proptest! {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use contract::agent::{BatteryState, DiskSample};
 use dashfleet_agent::collect::watch::Watch;
 use dashfleet_agent::collect::{Collector, Optional, disks, inventory, networks};
-use dashfleet_agent::platform::linux::{packages, procfs, sensors};
+use dashfleet_agent::platform::linux::{mounts, packages, procfs, sensors};
 use domain::Timestamp;
 
 /// Total, used and available bytes, as `df` shows them for one mount point.
@@ -199,6 +199,112 @@ fn a_full_disk_stays_full_while_the_disks_cannot_be_looked_at() {
         }
         assert_eq!(disks::shown(&watch), kept);
     }
+}
+
+#[test]
+fn a_server_of_files_that_is_away_costs_nothing_of_the_machines_own_disks() {
+    let disk = |mount: &str, used| DiskSample {
+        mount: mount.into(),
+        total: 100,
+        used,
+        ..DiskSample::default()
+    };
+    let own = Watch::begin("disks", Duration::from_secs(5), move || {
+        let mut looks = 0;
+        move || {
+            looks += 1;
+            Ok(vec![disk("/", looks)])
+        }
+    });
+    let (_keep, never) = std::sync::mpsc::sync_channel::<()>(0);
+    let served = Watch::begin("network-disks", Duration::from_millis(200), move || {
+        let mut looks = 0;
+        move || {
+            looks += 1;
+            if looks > 1 {
+                let _ = never.recv();
+            }
+            Ok(vec![disk("/mnt/share", 7)])
+        }
+    });
+    let begun = Instant::now();
+    while own.known().is_none() || served.known().is_none() {
+        own.wait();
+        served.wait();
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+    while served.fault().is_none() {
+        served.ask();
+        served.wait();
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+    own.ask();
+    own.wait();
+    let shown = disks::all(&own, &served);
+    let shown: Vec<_> = shown.iter().map(|d| (d.mount.as_str(), d.used)).collect();
+    assert_eq!(shown, [("/", 2), ("/mnt/share", 7)]);
+    assert_eq!(own.fault(), None);
+    // Where nothing is known of the machine's own disks, a share is not all of its disks.
+    let blind = Watch::begin("disks", Duration::from_secs(5), || {
+        || Err::<Vec<DiskSample>, _>("a device is gone".to_owned())
+    });
+    while blind.fault().is_none() {
+        blind.wait();
+        assert!(begun.elapsed() < Duration::from_secs(20));
+    }
+    assert_eq!(disks::all(&blind, &served), []);
+}
+
+#[test]
+fn file_systems_are_read_as_the_kernel_shows_them_and_those_that_others_serve_are_known() {
+    let text = "\
+22 27 0:21 / /proc rw,relatime - proc proc rw
+27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard
+28 27 0:40 / /run/user/0 rw - tmpfs tmpfs rw
+29 27 0:41 / /run/media/ann/stick rw - vfat /dev/sdb1 rw
+30 27 0:50 /export /mnt/nfs rw,relatime shared:5 master:2 - nfs4 files.example.com:/export rw,vers=4.2,hard
+31 27 0:51 / /mnt/with\\040space\\134and\\011tab rw - cifs //files/share rw
+32 27 0:52 / /home/ann/remote rw,nosuid - fuse.sshfs ann@files:/home/ann rw,user_id=0
+33 27 0:53 / /host rw - 9p hostshare rw,trans=virtio
+34 27 8:17 / /mnt/ntfs rw - fuseblk /dev/sdb2 rw
+35 30 8:33 / /mnt/nfs/local rw - xfs /dev/sdc1 rw
+36 27 8:34 / /mnt/nfsomething rw - btrfs /dev/sdd1 rw,subvol=/@
+37 27 0:60 / /data rw - zfs tank/data rw
+this is no line
+38 27 0:61 / /short rw -
+";
+    let mounts = mounts::parse(text);
+    let found: Vec<_> = mounts
+        .iter()
+        .map(|mount| {
+            let path = mount.path.to_str().unwrap();
+            (path, mount.file_system.as_str(), mount.is_served)
+        })
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("/", "ext4", false),
+            ("/run/media/ann/stick", "vfat", false),
+            ("/mnt/nfs", "nfs4", true),
+            ("/mnt/with space\\and\ttab", "cifs", true),
+            ("/home/ann/remote", "fuse.sshfs", true),
+            ("/host", "9p", true),
+            ("/mnt/ntfs", "fuseblk", false),
+            // A disk of this machine, and the way to it leads through the server.
+            ("/mnt/nfs/local", "xfs", true),
+            ("/mnt/nfsomething", "btrfs", false),
+            ("/data", "zfs", false),
+        ]
+    );
+    assert_eq!(mounts[2].device, "files.example.com:/export");
+    for served in ["nfs", "smb3", "ceph", "virtiofs", "fuse.rclone", "lustre"] {
+        assert!(mounts::is_served(served), "{served}");
+    }
+    // Where the root itself is served, its disks are its own all the same.
+    let text = "1 0 0:1 / / rw - nfs server:/root rw\n2 1 8:1 / /var rw - ext4 /dev/sda1 rw\n";
+    let served: Vec<_> = mounts::parse(text).iter().map(|m| m.is_served).collect();
+    assert_eq!(served, [true, false]);
 }
 
 #[test]

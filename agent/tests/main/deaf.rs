@@ -49,6 +49,7 @@ async fn an_agent_whose_journal_has_ended_without_a_word_ends_too() {
         period,
         Optional::default(),
         Arc::clone(&clock),
+        life.boot.clone(),
     )
     .unwrap();
     let urls = enrolment.enrolled.nats_urls.clone();

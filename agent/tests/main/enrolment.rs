@@ -32,6 +32,8 @@ pub struct Server {
     asked: u32,
     /// The keys whose orders it names; one of its own when there are none.
     action_keys: Vec<String>,
+    /// Whether it says of every key that it is revoked.
+    pub revoked: bool,
 }
 
 /// A server for one test; its address.
@@ -75,6 +77,11 @@ pub fn serve(instead: Option<Instead>) -> (String, Arc<Mutex<Server>>) {
 }
 
 impl Server {
+    /// From now on it answers nothing.
+    pub fn go_away(&mut self) {
+        self.instead = Some((503, json!({ "detail": "away" }), u32::MAX));
+    }
+
     fn answer(&mut self, path: &str, body: &[u8]) -> (u16, Value) {
         self.asked += 1;
         if let Some((status, answer, left)) = &mut self.instead
@@ -125,7 +132,8 @@ impl Server {
                 let message = standing_message(&request.challenge, &request.public_key);
                 key.verify(&message, &STANDARD.decode(&request.signature).unwrap())
                     .expect("the proof holds");
-                (200, json!({ "standing": "REVOKED" }))
+                let standing = if self.revoked { "REVOKED" } else { "ENROLLED" };
+                (200, json!({ "standing": standing }))
             }
             other => (404, json!({ "title": format!("no {other}") })),
         }
@@ -169,14 +177,50 @@ async fn a_machine_proves_its_key_and_takes_its_place() {
         KeyPair::from_seed(seed.trim()).unwrap().public_key(),
         enrolment.public_key
     );
-    // Enrolled is enrolled: nobody is asked again.
+    // Enrolled is enrolled: the server is asked whether it still accepts the key, and nothing else.
     let asked = server.lock().unwrap().asked;
     assert_eq!(enroll(&config, &options(&url)).await.unwrap(), enrolment);
-    assert_eq!(server.lock().unwrap().asked, asked);
+    assert_eq!(server.lock().unwrap().asked, asked + 2);
+    assert_eq!(server.lock().unwrap().tokens.len(), 1);
+    // While it is away the enrolment stands.
+    server.lock().unwrap().go_away();
+    assert_eq!(enroll(&config, &options(&url)).await.unwrap(), enrolment);
     let elsewhere = enroll(&config, &options("http://127.0.0.1:9"))
         .await
         .unwrap_err();
     assert_eq!(elsewhere.code(), 73);
+}
+
+#[tokio::test]
+async fn enrolling_a_revoked_machine_again_says_that_it_is_revoked_and_what_to_do() {
+    let folder = Folder::new("enrol");
+    let (config, state) = config(&folder);
+    let (url, server) = serve(None);
+    enroll(&config, &options(&url)).await.unwrap();
+    assert!(Status::look(&state).unwrap().revoked.is_none());
+    server.lock().unwrap().revoked = true;
+    let error = enroll(&config, &options(&url)).await.unwrap_err();
+    assert_eq!(error.code(), 68);
+    let heard = Status::look(&state).unwrap().revoked.expect("it is kept");
+    for part in [
+        "revoked this machine's key",
+        &heard.heard_at.to_string(),
+        "dashfleet-agent uninstall",
+        "a new token",
+    ] {
+        assert!(error.to_string().contains(part), "{part}: {error}");
+    }
+    // The first time is what is remembered, and it is remembered while the server is away.
+    server.lock().unwrap().go_away();
+    let again = enroll(&config, &options(&url)).await.unwrap_err();
+    assert_eq!(again.to_string(), error.to_string());
+    // Only the server's own word takes it back: it was restored from a backup, say.
+    {
+        let mut server = server.lock().unwrap();
+        (server.instead, server.revoked) = (None, false);
+    }
+    enroll(&config, &options(&url)).await.unwrap();
+    assert!(Status::look(&state).unwrap().revoked.is_none());
 }
 
 #[tokio::test]
@@ -313,8 +357,17 @@ async fn a_copied_folder_does_not_enrol_and_wrong_options_are_named() {
                 url: "nonsense".into(),
                 ..options("")
             },
-            "--url",
+            "--url nonsense: has no scheme",
         ),
+        (
+            options("fleet.example.com:8443"),
+            "--url fleet.example.com:8443: has no scheme; did you mean https://fleet",
+        ),
+        (options(""), "--url: is empty"),
+        (options("https://"), "has no host"),
+        (options("http://fleet:99999"), "--url http://fleet:99999: "),
+        (options("http://fleet/?org=1"), "`?` or `#`"),
+        (options("http://ann:secret@fleet"), "--url: has a user name"),
         (
             EnrollOptions {
                 labels: vec!["env".into()],
@@ -340,6 +393,7 @@ async fn a_copied_folder_does_not_enrol_and_wrong_options_are_named() {
         let error = enroll(&config, &change).await.unwrap_err();
         assert_eq!(error.code(), 64);
         assert!(error.to_string().contains(said), "{error}");
+        assert!(!error.to_string().contains("secret"), "{error}");
     }
     let (url, _) = serve(None);
     enroll(&config, &options(&url)).await.unwrap();

@@ -34,7 +34,8 @@ async fn a_key_that_the_server_refuses_is_said_in_plain_words() {
 async fn a_revoked_machine_says_so_and_ends() {
     let world = World::new().await;
     world.owners().refuse = true;
-    let (url, _) = super::enrolment::serve(None);
+    let (url, server) = super::enrolment::serve(None);
+    server.lock().unwrap().revoked = true;
     let folder = testkit::Folder::new("agent");
     let agent = world.enrol_in(folder.path(), &url);
     let mut running = agent.start();
@@ -44,6 +45,54 @@ async fn a_revoked_machine_says_so_and_ends() {
         "{}",
         running.said()
     );
+    // Whoever asks later is told too, also while the server is away.
+    server.lock().unwrap().go_away();
+    let call = |arguments: &[&str]| {
+        let (program, machine_id) = (super::care::PROGRAM, agent.path.join("machine-id"));
+        let program = std::path::Path::new(program);
+        let output = super::care::call(program, &agent.state(), &machine_id, arguments);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (
+            output.status.code(),
+            text(&output.stdout),
+            text(&output.stderr),
+        )
+    };
+    let (code, shown, _) = call(&["status"]);
+    assert_eq!(code, Some(68), "{shown}");
+    assert!(
+        shown.contains("revoked       yes, the server said so at 2"),
+        "{shown}"
+    );
+    let (_, shown, _) = call(&["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert!(status["revoked"]["heardAt"].is_string(), "{status}");
+    let (code, _, said) = call(&["enroll", "--url", &url]);
+    assert_eq!(code, Some(68), "{said}");
+    assert!(
+        said.contains("revoked this machine's key") && said.contains("dashfleet-agent uninstall"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_the_server_lets_in_is_not_revoked_any_more() {
+    let world = World::new().await;
+    let agent = world.enrol();
+    let state = agent.state();
+    std::fs::write(
+        state.join("revoked.json"),
+        r#"{ "heardAt": "2026-01-01T00:00:00.000Z" }"#,
+    )
+    .unwrap();
+    let revoked = || {
+        let status = dashfleet_agent::care::status::Status::look(&state).unwrap();
+        status.revoked.is_some()
+    };
+    assert!(revoked());
+    let _running = agent.start();
+    world.until_synced(0).await;
+    assert!(!revoked());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,6 +200,16 @@ async fn each_reason_not_to_run_has_its_own_exit_code_and_words() {
         assert_eq!(found, code, "{said}");
         assert!(said.contains(words), "{said}");
     }
+    let seed = state.join("seed.nk");
+    let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+    std::fs::set_permissions(&seed, mode(0o644)).unwrap();
+    let (code, said) = run(state.clone(), machine_id.clone(), vec![]).await;
+    assert_eq!(code, 69);
+    assert!(
+        said.contains("seed.nk") && said.contains("mode 644"),
+        "{said}"
+    );
+    std::fs::set_permissions(&seed, mode(0o600)).unwrap();
     let _running = agent.start();
     world.until_synced(0).await;
     let (code, said) = run(state.clone(), machine_id.clone(), vec![]).await;

@@ -64,6 +64,15 @@ fn a_file_that_is_not_understood_allows_nothing_silently() {
         (r#"{"paths": ["srv"]}"#, "not absolute"),
         (r#"{"kinds": null}"#, "kinds: is null"),
         (r#"{"users": null}"#, "users: is null"),
+        // Whoever reads it from above sees the first, and a reader of JSON takes the last.
+        (
+            r#"{"kinds": ["ping"], "kinds": ["reboot"]}"#,
+            "kinds: is given twice",
+        ),
+        (
+            r#"{"users": [], "kinds": [], "us\u0065rs": ["ann"]}"#,
+            "users: is given twice",
+        ),
     ] {
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();

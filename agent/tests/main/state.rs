@@ -54,6 +54,35 @@ fn the_seed_is_made_once_and_only_its_owner_reads_it() {
 }
 
 #[test]
+fn a_key_that_others_may_read_is_not_used() {
+    let folder = Folder::new("state");
+    let state = StateFolder::take(folder.path(), true).unwrap();
+    let key = MachineKey::read_or_make(&state).unwrap().pair.public_key();
+    let path = state.file("seed.nk");
+    for mode in [0o640, 0o604, 0o620, 0o666] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        // An enrolment makes no other key in its place either.
+        for used in [
+            MachineKey::read(&state).map(|_| ()),
+            MachineKey::read_or_make(&state).map(|_| ()),
+        ] {
+            let error = used.unwrap_err();
+            assert_eq!(error.code(), 69);
+            for part in ["seed.nk", &format!("mode {mode:o}"), "chmod 600", "revoke"] {
+                assert!(error.to_string().contains(part), "{part}: {error}");
+            }
+        }
+        assert!(
+            MachineKey::look(state.path()).unwrap().is_some(),
+            "who only looks says what else is wrong"
+        );
+    }
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
+    let again = MachineKey::read(&state).unwrap().unwrap();
+    assert_eq!(again.pair.public_key(), key);
+}
+
+#[test]
 fn a_folder_works_on_the_machine_that_made_it() {
     let folder = Folder::new("state");
     let state = StateFolder::take(folder.path(), true).unwrap();

@@ -4,6 +4,10 @@
 //! your other secrets. To rotate, replace `signing.nk` by `signing-next.nk` and make a new next one, after every
 //! agent has been told (the `keys` order).
 //!
+//! `action/signing-known.pub` lists the public halves of all that were ever there: what one of them signed of the audit is
+//! believed for as long as it stands there, and no key that stands only in a database is. [`ensure`] adds to it, so run it
+//! after a rotation too, and give the file to action beside the seeds.
+//!
 //! `identity/jwt.nk` and `identity/data.keys` hold several keys, one in each line, the first in use: [`rotate_jwt`] and
 //! [`rotate_data`] put another one there. Losing `data.keys` loses what was sealed with it.
 
@@ -36,6 +40,8 @@ const OTHERS: &[(&str, Kind)] = &[
 const JWT: &str = "identity/jwt.nk";
 /// The keys that seal secrets at rest.
 const DATA: &str = "identity/data.keys";
+/// The public keys that sign what agents obey and the ends of the audit's chains, and those that did.
+const SIGNED: &str = "action/signing-known.pub";
 /// How many keys for grants are published. The one before still verifies what it signed, at most five minutes old.
 const JWT_KEYS: usize = 3;
 
@@ -56,7 +62,7 @@ pub const PUBLIC_KEYS: &str = "nats.env";
 /// # Errors
 /// [`BootstrapError::File`], or [`BootstrapError::Key`] when a file is there and holds no key.
 pub fn ensure(folder: &Path) -> Result<(), BootstrapError> {
-    let mut public = String::new();
+    let (mut public, mut signing) = (String::new(), Vec::new());
     for user in USERS {
         let key = nkey(&folder.join(user.seed_file()), &KeyPairType::User)?;
         let _ = writeln!(public, "{}={}", user.variable(), key);
@@ -81,13 +87,40 @@ pub fn ensure(folder: &Path) -> Result<(), BootstrapError> {
         match *file {
             "identity/callout-issuer.nk" => _ = writeln!(public, "DASHFLEET_CALLOUT_ISSUER={key}"),
             "identity/callout-xkey.nk" => _ = writeln!(public, "DASHFLEET_CALLOUT_XKEY={key}"),
+            "action/signing.nk" | "action/signing-next.nk" => signing.push(key),
             _ => {}
         }
     }
+    remember(&folder.join(SIGNED), signing)?;
     for role in ::database::setup::roles() {
         secret(&password_path(folder, &role), || Ok(random_hex()))?;
     }
     replace(&folder.join(PUBLIC_KEYS), &public)
+}
+
+/// Adds public keys to a list of them, one in each line. None ever goes.
+fn remember(path: &Path, keys: Vec<String>) -> Result<(), BootstrapError> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(source) => {
+            return Err(BootstrapError::File {
+                path: path.to_owned(),
+                source,
+            });
+        }
+    };
+    let mut lines: Vec<&str> = text.lines().collect();
+    let known = lines.len();
+    for key in &keys {
+        if !lines.contains(&key.as_str()) {
+            lines.push(key);
+        }
+    }
+    if lines.len() == known {
+        return Ok(());
+    }
+    replace(path, &lines.join("\n"))
 }
 
 /// Puts the next key for grants into use and makes a new next one; the one that was in use still verifies. Identity's
@@ -293,6 +326,17 @@ mod tests {
         assert_eq!(both[1..], data[..]);
         ensure(&folder).expect("again");
         assert_eq!(lines(&folder, DATA), both);
+
+        // What signed once stays known, in the order in which it came.
+        let known = lines(&folder, SIGNED);
+        assert_eq!(known.len(), 2);
+        let next = folder.join("action/signing-next.nk");
+        fs::rename(&next, folder.join("action/signing.nk")).expect("rotated");
+        ensure(&folder).expect("again");
+        let since = lines(&folder, SIGNED);
+        assert_eq!((since.len(), &since[..2]), (3, &known[..]));
+        let current = nkey(&folder.join("action/signing.nk"), &KeyPairType::Service);
+        assert_eq!(current.expect("a key"), known[1]);
 
         replace(&folder.join(JWT), "nonsense").expect("a file");
         let error = rotate_jwt(&folder).expect_err("no key").to_string();

@@ -48,6 +48,8 @@ pub struct App {
     pub audit_relay: AuditRelay,
     /// What users were refused.
     pub denials: Denials,
+    /// What this process signed of the audit.
+    pub witness: audit::witness::Witness,
     /// Counters.
     pub metrics: Metrics,
     /// Wakes those who follow identity's and metrics' feeds.

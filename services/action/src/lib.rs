@@ -74,6 +74,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ActionError> 
         relay: Relay::new(),
         audit_relay: AuditRelay::new(),
         denials: Denials::new(),
+        witness: app::audit::witness::Witness::default(),
         metrics: metrics.clone(),
         mirror: app::mirror::Doorbell::default(),
         ringing: app::fan_out::Turns::default(),

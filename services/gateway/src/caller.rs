@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use contract::audit::TurnedAway;
 use poem::http::header;
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
-use crate::browser::session;
+use crate::browser::session::{self, InCookie};
 use crate::credentials::{Credentials, Granted};
 use crate::error::Refused;
 use crate::error::catalogue::Kind;
@@ -96,12 +97,11 @@ impl<'a> ApiExtractor<'a> for Caller {
     ) -> poem::Result<Self> {
         let presented = match request.headers().contains_key(header::AUTHORIZATION) {
             true => presented(request)?,
-            false => session::access_token(request)?.ok_or_else(Refused::no_credential)?,
+            false => in_cookie(request).await?,
         };
         let granted = granted(request, presented).await?;
         if granted.legacy {
-            let detail = "a legacy key is for the routes of Dash-Fleet alone";
-            return Err(Refused::new(Kind::Forbidden, detail).into());
+            return Err(turned_away(request, &granted, TurnedAway::LegacyKey).into());
         }
         if let Some(operation) = Visit::of(request)?.routes.operation(request) {
             operation.check(request)?;
@@ -119,7 +119,7 @@ impl Caller {
         // A cookie never opens these: no browser is meant to use them.
         let granted = granted(request, presented(request)?).await?;
         if !granted.legacy {
-            return Err(Refused::new(Kind::Forbidden, "this needs a legacy key"));
+            return Err(turned_away(request, &granted, TurnedAway::NotLegacyKey));
         }
         Ok(Self(granted, Visit::of(request)?.clone()))
     }
@@ -128,10 +128,9 @@ impl Caller {
 /// The grant of the credential that a request presents, from where it is taken, and one request of its rate.
 async fn granted(request: &Request, presented: &str) -> Result<Arc<Granted>, Refused> {
     let visit = Visit::of(request)?;
-    let credentials = request
-        .data::<Arc<Credentials>>()
-        .ok_or_else(Refused::internal)?;
-    let granted = credentials.grant(presented, visit.address).await?;
+    let granted = credentials(request)?
+        .grant(presented, visit.address)
+        .await?;
     let operation = visit.routes.operation(request);
     let weight = operation.map_or_else(
         || Weight::of(request.method(), request.uri().path()),
@@ -143,10 +142,53 @@ async fn granted(request: &Request, presented: &str) -> Result<Arc<Granted>, Ref
     visit.caller.get_or_init(|| granted.clone());
     taken.admit()?;
     if !granted.admits(visit.address) {
-        let detail = "this key is not taken from this address";
-        return Err(Refused::new(Kind::Forbidden, detail));
+        return Err(turned_away(request, &granted, TurnedAway::Network));
     }
     Ok(granted)
+}
+
+fn credentials(request: &Request) -> Result<&Arc<Credentials>, Refused> {
+    request
+        .data::<Arc<Credentials>>()
+        .ok_or_else(Refused::internal)
+}
+
+/// The refusal of somebody who is known, in the words of the audit, which is told of it.
+fn turned_away(request: &Request, granted: &Arc<Granted>, reason: TurnedAway) -> Refused {
+    match note(request, granted, reason) {
+        Ok(()) => Refused::new(Kind::Forbidden, reason.words()),
+        Err(ours) => ours,
+    }
+}
+
+/// Has the audit told that a caller was refused.
+///
+/// # Errors
+/// Our fault, as in [`Visit::of`].
+fn note(request: &Request, granted: &Arc<Granted>, reason: TurnedAway) -> Result<(), Refused> {
+    let visit = Visit::of(request)?;
+    let operation = visit.routes.name(request);
+    let attempts = credentials(request)?.attempts();
+    attempts.note(granted, visit.address, operation, reason);
+    Ok(())
+}
+
+/// The access token in a cookie, with which a page of ours asks.
+///
+/// # Errors
+/// 401 without one; 403 when it would change something and no page of ours asks.
+async fn in_cookie(request: &Request) -> Result<&str, Refused> {
+    let InCookie { token, meant } =
+        session::access_token(request)?.ok_or_else(Refused::no_credential)?;
+    let Err(refused) = meant else {
+        return Ok(token);
+    };
+    // Whose session it is, and so whose audit it belongs to, only its grant says. Without one nobody is known.
+    let address = Visit::of(request)?.address;
+    if let Ok(granted) = credentials(request)?.grant(token, address).await {
+        note(request, &granted, TurnedAway::ForeignPage)?;
+    }
+    Err(refused)
 }
 
 /// The credential of the `Authorization` header.

@@ -1,6 +1,7 @@
 //! From a credential to a grant. Identity is asked once for a credential and minute; a revocation that is pushed ends
 //! what is remembered at once. While identity is away, its last word holds until the grant expires.
 
+pub mod attempts;
 pub mod principal;
 pub mod revocations;
 
@@ -20,6 +21,7 @@ use futures::future::{BoxFuture, Shared};
 use sha2::{Digest, Sha256};
 use tracing::Instrument;
 
+use self::attempts::Attempts;
 use crate::config::Config;
 use crate::error::Refused;
 use crate::error::catalogue::Kind;
@@ -72,9 +74,16 @@ impl fmt::Debug for Granted {
     }
 }
 
-/// Networks as they are kept. What cannot be read is no network, so it lets nobody in.
-fn networks(texts: Option<&Vec<String>>) -> Option<Vec<Network>> {
-    let read = |text: &String| text.parse().ok();
+/// Networks as they are kept. What cannot be read is no network, so it lets nobody in; the log says so, for whoever
+/// wonders why a key is refused.
+fn networks(credential: CredentialId, texts: Option<&Vec<String>>) -> Option<Vec<Network>> {
+    let read = |text: &String| match text.parse::<Network>() {
+        Ok(network) => Some(network),
+        Err(error) => {
+            tracing::warn!(%credential, network = text.as_str(), %error, "a network of this key cannot be read, and lets nobody in");
+            None
+        }
+    };
     texts.map(|texts| texts.iter().filter_map(read).collect())
 }
 
@@ -114,6 +123,7 @@ pub struct Credentials {
     bus: Bus,
     metrics: Metrics,
     limits: Arc<Limits>,
+    attempts: Arc<Attempts>,
     timeout: Duration,
     fresh: Duration,
     renew: Duration,
@@ -160,11 +170,18 @@ impl Credentials {
             bus: bus.clone(),
             metrics: metrics.clone(),
             limits: limits.clone(),
+            attempts: Attempts::new(bus, config.patience.read),
             timeout: config.patience.read,
             fresh: config.patience.grant_fresh,
             renew: config.patience.grant_renew,
             memory: Mutex::new(memory),
         })
+    }
+
+    /// What callers were refused here, before any owner was asked.
+    #[must_use]
+    pub fn attempts(&self) -> &Arc<Attempts> {
+        &self.attempts
     }
 
     /// The grant of a credential that came from this address.
@@ -364,7 +381,7 @@ impl Credentials {
                     org: exchanged.org,
                     expires_at: exchanged.expires_at,
                     paces: self.limits.paces(exchanged.credential, person),
-                    networks: networks(exchanged.networks.as_ref()),
+                    networks: networks(exchanged.credential, exchanged.networks.as_ref()),
                     legacy: exchanged.legacy,
                 });
                 let fresh = if memory.doubts == doubts {
@@ -408,5 +425,67 @@ impl Credentials {
                 Err(problem)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Metadata, Subscriber};
+
+    use super::*;
+
+    /// What is logged, each line as `level name=value …`.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<String>>);
+
+    struct Line<'a>(&'a mut String);
+
+    impl Visit for Line<'_> {
+        fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+            write!(self.0, " {}={value:?}", field.name()).expect("a string takes all");
+        }
+    }
+
+    impl Subscriber for Log {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn event(&self, event: &Event<'_>) {
+            let mut text = self.0.lock().expect("nobody panicked");
+            text.push_str(event.metadata().level().as_str());
+            event.record(&mut Line(&mut text));
+            text.push('\n');
+        }
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[test]
+    fn a_network_that_cannot_be_read_lets_nobody_in_and_the_log_names_the_key() {
+        let (log, key) = (Log::default(), CredentialId::new());
+        let texts = ["10.0.0.0/8", "10.0.0.0/99", "everywhere"].map(ToOwned::to_owned);
+        let read =
+            tracing::subscriber::with_default(log.clone(), || networks(key, Some(&texts.to_vec())));
+        assert_eq!(read, Some(vec!["10.0.0.0/8".parse().expect("a network")]));
+        let log = log.0.lock().expect("nobody panicked");
+        let lines: Vec<&str> = log.lines().collect();
+        assert_eq!(lines.len(), 2, "{log}");
+        for (line, network) in lines.iter().zip(["10.0.0.0/99", "everywhere"]) {
+            assert!(line.starts_with("WARN"), "{line}");
+            assert!(
+                line.contains(&key.to_string()) && line.contains(network),
+                "{line}"
+            );
+        }
+        assert_eq!(networks(key, None), None, "from everywhere");
     }
 }

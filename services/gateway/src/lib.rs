@@ -121,6 +121,7 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Gatewa
     gossip::start(&bus, &limits, &shutdown);
     let credentials = Credentials::new(&bus, &config, &limits, &metrics);
     revocations::listen(&bus, &credentials, &shutdown);
+    credentials.attempts().run(&shutdown);
     let owners = Owners::new(&bus, &credentials, &config.patience);
     let installation = Installation::new(owners.clone(), &config.patience);
     let mut pages = inbound::pages::all();

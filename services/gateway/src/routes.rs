@@ -118,6 +118,18 @@ impl Routes {
     }
 }
 
+impl Routes {
+    /// A request's operation by name, as the audit has it: its method and its path's template, and so never what a client
+    /// put into a path.
+    #[must_use]
+    pub fn name(&self, request: &Request) -> String {
+        let pattern = request.data::<PathPattern>();
+        let known = pattern.and_then(|pattern| self.get(&pattern.0));
+        let template = known.map_or(UNMATCHED, |known| &*known.template);
+        format!("{} {template}", request.method())
+    }
+}
+
 /// A page outside of the document: its path and what answers `GET`.
 pub type Page = (&'static str, BoxEndpoint<'static>);
 

@@ -50,6 +50,8 @@ mod proxy;
 mod raw_agent;
 #[path = "main/revocation.rs"]
 mod revocation;
+#[path = "main/rotation.rs"]
+mod rotation;
 #[path = "main/tenancy.rs"]
 mod tenancy;
 #[path = "main/token.rs"]

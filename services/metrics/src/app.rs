@@ -113,11 +113,12 @@ impl App {
         (Arc::new(app), committers)
     }
 
-    /// Writes what a machine says. One that the mirror does not know may have enrolled a moment ago: then it looks, and
-    /// writes once more.
+    /// Writes what a machine says. One that the mirror does not know may have enrolled a moment ago, and one that is
+    /// quarantined there may have been released: then it looks, and writes once more.
     ///
     /// # Errors
-    /// FORBIDDEN when the machine was revoked; UNAVAILABLE when it is not known yet; what `write` says.
+    /// FORBIDDEN when the machine was revoked, or speaks over HTTP and is quarantined; UNAVAILABLE when it is not known yet;
+    /// what `write` says.
     async fn machine_write<T, F>(
         &self,
         from: AgentSender,
@@ -128,7 +129,7 @@ impl App {
         F: Future<Output = Result<T, MetricsError>>,
     {
         let mut written = write().await?;
-        if written.into() == Standing::Unknown {
+        if matches!(written.into(), Standing::Unknown | Standing::Quarantined) {
             self.mirror.refresh().await?;
             written = write().await?;
         }
@@ -136,6 +137,7 @@ impl App {
             Standing::Known => Ok(written),
             Standing::Unknown => Err(unknown(from)),
             Standing::Revoked => Err(revoked()),
+            Standing::Quarantined => Err(quarantined()),
         }
     }
 }
@@ -143,6 +145,12 @@ impl App {
 /// What an agent is told whose machine was revoked.
 fn revoked() -> MetricsError {
     Problem::new(ProblemKind::Forbidden, "this machine was revoked").into()
+}
+
+/// What an agent over HTTP is told whose machine is quarantined.
+fn quarantined() -> MetricsError {
+    let detail = "this machine is quarantined: an operator has to release it";
+    Problem::new(ProblemKind::Forbidden, detail).into()
 }
 
 /// What an agent is told whose machine the mirror does not know, even after a look: it keeps what it has.

@@ -20,10 +20,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use dashfleet_tests::{Api, Product, TestAgent, debian};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const LOGINS: usize = 50;
 const REQUESTS: usize = 2_000;
+const PASSWORD: &str = "correct horse battery staple";
 const MACHINES: &str = "/api/v1/machines";
 /// A small file out of memory.
 const TRIVIAL: &str = "/docs/start.js";
@@ -69,6 +70,38 @@ fn per_second(wrk: &Path, api: &Api, path: &str) -> f64 {
         .unwrap_or_else(|| panic!("no figure in: {said}"))
 }
 
+async fn made(api: &Api, path: &str, body: Value) -> Value {
+    let (status, body) = api.post(path, body).await;
+    assert!(status.is_success(), "POST {path}: {status} {body}");
+    body
+}
+
+async fn admin(api: &Api, email: &Value, password: &Value) -> Api {
+    let login = json!({ "email": email, "password": password });
+    let tokens = made(&Api::new(&api.url, ""), "/api/v1/auth/login", login).await;
+    Api::new(&api.url, tokens["accessToken"].as_str().expect("a token"))
+}
+
+/// Somebody who joins; what they log in with.
+async fn person(admin: &Api, email: &str) -> Value {
+    let invited = made(
+        admin,
+        "/api/v1/users",
+        json!({ "email": email, "role": "VIEWER" }),
+    )
+    .await;
+    let link = invited["link"].as_str().expect("a link");
+    let (_, token) = link.split_once('#').expect("a token in the link");
+    let accept = json!({ "token": token, "password": PASSWORD, "name": email });
+    made(
+        &Api::new(&admin.url, ""),
+        "/api/v1/auth/invitations/accept",
+        accept,
+    )
+    .await;
+    json!({ "email": email, "password": PASSWORD })
+}
+
 #[tokio::main]
 async fn main() {
     let much = "100000000";
@@ -86,11 +119,17 @@ async fn main() {
         .collect();
     show("GET /machines alone", &measured(&api).await);
 
-    let login = json!({ "email": dev["adminEmail"], "password": dev["adminPassword"] });
+    // Fifty at once with one account would be somebody who guesses its password.
+    let admin = admin(&api, &dev["adminEmail"], &dev["adminPassword"]).await;
+    let mut everybody = Vec::new();
+    for number in 0..LOGINS {
+        everybody.push(person(&admin, &format!("person-{number}@example.org")).await);
+    }
     let (stop, logins) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-    let people: Vec<_> = (0..LOGINS)
-        .map(|_| {
-            let (stranger, login) = (Api::new(&api.url, ""), login.clone());
+    let people: Vec<_> = everybody
+        .into_iter()
+        .map(|login| {
+            let stranger = Api::new(&api.url, "");
             let (stop, logins) = (stop.clone(), logins.clone());
             tokio::spawn(async move {
                 while !stop.load(Ordering::Relaxed) {

@@ -65,6 +65,19 @@ impl TestAgent {
     /// When it is refused.
     #[must_use]
     pub fn enroll_at(door: &Door, name: &str, labels: &[&str]) -> Self {
+        let options: Vec<&str> = labels
+            .iter()
+            .flat_map(|label| ["--label", *label])
+            .collect();
+        Self::enroll_by(door, name, &options)
+    }
+
+    /// Enrols an agent there, with these options of `enroll` besides.
+    ///
+    /// # Panics
+    /// When it is refused.
+    #[must_use]
+    pub fn enroll_by(door: &Door, name: &str, options: &[&str]) -> Self {
         let folder = door.folder.join(format!("agent-{name}"));
         std::fs::create_dir_all(&folder).expect("a folder");
         std::fs::write(
@@ -82,7 +95,7 @@ impl TestAgent {
             .command()
             .args(["enroll", "--url", &door.url])
             .env("DASHFLEET_ENROLLMENT_TOKEN", &door.token)
-            .args(labels.iter().flat_map(|label| ["--label", *label]))
+            .args(options)
             .output()
             .expect("the agent");
         assert!(

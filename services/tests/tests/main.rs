@@ -21,6 +21,7 @@ mod main {
     mod flow;
     mod hostile;
     mod install;
+    mod key_rotation;
     mod legacy;
     mod offline;
     mod people;

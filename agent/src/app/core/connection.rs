@@ -7,6 +7,7 @@ use bus::BusState;
 
 use crate::app::core::{Core, Event, tell};
 use crate::app::uplink::Uplink;
+use crate::state::revocation::Revocation;
 
 /// Why a key is refused is asked again after this time.
 const STANDING_AGAIN: Duration = Duration::from_secs(30);
@@ -65,6 +66,10 @@ impl Core {
     }
 
     fn connected(&mut self) {
+        // Whoever is let in is not revoked, whatever was heard before.
+        if let Err(error) = Revocation::forget(&self.parts.folder) {
+            tracing::warn!(%error, "that the key was revoked stays noted");
+        }
         self.outbox.reconnected(self.moment().boot);
         self.sync.reconnected();
         if let Some(greeting) = self.greeting.take() {

@@ -1,5 +1,6 @@
 //! Who did what: entries of this service on their way to identity, and the ends of identity's chains, which this service
-//! signs each minute and keeps copies of. So neither of the two can write the past anew alone.
+//! signs each minute and keeps copies of. So neither of the two can write the past anew alone; and what a process signed it
+//! remembers ([`witness`]), so that neither can whoever owns the database, for as long as it runs.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,13 +11,15 @@ use contract::audit::{
     AuditCountersign, AuditEntry, AuditHeads, AuditSigned, AuditSignedPage, HEADS_MAX, Head,
     HeadSignature, SignedHead,
 };
-use database::{AuditRow, DatabaseError, NotHanded};
+use database::{AuditRow, DatabaseError, NotHanded, Tx};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::app::App;
 use crate::error::ActionError;
 use crate::store::audit;
+
+pub mod witness;
 
 /// How long identity may take to answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,7 +70,8 @@ impl App {
         Ok(self.bus.audit_hand(entries).await?)
     }
 
-    /// This service's copies of what it signed, and the keys with which it does: from its key files.
+    /// This service's copies of what it signed, also the one that this process remembers where the database lacks it, and
+    /// the keys whose signatures are believed: from its key files.
     ///
     /// # Errors
     /// UNAVAILABLE.
@@ -81,10 +85,18 @@ impl App {
         tx.commit().await?;
         let more = items.len() as i64 > limit;
         items.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        if let Some(known) = self.witness.last(request.org) {
+            let seq = known.signature.head.seq;
+            let place = items.partition_point(|copy| copy.signature.head.seq < seq);
+            let is_here = seq >= request.from && (!more || place < items.len());
+            if is_here && !items.iter().any(|copy| copy.signature == known.signature) {
+                items.insert(place, known);
+            }
+        }
         Ok(AuditSignedPage {
             items,
             more,
-            keys: self.signer.keys().to_vec(),
+            keys: self.signer.known_keys().to_vec(),
         })
     }
 
@@ -124,14 +136,25 @@ impl App {
             .into_iter()
             .map(|copy| (copy.signature.head.org.0, copy))
             .collect();
-        let (mut given, mut new) = (Vec::with_capacity(heads.len()), Vec::new());
+        let gone = self.copies_missed_in_tx(&mut tx, &heads).await?;
+        let mut given = Vec::with_capacity(heads.len());
+        let (mut again, mut new) = (Vec::new(), Vec::new());
         for head in heads {
-            let before = latest.get(&head.org.0);
+            let org = head.org;
+            let seq = |copy: &SignedHead| copy.signature.head.seq;
+            let before = match (latest.get(&org.0), gone.get(&org.0)) {
+                (Some(stored), Some(gone)) if seq(stored) > seq(gone) => Some(stored),
+                (_, Some(gone)) => Some(gone),
+                (stored, None) => stored,
+            };
             match before.map(|copy| &copy.signature) {
                 // Signed before, and identity has not heard of it.
-                Some(signed) if signed.head == head => given.push(signed.clone()),
+                Some(signed) if signed.head == head => {
+                    given.push(signed.clone());
+                    again.extend(before.cloned());
+                }
                 Some(signed) if signed.head.seq >= head.seq => {
-                    tracing::error!(org = %head.org, seq = head.seq, signed = signed.head.seq, "identity's audit is not what was signed; it is not signed anew");
+                    tracing::error!(%org, seq = head.seq, signed = signed.head.seq, "identity's audit is not what was signed; it is not signed anew");
                 }
                 _ => {
                     let prev = before.map_or(ZERO, |copy| copy.link);
@@ -150,7 +173,51 @@ impl App {
             audit::signed_add_in_tx(&mut tx, &new).await?;
         }
         tx.commit().await?;
+        // What was there already may be somebody else's.
+        again.retain(|copy| self.is_own(copy));
+        for copy in again.iter().chain(&new) {
+            self.witness.saw(copy);
+        }
         Ok(given)
+    }
+
+    /// The copies that this process remembers and the database lacks, by their organisations. They are put back: behind the
+    /// one that they followed, or apart where something else is there by now.
+    async fn copies_missed_in_tx(
+        &self,
+        tx: &mut Tx,
+        heads: &[Head],
+    ) -> Result<HashMap<Uuid, SignedHead>, ActionError> {
+        let known = heads.iter().filter_map(|head| self.witness.last(head.org));
+        let known: Vec<SignedHead> = known.collect();
+        let kept = audit::signed_kept_in_tx(tx, &known).await?;
+        let is_gone = |copy: &SignedHead| !kept.iter().any(|kept| kept.signature == copy.signature);
+        let gone: Vec<SignedHead> = known.into_iter().filter(is_gone).collect();
+        if gone.is_empty() {
+            return Ok(HashMap::new());
+        }
+        for copy in &gone {
+            let Head { org, seq, .. } = &copy.signature.head;
+            tracing::error!(%org, seq, "what was signed of the audit is not among the copies any more: somebody removed or changed them; it is put back");
+        }
+        let back = audit::signed_restore_in_tx(tx, &gone).await?;
+        let stuck = gone
+            .iter()
+            .filter(|copy| !back.contains(&copy.signature.head.org.0));
+        let stuck: Vec<SignedHead> = stuck.map(witness::apart).collect();
+        if !stuck.is_empty() {
+            audit::signed_restore_in_tx(tx, &stuck).await?;
+        }
+        let by_org = gone
+            .into_iter()
+            .map(|copy| (copy.signature.head.org.0, copy));
+        Ok(by_org.collect())
+    }
+
+    /// Whether a copy is what this service signed, by the keys in its files.
+    fn is_own(&self, copy: &SignedHead) -> bool {
+        let keys = self.signer.known_keys();
+        copy.is_whole() && copy.signature.verify(keys).is_ok()
     }
 
     async fn copies_retain(&self, days: i32) -> Result<(), DatabaseError> {

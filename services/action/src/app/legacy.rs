@@ -4,11 +4,14 @@
 //!
 //! If the service dies after the commit and before the answer, the lease ends by itself. If the agent dies before its
 //! report, likewise: then it may do again what it did, which is all that an agent without a journal can promise.
+//!
+//! Whether the machine may speak is judged under its row's lock, in the transaction that hands out or writes: what the
+//! mirror knows of a revocation or a quarantine by then comes first.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::agent::{ActionError as Failure, Verdict};
+use contract::agent::{ActionError as Failure, ReportAnswer, Verdict};
 use contract::legacy::{
     LegacyBind, LegacyNoted, LegacyPending, LegacyQueue, LegacyQueued, LegacyResult, LegacyTask,
     LegacyTasks, check_name,
@@ -26,15 +29,17 @@ use crate::app::draft::Draft;
 use crate::app::report::{empty, short, storable, without_nul};
 use crate::error::ActionError;
 use crate::store::legacy::{self, LegacyMachine};
-use crate::store::report::Report;
+use crate::store::report::{Report, report_in_tx};
 use crate::store::row::unreadable;
 
 /// How long identity may take to answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// The most actions of one answer: with the largest payloads still far below what the bus takes.
 const TASKS_MAX: i64 = 20;
-/// How often a report is judged against the attempt that was read before it.
+/// How often a report is judged against the attempt that was read before it, or written again after it was lost.
 const TRIES: usize = 3;
+/// What a machine is told that was trusted when it was looked at, and is not any more.
+const MISTRUSTED: &str = "this machine is revoked, or quarantined until an operator releases it";
 
 impl App {
     /// Queues an action for a machine over HTTP, on the same path as any other.
@@ -172,7 +177,14 @@ impl App {
                 org: grant.org,
                 machine,
             };
-            let answer = self.report(report(from, attempt, &request)?).await?;
+            let report = report(from, attempt, &request)?;
+            let answer = match self.legacy_write(from, &report).await {
+                // Whether it was committed or not: written once more, it is recognised.
+                Err(ActionError::Database(error)) if error.is_transient() && tries < TRIES => {
+                    continue;
+                }
+                written => written?,
+            };
             let overtaken = request.attempt.is_none() && answer.verdict == Verdict::Duplicate;
             // Handed out again between the look and the report: what was done was done in any attempt.
             if !overtaken
@@ -184,6 +196,30 @@ impl App {
                 });
             }
         }
+    }
+
+    /// Writes a report while it holds the machine's row. The mirror takes the same lock first, and then the machine's
+    /// actions: so whoever was revoked or quarantined before is not heard, however long the report has waited.
+    async fn legacy_write(
+        &self,
+        from: bus::AgentSender,
+        report: &Report,
+    ) -> Result<ReportAnswer, ActionError> {
+        let mut tx = self.pools.system_tx().await?;
+        if !legacy::machine_lock_in_tx(&mut tx, from.org, from.machine).await? {
+            // It may have been released a moment ago.
+            drop(tx);
+            self.mirror_now().await?;
+            tx = self.pools.system_tx().await?;
+            if !legacy::machine_lock_in_tx(&mut tx, from.org, from.machine).await? {
+                return Err(Problem::new(ProblemKind::Forbidden, MISTRUSTED).into());
+            }
+        }
+        let written = report_in_tx(&mut tx, report).await;
+        if written.is_ok() {
+            tx.commit().await?;
+        }
+        self.report_answer(from, report.action, written).await
     }
 
     /// The machine that was handed the action, when it is the one that speaks; and the attempt that it is in.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::error::ActionError;
-use crate::store::report::Report;
+use crate::store::report::{Report, Reported};
 
 /// The longest result that is kept, in bytes of its JSON text.
 const RESULT_MAX_BYTES: usize = 64 * 1024;
@@ -82,11 +82,23 @@ impl App {
 
     pub(crate) async fn report(&self, report: Report) -> Result<ReportAnswer, ActionError> {
         let (org, machine, action) = (report.org, report.machine, report.action);
-        let reported = match self.reports.submit(report).await {
+        let written = self.reports.submit(report).await;
+        let from = AgentSender { org, machine };
+        self.report_answer(from, action, written).await
+    }
+
+    /// What the machine is told of a report that was written, or was not; and everybody else of the action.
+    pub(crate) async fn report_answer(
+        &self,
+        from: AgentSender,
+        action: domain::ActionId,
+        written: Result<Reported, DatabaseError>,
+    ) -> Result<ReportAnswer, ActionError> {
+        let reported = match written {
             Ok(reported) => reported,
             // A value that no column takes will not be taken the next time either.
             Err(DatabaseError::Data(reason)) => {
-                tracing::warn!(%org, %machine, %action, reason, "a report that cannot be stored is fenced");
+                tracing::warn!(org = %from.org, machine = %from.machine, %action, reason, "a report that cannot be stored is fenced");
                 return Ok(ReportAnswer {
                     verdict: Verdict::Fenced,
                 });

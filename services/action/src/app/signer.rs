@@ -1,4 +1,5 @@
-//! Signing what agents obey, and the ends of the audit's chains. Two keys: the current one, and the next, which agents know from their enrolment on.
+//! Signing what agents obey, and the ends of the audit's chains. Two keys: the current one, and the next, which agents know
+//! from their enrolment on. What keys before them signed of the audit is still believed, by a file beside them.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -22,31 +23,54 @@ const RETRY: Duration = Duration::from_millis(500);
 /// How often it is told again: an identity restored from a backup learns them anew.
 const REPEAT: Duration = Duration::from_secs(60);
 
+/// The list of public keys that ever signed.
+const KNOWN: &str = "signing-known.pub";
+/// More than an installation ever rotates through, and few enough for one message.
+const KNOWN_MAX: usize = 1_000;
+/// How much of a line that is no key an error shows: should it be a seed, little of it.
+const SHOWN_MAX_CHARS: usize = 8;
+
 /// The signing keys, and the installation that orders are given for.
 pub struct Signer {
     current: KeyPair,
     public: Vec<String>,
+    known: Vec<String>,
     deployment: OnceLock<DeploymentId>,
 }
 
 impl Signer {
-    /// Reads `signing.nk` and `signing-next.nk`.
+    /// Reads `signing.nk`, `signing-next.nk`, and `signing-known.pub`, which may be absent.
     ///
     /// # Errors
     /// [`ConfigError`] naming the file.
     pub fn read(folder: &Path) -> Result<Self, ConfigError> {
+        let wrong = |name: &str, reason: String| ConfigError {
+            variable: "DASHFLEET_KEYS".into(),
+            reason: format!("{name}: {reason}"),
+        };
         let key = |name: &str| {
             let seed = runtime::keys::read_seed(folder, name)?;
-            KeyPair::from_seed(&seed).map_err(|error| ConfigError {
-                variable: "DASHFLEET_KEYS".into(),
-                reason: format!("{name}: {error}"),
-            })
+            KeyPair::from_seed(&seed).map_err(|error| wrong(name, error.to_string()))
         };
         let (current, next) = (key("signing.nk")?, key("signing-next.nk")?);
         let public = vec![current.public_key(), next.public_key()];
+        let mut known = public.clone();
+        for text in runtime::keys::read_lines(folder, KNOWN)? {
+            if nkeys::from_public_key(&text).is_err() {
+                let shown: String = text.chars().take(SHOWN_MAX_CHARS).collect();
+                return Err(wrong(KNOWN, format!("`{shown}` is no public key")));
+            }
+            if !known.contains(&text) {
+                known.push(text);
+            }
+        }
+        if known.len() > KNOWN_MAX {
+            return Err(wrong(KNOWN, format!("has more than {KNOWN_MAX} keys")));
+        }
         Ok(Self {
             current,
             public,
+            known,
             deployment: OnceLock::new(),
         })
     }
@@ -122,6 +146,12 @@ impl Signer {
         &self.public
     }
 
+    /// The public keys whose signatures of the audit are believed: those, and the ones before them. From files alone.
+    #[must_use]
+    pub fn known_keys(&self) -> &[String] {
+        &self.known
+    }
+
     fn sign<T: Serialize>(&self, prefix: &[u8], body: &T) -> Result<Signed, ActionError> {
         Signed::sign(prefix, encode(body)?, &self.current)
             .map_err(|error| ActionError::Bug(error.to_string()))
@@ -151,5 +181,42 @@ pub async fn announce(app: Arc<App>) {
                 tokio::time::sleep(RETRY).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_signed_before_is_believed_and_signs_no_more() {
+        let folder =
+            std::env::temp_dir().join(format!("dashfleet-signer-{}", uuid::Uuid::now_v7()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let [current, next, old] = [(); 3].map(|()| KeyPair::new_user());
+        let write = |name: &str, text: &str| {
+            std::fs::write(folder.join(name), text).expect("a file");
+        };
+        write("signing.nk", &current.seed().expect("a seed"));
+        write("signing-next.nk", &next.seed().expect("a seed"));
+        let read = || Signer::read(&folder);
+        let keys = [&current, &next, &old].map(|key| key.public_key());
+        assert_eq!(
+            read().expect("keys").known_keys(),
+            &keys[..2],
+            "no list yet"
+        );
+        let listed = format!("{}\n\n{}\n", keys[2], keys[0]);
+        write(KNOWN, &listed);
+        let signer = read().expect("keys");
+        assert_eq!(signer.keys(), &keys[..2]);
+        assert_eq!(signer.known_keys(), &keys[..]);
+        write(KNOWN, &format!("{listed}nonsense"));
+        let refused = read().err().expect("refused").reason;
+        assert!(
+            refused.contains("signing-known.pub: `nonsense` is no public key"),
+            "{refused}"
+        );
+        std::fs::remove_dir_all(&folder).expect("removed");
     }
 }

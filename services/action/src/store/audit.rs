@@ -23,7 +23,17 @@ const LATEST: &str = "SELECT latest.* FROM unnest($1::uuid[]) AS given (org_id) 
     ) AS latest";
 
 const INSERT: &str = "INSERT INTO action.audit_heads_signed (org_id, seq, hash, at, kid, signature, prev, link)
-    SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::timestamptz[], $5::text[], $6::bytea[], $7::bytea[], $8::bytea[])";
+    SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::timestamptz[], $5::text[], $6::bytea[], $7::bytea[], $8::bytea[])
+    RETURNING org_id";
+
+// Where something else is at its place by now, that stays, for whoever verifies.
+const RESTORE: &str = "INSERT INTO action.audit_heads_signed (org_id, seq, hash, at, kid, signature, prev, link)
+    SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::timestamptz[], $5::text[], $6::bytea[], $7::bytea[], $8::bytea[])
+    ON CONFLICT DO NOTHING RETURNING org_id";
+
+const KEPT: &str = "SELECT signed.org_id, signed.seq, signed.hash, signed.at, signed.kid, signed.signature, signed.prev, signed.link
+    FROM unnest($1::uuid[], $2::bigint[]) AS given (org_id, seq)
+    JOIN action.audit_heads_signed AS signed ON signed.org_id = given.org_id AND signed.seq = given.seq";
 
 const PAGE: &str =
     "SELECT org_id, seq, hash, at, kid, signature, prev, link FROM action.audit_heads_signed
@@ -92,13 +102,52 @@ pub async fn latest_lock_in_tx(
     Ok(rows.into_iter().map(Into::into).collect())
 }
 
+/// Those of these copies that are there, or whatever is at their places.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn signed_kept_in_tx(
+    tx: &mut Tx,
+    known: &[SignedHead],
+) -> Result<Vec<SignedHead>, DatabaseError> {
+    if known.is_empty() {
+        return Ok(Vec::new());
+    }
+    let heads = || known.iter().map(|copy| &copy.signature.head);
+    let rows: Vec<Row> = sqlx::query_as(KEPT)
+        .bind(heads().map(|head| head.org.0).collect::<Vec<_>>())
+        .bind(heads().map(|head| head.seq).collect::<Vec<_>>())
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(rows.into_iter().map(Into::into).collect())
+}
+
 /// Adds copies.
 ///
 /// # Errors
 /// [`DatabaseError`].
 pub async fn signed_add_in_tx(tx: &mut Tx, signed: &[SignedHead]) -> Result<(), DatabaseError> {
+    write_in_tx(tx, INSERT, signed).await.map(drop)
+}
+
+/// Puts copies back that somebody removed; gives the organisations of those that had a place.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn signed_restore_in_tx(
+    tx: &mut Tx,
+    signed: &[SignedHead],
+) -> Result<Vec<Uuid>, DatabaseError> {
+    write_in_tx(tx, RESTORE, signed).await
+}
+
+async fn write_in_tx(
+    tx: &mut Tx,
+    statement: &'static str,
+    signed: &[SignedHead],
+) -> Result<Vec<Uuid>, DatabaseError> {
     let given = || signed.iter().map(|copy| &copy.signature);
-    sqlx::query(INSERT)
+    let written = sqlx::query_scalar(statement)
         .bind(given().map(|one| one.head.org.0).collect::<Vec<_>>())
         .bind(given().map(|one| one.head.seq).collect::<Vec<_>>())
         .bind(given().map(|one| &one.head.hash[..]).collect::<Vec<_>>())
@@ -107,9 +156,9 @@ pub async fn signed_add_in_tx(tx: &mut Tx, signed: &[SignedHead]) -> Result<(), 
         .bind(given().map(|one| one.sig.as_slice()).collect::<Vec<_>>())
         .bind(signed.iter().map(|copy| &copy.prev[..]).collect::<Vec<_>>())
         .bind(signed.iter().map(|copy| &copy.link[..]).collect::<Vec<_>>())
-        .execute(&mut **tx)
+        .fetch_all(&mut **tx)
         .await?;
-    Ok(())
+    Ok(written)
 }
 
 /// Copies from one place on, in the order of the chain.

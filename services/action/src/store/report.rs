@@ -3,8 +3,8 @@
 
 use chrono::{DateTime, Utc};
 use contract::agent::Verdict;
-use database::Batch;
 use database::group_commit::Written;
+use database::{Batch, DatabaseError, Tx};
 use domain::{ActionId, MachineId, OrgId};
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -156,6 +156,16 @@ impl Batch for Reports {
             rows.iter().map(reported).collect()
         })
     }
+}
+
+/// Writes one report in somebody's transaction, judged as in the group commit.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn report_in_tx(tx: &mut Tx, report: &Report) -> Result<Reported, DatabaseError> {
+    let written = Reports.write(tx, &[report]).await?;
+    let answer = written.into_iter().next();
+    answer.ok_or_else(|| DatabaseError::Bug("a report was not answered".into()))
 }
 
 fn reported(row: &sqlx::postgres::PgRow) -> Result<Reported, sqlx::Error> {

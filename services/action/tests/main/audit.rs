@@ -211,3 +211,87 @@ async fn an_end_is_signed_once_by_whichever_replica_and_never_another_in_its_pla
     let stranger = world.nats.bus("metrics").await;
     assert!(stranger.service_call(&asked, None, SECOND).await.is_err());
 }
+
+#[tokio::test]
+async fn copies_that_are_taken_out_of_the_database_are_remembered_and_put_back() {
+    let world = World::new().await;
+    let org = OrgId::new();
+    let head = |seq: i64, byte: u8| Head {
+        org,
+        seq,
+        hash: [byte; 32],
+    };
+    let signed = async |seq: i64| {
+        testkit::eventually("the end is signed", PATIENCE, || async {
+            let found = world.identity().countersigned.clone();
+            found.into_iter().find(|signed| signed.head.seq == seq)
+        })
+        .await
+    };
+    let identity = world.nats.bus("identity").await;
+    let copies = async || {
+        let asked = AuditSigned {
+            org,
+            from: 0,
+            limit: 10,
+        };
+        let page = identity.service_call(&asked, None, PATIENCE).await.unwrap();
+        page.items
+    };
+    world.identity().heads = vec![head(7, 7)];
+    signed(7).await;
+    world.identity().heads.clear();
+    // Somebody owns the database: copies go, and with another end in their place all would be as if they had never been.
+    let url = testkit::Postgres::shared()
+        .await
+        .admin_url(&world.database.name);
+    let mut owner = <sqlx::PgConnection as sqlx::Connection>::connect(&url)
+        .await
+        .unwrap();
+    let gone = sqlx::query("DELETE FROM action.audit_heads_signed")
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    assert_eq!(gone.rows_affected(), 1);
+    let told = copies().await;
+    assert_eq!((told.len(), told[0].signature.head.hash), (1, [7; 32]));
+    world.identity().countersigned.clear();
+    world.identity().heads = vec![head(7, 1)];
+    tokio::time::sleep(COUNTERSIGN_EVERY * 4).await;
+    assert!(world.identity().countersigned.is_empty());
+    let rows = "SELECT count(*) FROM action.audit_heads_signed";
+    assert_eq!(world.count(rows).await, 1, "it is put back");
+    // What comes later follows it.
+    world.identity().heads = vec![head(9, 9)];
+    signed(9).await;
+    let told = copies().await;
+    let seqs: Vec<i64> = told.iter().map(|copy| copy.signature.head.seq).collect();
+    assert_eq!(seqs, [7, 9]);
+    assert_eq!(told[1].prev, told[0].link);
+    // A process that remembers less may have signed on meanwhile, where the last copy is missed.
+    let (nine, gone) = (
+        told[1].clone(),
+        "DELETE FROM action.audit_heads_signed WHERE seq = 9",
+    );
+    world.identity().heads.clear();
+    sqlx::query(gone).execute(&mut owner).await.unwrap();
+    let other = format!(
+        "INSERT INTO action.audit_heads_signed (org_id, seq, hash, at, kid, signature, prev, link)
+        SELECT org_id, 10, sha256('x'), now(), kid, signature, link, sha256('y') FROM action.audit_heads_signed
+        WHERE org_id = '{org}' AND seq = 7"
+    );
+    sqlx::query(sqlx::AssertSqlSafe(other))
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    let told = copies().await;
+    assert_eq!(told[1], nine, "it is still told");
+    world.identity().heads = vec![head(11, 11)];
+    signed(11).await;
+    let told = copies().await;
+    let seqs: Vec<i64> = told.iter().map(|copy| copy.signature.head.seq).collect();
+    assert_eq!(seqs, [7, 9, 10, 11]);
+    assert_eq!(told[1].signature, nine.signature, "and put back");
+    assert!(told[1].is_whole() && told[1].prev != nine.prev);
+    assert_eq!(world.count(rows).await, 4);
+}

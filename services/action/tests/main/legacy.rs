@@ -290,6 +290,47 @@ async fn who_is_not_bound_so_is_handed_nothing() {
 }
 
 #[tokio::test]
+async fn a_report_that_waits_while_its_machine_is_quarantined_is_not_taken() {
+    let world = World::new().await;
+    let key = Key::both(&world);
+    let machine = world.http_machine("web", key.id, BLOCK).await;
+    let action = key.message("web").await;
+    assert_eq!(key.pending("web").await, [(action, 1)]);
+    let pools = world.database.pools("action");
+    for standing in [
+        "UPDATE action.machines SET quarantined_at = now() WHERE id = $1",
+        "UPDATE action.machines SET quarantined_at = NULL, revoked_at = now() WHERE id = $1",
+    ] {
+        world
+            .execute(
+                "UPDATE action.machines SET quarantined_at = NULL, revoked_at = NULL WHERE id = $1",
+                machine,
+            )
+            .await;
+        // As the mirror does it: the machine's row first.
+        let mut mirror = pools.system().begin().await.unwrap();
+        sqlx::query("SELECT 1 FROM action.machines WHERE id = $1 FOR UPDATE")
+            .bind(machine.0)
+            .execute(&mut *mirror)
+            .await
+            .unwrap();
+        let judged = async {
+            // Long enough for the report to be found good, and to come as far as the lock.
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            sqlx::query(standing)
+                .bind(machine.0)
+                .execute(&mut *mirror)
+                .await
+                .unwrap();
+            mirror.commit().await.unwrap();
+        };
+        let (said, ()) = tokio::join!(key.says(done(action)), judged);
+        assert_eq!(said.unwrap_err().kind, ProblemKind::Forbidden, "{standing}");
+        assert_eq!(get(&world, action).await.status.as_str(), "DELIVERED");
+    }
+}
+
+#[tokio::test]
 async fn what_is_queued_is_checked() {
     let world = World::new().await;
     let key = Key::both(&world);

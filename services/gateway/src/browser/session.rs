@@ -145,11 +145,20 @@ impl Names {
     }
 }
 
+/// An access token in a request's cookie.
+#[derive(Debug)]
+pub struct InCookie<'a> {
+    /// The token.
+    pub token: &'a str,
+    /// Whether a page of ours asks with it. Else a 403: it would change something.
+    pub meant: Result<(), Refused>,
+}
+
 /// The access token in a request's cookie.
 ///
 /// # Errors
-/// 401 for a cookie that is none of ours; 403 when it would change something and no page of ours asks.
-pub fn access_token(request: &Request) -> Result<Option<&str>, Refused> {
+/// 401 for a cookie that is none of ours.
+pub fn access_token(request: &Request) -> Result<Option<InCookie<'_>>, Refused> {
     let visit = Visit::of(request)?;
     let Some(names) = names(visit, request) else {
         return Ok(None);
@@ -158,16 +167,17 @@ pub fn access_token(request: &Request) -> Result<Option<&str>, Refused> {
         return Ok(None);
     };
     let (token, number) = read(value, ACCESS)?;
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        is_meant(visit, request, number)?;
-    }
-    Ok(Some(token))
+    let meant = match *request.method() {
+        Method::GET | Method::HEAD => Ok(()),
+        _ => is_meant(visit, request, number),
+    };
+    Ok(Some(InCookie { token, meant }))
 }
 
 /// The refresh token in a request's cookie, and the session that it goes on with.
 ///
 /// # Errors
-/// As [`access_token`]; a refresh is always a change.
+/// 401 for a cookie that is none of ours; 403 when no page of ours asks, for a refresh is always a change.
 pub fn refresh_token(request: &Request) -> Result<Option<(&str, Session)>, Refused> {
     let visit = Visit::of(request)?;
     let Some(names) = names(visit, request) else {

@@ -158,7 +158,7 @@ pub struct TopProcesses {
 /// A part of the machine that could not be looked at: what it would say is missing, or older than the sample.
 #[derive(Object)]
 pub struct CollectorFault {
-    /// Who looks at it: `disks`, `networks`, `temperatures`, `batteries`, `processes`.
+    /// Who looks at it: `disks`, `network-disks`, `networks`, `temperatures`, `batteries`, `processes`.
     collector: String,
     /// What is wrong, for a person.
     message: String,

@@ -1,19 +1,24 @@
 //! The audit over HTTP: lists, verification, and exports that are whole or say that they are not.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use contract::audit::{
-    AuditFault, AuditOutcome, AuditPage, AuditProblem, AuditVerified, SignedThrough,
+    AuditFault, AuditOutcome, AuditPage, AuditProblem, AuditRefused, AuditVerified, SignedThrough,
+    TurnedAway,
 };
-use domain::Timestamp;
 use domain::access::Role;
+use domain::{CredentialId, Timestamp};
 use serde_json::{Value, json};
+use testkit::eventually;
 
 use crate::messages::documented;
 use crate::standin::audit::{BROKEN, ENTRIES, event};
 use crate::world::World;
 
 const EVENTS: &str = "/api/v1/audit-events";
+/// A key that is taken from another network.
+const ELSEWHERE: &str = "dfk_good_elsewhere";
 
 #[tokio::test]
 async fn a_list_asks_what_its_query_says_and_the_client_is_known() {
@@ -105,6 +110,103 @@ async fn an_export_is_a_line_for_each_entry_and_says_when_it_ends_early() {
         assert_eq!(reply.status, 403, "{path}: {}", reply.text);
         assert_eq!(reply.header("content-type"), "application/problem+json");
     }
+}
+
+/// What identity was told of refused attempts, when there are so many.
+async fn told(world: &World, many: u32) -> Vec<(CredentialId, Option<IpAddr>, AuditRefused)> {
+    eventually(
+        &format!("{many} refused attempts are told"),
+        Duration::from_secs(10),
+        || async {
+            let told = world.identity.turned_away.lock().unwrap().clone();
+            let all: u32 = told.iter().map(|(_, _, refused)| refused.count).sum();
+            assert!(all <= many, "{told:?}");
+            (all == many).then_some(told)
+        },
+    )
+    .await
+}
+
+#[tokio::test]
+async fn whom_the_gateway_itself_refuses_is_told_with_their_own_grant_and_counted() {
+    let world = World::new().await;
+    for _ in 0..50 {
+        let reply = world.get_as(ELSEWHERE, "/api/v1/machines?limit=7").await;
+        assert_eq!(reply.status, 403, "{}", reply.text);
+    }
+    let reply = world.get_as("dfl_good", "/api/v1/auth/me").await;
+    assert_eq!(reply.status, 403, "{}", reply.text);
+    assert_eq!(world.get("/api/fleet").await.status, 403);
+    // A page of another site, or none that proves anything: with a session that is known, and with one that is not.
+    for (token, status) in [
+        ("dfa_good.1", 403),
+        ("dfa_unknown.1", 403),
+        ("dfk_good.1", 401),
+    ] {
+        let cookie = format!("dashfleet-session={token}");
+        let headers: [(&str, &[u8]); 2] = [("authorization", b""), ("cookie", cookie.as_bytes())];
+        let reply = world
+            .send("POST", "/api/v1/auth/logout", &headers, "")
+            .await;
+        assert_eq!(reply.status, status, "{token}: {}", reply.text);
+    }
+    // What is refused for another reason is no attempt at what somebody may not do.
+    assert_eq!(world.get("/api/v1/machines?nothing=1").await.status, 400);
+    assert_eq!(
+        world.get_as("dfk_unknown", "/api/v1/machines").await.status,
+        401
+    );
+
+    let told = told(&world, 53).await;
+    let mut seen = Vec::new();
+    for (credential, operation, reason) in [
+        (ELSEWHERE, "GET /api/v1/machines", TurnedAway::Network),
+        ("dfl_good", "GET /api/v1/auth/me", TurnedAway::LegacyKey),
+        ("dfk_good", "GET /api/fleet", TurnedAway::NotLegacyKey),
+        (
+            "dfa_good",
+            "POST /api/v1/auth/logout",
+            TurnedAway::ForeignPage,
+        ),
+    ] {
+        let credential = world.identity.credential(credential);
+        let of = told.iter().filter(|(who, from, refused)| {
+            assert!(from.is_some_and(|from| from.is_loopback()), "{from:?}");
+            (*who, refused.operation.as_str(), refused.reason) == (credential, operation, reason)
+        });
+        seen.push((
+            of.clone().count(),
+            of.map(|(_, _, refused)| refused.count).sum::<u32>(),
+        ));
+    }
+    let counts: Vec<u32> = seen.iter().map(|(_, attempts)| *attempts).collect();
+    assert_eq!(counts, [50, 1, 1, 1]);
+    // Once a second, however many there are.
+    assert!(seen[0].0 < 10, "{seen:?}");
+}
+
+#[tokio::test]
+async fn while_identity_is_away_a_refused_attempt_waits() {
+    let mut world = World::new().await;
+    let refused = async |world: &World| {
+        let reply = world.get_as(ELSEWHERE, "/api/v1/machines").await;
+        assert_eq!(reply.status, 403, "{}", reply.text);
+    };
+    refused(&world).await;
+    told(&world, 1).await;
+    world.identity_leaves().await;
+    for _ in 0..3 {
+        refused(&world).await;
+        tokio::time::sleep(Duration::from_millis(600)).await;
+    }
+    assert_eq!(world.identity.turned_away.lock().unwrap().len(), 1);
+    let service = world.identity.answer(&world.identity_bus).await;
+    told(&world, 4).await;
+    // The last one when the gateway ends.
+    refused(&world).await;
+    world.end().await.unwrap();
+    told(&world, 5).await;
+    service.stop().await;
 }
 
 #[test]

@@ -12,7 +12,7 @@ use contract::action::{
     Action, ActionBatch, ActionCancel, ActionCreate, ActionFanOut, ActionGet, ActionList,
     ActionPage,
 };
-use contract::audit::AuditList;
+use contract::audit::{AuditList, AuditRefused};
 use contract::grant::{Grant, ISSUER, Jwk, Jwks, PrincipalKind};
 use contract::identity::{
     ActionKeyFingerprints, ActionKeysGet, Challenge, Challenged, Done, Enroll, Enrolled, Exchange,
@@ -78,6 +78,8 @@ pub struct Identity {
     pub asked: Mutex<Vec<(&'static str, serde_json::Value)>>,
     pub lists: Mutex<Vec<AuditList>>,
     pub origins: Mutex<Vec<Option<IpAddr>>>,
+    /// What the gateway itself refused: with which credential, and from where.
+    pub turned_away: Mutex<Vec<(CredentialId, Option<IpAddr>, AuditRefused)>>,
 }
 
 impl Identity {
@@ -98,6 +100,7 @@ impl Identity {
             asked: Mutex::default(),
             lists: Mutex::default(),
             origins: Mutex::default(),
+            turned_away: Mutex::default(),
         })
     }
 

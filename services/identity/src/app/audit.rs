@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use contract::audit::chain::Hash;
 use contract::audit::{
-    APPEND_MAX, AuditAppend, AuditAppended, AuditCountersign, AuditEntry, AuditEvent, AuditExport,
-    AuditExported, AuditHeads, AuditHeadsPage, AuditList, AuditPage, AuditVerdict, EXPORT_MAX,
-    HEADS_MAX, Head, LIST_MAX,
+    APPEND_MAX, Actor, AuditAppend, AuditAppended, AuditCountersign, AuditEntry, AuditEvent,
+    AuditExport, AuditExported, AuditHeads, AuditHeadsPage, AuditList, AuditPage, AuditRefused,
+    AuditVerdict, EXPORT_MAX, HEADS_MAX, Head, LIST_MAX, OPERATION_MAX_BYTES, REFUSED_MAX,
+    Resource,
 };
 use contract::identity::Done;
-use contract::{Grant, Problem};
+use contract::{Author, Grant, Problem};
 use database::{AuditRow, DatabaseError, NotHanded};
 use domain::access::AUDIT_READ;
 use domain::{OrgId, Timestamp};
@@ -37,6 +38,8 @@ const RETENTION_EVERY: Duration = Duration::from_secs(3_600);
 /// How many entries are removed at once, and how many organisations are looked up at once.
 const RETENTION_PORTION: i32 = 5_000;
 const RETENTION_ORGS: i64 = 500;
+/// After so many organisations whose entries could not be removed it is the database that is away.
+const RETENTION_FAILURES_MAX: u32 = 8;
 
 /// Writes entries into identity's outbox, in the transaction of what they tell of.
 ///
@@ -130,6 +133,36 @@ impl App {
             });
         }
         Ok(AuditAppended { items })
+    }
+
+    /// Notes what the gateway refused a caller before it asked any owner, folded like every refused attempt. Whose it was
+    /// the grant says, and nothing that the gateway tells.
+    ///
+    /// # Errors
+    /// INVALID naming `operation` or `count`.
+    pub fn audit_refused(
+        &self,
+        author: &Author,
+        request: &AuditRefused,
+    ) -> Result<Done, IdentityError> {
+        let operation = request.operation.as_str();
+        let plain = operation
+            .bytes()
+            .all(|byte| byte == b' ' || byte.is_ascii_graphic());
+        if !plain || !(1..=OPERATION_MAX_BYTES).contains(&operation.len()) {
+            let text = format!("must be 1 to {OPERATION_MAX_BYTES} bytes of printable ASCII");
+            return Err(Problem::invalid("operation", text).into());
+        }
+        if !(1..=REFUSED_MAX).contains(&request.count) {
+            let text = format!("must be from 1 to {REFUSED_MAX}");
+            return Err(Problem::invalid("count", text).into());
+        }
+        let entry = AuditEntry {
+            count: request.count,
+            ..author.did("http.request", Resource::of("operation", operation))
+        };
+        self.denials.note(entry.denied(request.reason.words()));
+        Ok(Done {})
     }
 
     /// A page of entries, the latest first.
@@ -241,33 +274,54 @@ impl App {
         }
     }
 
-    /// Removes the entries that are too old now.
+    /// Removes the entries that are too old now. An organisation whose chain is busy keeps its own until the next time, and
+    /// holds up no other.
     ///
     /// # Errors
     /// [`IdentityError::Database`].
     pub async fn audit_retain(&self) -> Result<(), IdentityError> {
-        let mut after = None;
+        let (mut after, mut failures) = (None, 0);
         loop {
             let orgs = head::organizations(self.pools.system(), after, RETENTION_ORGS).await?;
             for org in &orgs {
-                let mut dropped = 0;
-                loop {
-                    let days = self.audit_retention_days;
-                    let portion =
-                        audit::drop_old(self.pools.system(), *org, days, RETENTION_PORTION).await?;
-                    if portion == 0 {
-                        break;
+                match self.audit_retain_of(*org).await {
+                    Ok(0) => {}
+                    Ok(dropped) => {
+                        tracing::info!(%org, dropped, "audit entries of the past were removed");
                     }
-                    dropped += portion;
-                }
-                if dropped > 0 {
-                    tracing::info!(%org, dropped, "audit entries of the past were removed");
+                    Err(error) if failures == RETENTION_FAILURES_MAX => return Err(error),
+                    Err(error) => {
+                        failures += 1;
+                        tracing::warn!(%org, %error, "old audit entries stay for another hour");
+                    }
                 }
             }
             after = orgs.last().copied();
             if (orgs.len() as i64) < RETENTION_ORGS {
                 return Ok(());
             }
+        }
+    }
+
+    /// Removes those of one organisation, in portions, each with the entry that tells of it; says how many.
+    async fn audit_retain_of(&self, org: OrgId) -> Result<i64, IdentityError> {
+        let days = self.audit_retention_days;
+        let mut dropped = 0;
+        loop {
+            let mut tx = self.pools.system_tx().await?;
+            let portion = audit::drop_old(&mut *tx, org, days, RETENTION_PORTION).await?;
+            if portion == 0 {
+                return Ok(dropped);
+            }
+            let actor = Actor::service(crate::SCHEMA);
+            let resource = Resource::kind("audit-event");
+            let entry = AuditEntry::new(org, actor, "audit.retain", resource)
+                .count(usize::try_from(portion).unwrap_or(usize::MAX))
+                .because(format!("they were recorded more than {days} days ago"));
+            note_in_tx(&mut tx, entry).await?;
+            tx.commit().await?;
+            self.audit_relay.wake();
+            dropped += portion;
         }
     }
 }
@@ -325,7 +379,6 @@ fn hash(bytes: Vec<u8>) -> Hash {
 
 /// An entry as it is shown. One that somebody changed by hand is still shown, as far as it can be read.
 fn event(row: EventRow) -> Result<AuditEvent, IdentityError> {
-    use contract::audit::{Actor, Resource};
     let json = |text: Option<String>| {
         text.map(|text| serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text)))
     };

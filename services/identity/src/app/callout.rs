@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bus::callout::{Admitted, Attempt};
+use contract::audit::{Actor, ActorKind, AuditEntry, Resource};
 use domain::MachineId;
 use domain::network::neighbour;
 use rand::Rng;
@@ -108,6 +109,7 @@ impl App {
                 .ok_or((CalloutOutcome::Unknown, "unknown key"))?,
         };
         if member.revoked {
+            self.denials.note(revoked(&member, &attempt.host));
             Err((CalloutOutcome::Revoked, "revoked"))
         } else if self.gate.returns.take(&member.machine, now).is_err() {
             Err((CalloutOutcome::Limited, "this machine comes back too often"))
@@ -135,6 +137,17 @@ impl App {
         let row = tokio::time::timeout(LOOK_MAX, look).await.ok().flatten()?;
         self.keys.apply(&row);
         self.keys.get(public_key)
+    }
+}
+
+/// A machine that was revoked comes back: it, or whoever has its key.
+fn revoked(member: &Member, host: &str) -> AuditEntry {
+    let actor = Actor::of(ActorKind::Machine, member.machine.0);
+    let resource = Resource::of("machine", member.machine);
+    let entry = AuditEntry::new(member.org, actor, "machine.connect", resource);
+    AuditEntry {
+        address: host.parse().ok(),
+        ..entry.denied("this machine was revoked")
     }
 }
 

@@ -18,12 +18,17 @@ use crate::error::IdentityError;
 use crate::metrics::Outcome;
 use crate::store;
 use crate::store::api_key::ApiKeyRow;
+use crate::store::session::SessionRow;
 
 /// The services that a grant is for.
 const AUDIENCE: [&str; 5] = ["identity", "action", "metrics", "scheduler", "worker"];
 
 /// What a credential of a closed organisation is told.
 const CLOSED: &str = "this organisation is closed";
+/// What a session is told whose person was removed.
+const NO_MEMBER: &str = "this account is no longer a member of the organisation; log in again";
+/// What a key is told whose maker was removed: it was lent what that person had.
+const NO_MAKER: &str = "whoever made this API key is no longer a member, or disabled";
 
 fn refused(detail: &str) -> IdentityError {
     Problem::new(ProblemKind::Unauthenticated, detail).into()
@@ -67,7 +72,7 @@ impl App {
         credential: &str,
     ) -> Result<Exchanged, IdentityError> {
         let holder = if SecretKind::AccessToken.is_of(credential) {
-            self.session_holder(credential).await?
+            self.session_holder(from, credential).await?
         } else if SecretKind::ApiKey.is_of(credential) || SecretKind::LegacyKey.is_of(credential) {
             self.key_holder(from, credential).await?
         } else {
@@ -114,27 +119,34 @@ impl App {
         })
     }
 
-    async fn session_holder(self: &Arc<Self>, credential: &str) -> Result<Holder, IdentityError> {
+    /// Refuses a credential of somebody who is known, and notes it: whoever shows it still has it, or found it.
+    fn exchange_denied(&self, attempt: AuditEntry, reason: &str) -> IdentityError {
+        self.denials.note(attempt.denied(reason));
+        refused(reason)
+    }
+
+    async fn session_holder(
+        self: &Arc<Self>,
+        from: &Origin,
+        credential: &str,
+    ) -> Result<Holder, IdentityError> {
         let hash = secret::hash(credential);
         let session = store::session::by_access(self.pools.system(), &hash)
             .await?
             .ok_or_else(|| refused("this access token is not known; refresh it or log in again"))?;
-        if session.revoked {
-            return Err(refused("this session was ended; log in again"));
+        if let Some(reason) = session_refusal(&session) {
+            let actor = Actor::of(ActorKind::User, session.user_id);
+            let resource = Resource::of("session", session.id);
+            let org = OrgId(session.org_id);
+            let attempt = AuditEntry::new(org, actor, "grant.exchange", resource);
+            return Err(self.exchange_denied(attempt.with(session.id).asked(from), reason));
         }
+        // Once in a quarter of an hour this is so for everybody: no attempt at anything, so the audit is not told.
         if session.expired {
             return Err(refused("this access token has expired; refresh it"));
         }
         let role = session.role.as_deref().map(role).transpose()?;
-        let role = role.ok_or_else(|| {
-            refused("this account is no longer a member of the organisation; log in again")
-        })?;
-        if session.disabled {
-            return Err(refused("this account is disabled"));
-        }
-        if session.closed {
-            return Err(refused(CLOSED));
-        }
+        let role = role.ok_or_else(|| refused(NO_MEMBER))?;
         let (org, credential) = (OrgId(session.org_id), CredentialId(session.id));
         if session.use_is_news {
             // As with a key's use, below.
@@ -172,27 +184,11 @@ impl App {
         let key = store::api_key::by_hash(self.pools.system(), &hash)
             .await?
             .ok_or_else(|| refused("this API key is not known"))?;
-        if let Some(reason) = ended(&key) {
-            // Somebody still has it, or found it.
+        if let Some(reason) = key_refusal(&key, credential) {
             let actor = Actor::of(ActorKind::ApiKey, key.id);
             let resource = Resource::of("api-key", key.id);
-            let entry = AuditEntry::new(OrgId(key.org_id), actor, "grant.exchange", resource)
-                .with(key.id)
-                .asked(from);
-            self.denials.note(entry.denied(reason));
-            return Err(refused(reason));
-        }
-        // The prefix is what the gateway goes by: a key is of the kind that it says it is.
-        if key.is_legacy != SecretKind::LegacyKey.is_of(credential) {
-            return Err(refused("this API key is not of the kind that it says"));
-        }
-        if key.closed {
-            return Err(refused(CLOSED));
-        }
-        if key.is_legacy && !key.legacy_enabled {
-            return Err(refused(
-                "agents of Dash-Fleet are not enabled in this organisation",
-            ));
+            let attempt = AuditEntry::new(OrgId(key.org_id), actor, "grant.exchange", resource);
+            return Err(self.exchange_denied(attempt.with(key.id).asked(from), reason));
         }
         let (org, credential) = (OrgId(key.org_id), CredentialId(key.id));
         if key.use_is_news {
@@ -229,6 +225,39 @@ fn ended(key: &ApiKeyRow) -> Option<&'static str> {
     }
 }
 
+/// Why a session gives no grant, but for an access token that only has to be refreshed.
+fn session_refusal(session: &SessionRow) -> Option<&'static str> {
+    if session.revoked {
+        Some("this session was ended; log in again")
+    } else if session.role.is_none() {
+        Some(NO_MEMBER)
+    } else if session.disabled {
+        Some("this account is disabled")
+    } else if session.closed {
+        Some(CLOSED)
+    } else {
+        None
+    }
+}
+
+/// Why a key gives no grant.
+fn key_refusal(key: &ApiKeyRow, credential: &str) -> Option<&'static str> {
+    if let Some(reason) = ended(key) {
+        Some(reason)
+    } else if key.is_legacy != SecretKind::LegacyKey.is_of(credential) {
+        // The prefix is what the gateway goes by: a key is of the kind that it says it is.
+        Some("this API key is not of the kind that it says")
+    } else if key.closed {
+        Some(CLOSED)
+    } else if key.is_legacy && !key.legacy_enabled {
+        Some("agents of Dash-Fleet are not enabled in this organisation")
+    } else if key.created_by.is_some() && key.creator_role.is_none() {
+        Some(NO_MAKER)
+    } else {
+        None
+    }
+}
+
 /// What a key can at this moment: of its role what its scopes name, never more than its creator has now, and nothing
 /// that is for people only.
 fn rights(key: &ApiKeyRow) -> Result<(Role, Scopes), IdentityError> {
@@ -236,11 +265,7 @@ fn rights(key: &ApiKeyRow) -> Result<(Role, Scopes), IdentityError> {
         // The bootstrap job's.
         (None, _) => Role::Owner,
         (Some(_), Some(text)) => role(text)?,
-        (Some(_), None) => {
-            return Err(refused(
-                "whoever made this API key is no longer a member, or disabled",
-            ));
-        }
+        (Some(_), None) => return Err(refused(NO_MAKER)),
     };
     let names = key.scopes.as_ref();
     let names = names.map(|names| names.iter().map(String::as_str));

@@ -52,6 +52,11 @@ impl Key {
         }
     }
 
+    /// What the secret of a thing follows from.
+    fn seed(&self, thing: Uuid) -> String {
+        format!("{}\0{thing}\0{}", self.route, self.key)
+    }
+
     /// Takes the key for a thing that this transaction makes. A concurrent request with the same key is waited for: what
     /// it made is given instead.
     ///
@@ -78,7 +83,7 @@ impl Key {
     }
 }
 
-/// What a repetition gets whose secret cannot be made again.
+/// What a repetition gets whose secret cannot be made again: none of the keys that sign now is the one of then.
 pub(crate) fn secret_gone() -> IdentityError {
     let text = "this was made before with the same Idempotency-Key, and its secret can no longer be shown; \
                 revoke it and make another";
@@ -98,9 +103,28 @@ impl App {
     ) -> Result<String, IdentityError> {
         match key {
             None => Ok(secret::new(kind)),
-            Some(key) => self
-                .signer
-                .successor(kind, &format!("{}\0{thing}\0{}", key.route, key.key)),
+            Some(key) => Ok(self.signer.successors(kind, &key.seed(thing))?.first),
         }
+    }
+
+    /// The secrets that a thing may have which was made with this key, with their hashes: whichever of the keys that sign
+    /// was in use then.
+    ///
+    /// # Errors
+    /// [`IdentityError::Internal`] when nothing can be signed.
+    pub(crate) fn secrets_of(
+        &self,
+        kind: SecretKind,
+        thing: Uuid,
+        key: &Key,
+    ) -> Result<Vec<(String, Hash)>, IdentityError> {
+        let made = self.signer.successors(kind, &key.seed(thing))?;
+        let all = std::iter::once(made.first).chain(made.others);
+        Ok(all
+            .map(|secret| {
+                let hash = secret::hash(&secret);
+                (secret, hash)
+            })
+            .collect())
     }
 }

@@ -238,8 +238,8 @@ impl App {
             event.insert_in_tx(crate::SCHEMA, &mut tx).await?;
         }
         let client = client(&request.address, &request.user_agent);
-        let tokens = session_begin_in_tx(&mut tx, org, user, client).await?;
-        let entry = session_entry(org, user, "auth.accept", from);
+        let (session, tokens) = session_begin_in_tx(&mut tx, org, user, client).await?;
+        let entry = session_entry(org, user, "auth.accept", from).with(session);
         audit::note_in_tx(&mut tx, entry.after(json!({ "role": role }))).await?;
         tx.commit().await?;
         self.relay.wake();

@@ -265,16 +265,15 @@ impl App {
         id: Uuid,
         key: &Key,
     ) -> Result<ApiKeyCreated, IdentityError> {
-        let secret = self.secret_of(kind, id, Some(key))?;
-        let hash = secret::hash(&secret);
-        // Not so when the key that signs was replaced meanwhile.
-        if !store::api_key::has_hash(self.pools.system(), grant.org, id, &hash).await? {
-            return Err(secret_gone());
+        for (secret, hash) in self.secrets_of(kind, id, key)? {
+            if store::api_key::has_hash(self.pools.system(), grant.org, id, &hash).await? {
+                return Ok(ApiKeyCreated {
+                    api_key: self.key_of(grant, CredentialId(id)).await?,
+                    key: secret,
+                });
+            }
         }
-        Ok(ApiKeyCreated {
-            api_key: self.key_of(grant, CredentialId(id)).await?,
-            key: secret,
-        })
+        Err(secret_gone())
     }
 
     /// Gives a key another name.

@@ -113,8 +113,17 @@ impl App {
         entry: AuditEntry,
     ) -> Result<Tokens, IdentityError> {
         let mut tx = self.pools.tenant_tx(org).await?;
-        let tokens = session_begin_in_tx(&mut tx, org, user, client).await?;
-        audit::note_in_tx(&mut tx, entry).await?;
+        let (session, tokens) = session_begin_in_tx(&mut tx, org, user, client).await?;
+        // Whoever came by another session is told by that one.
+        let credential = entry.credential.or(Some(session));
+        audit::note_in_tx(
+            &mut tx,
+            AuditEntry {
+                credential,
+                ..entry
+            },
+        )
+        .await?;
         tx.commit().await?;
         self.audit_relay.wake();
         Ok(tokens)
@@ -130,17 +139,23 @@ impl App {
             return Err(unauthenticated("this is not a refresh token; log in again"));
         }
         let hash = secret::hash(&request.refresh_token);
-        let follows = |kind| self.signer.successor(kind, &request.refresh_token);
-        let (tokens, hashes) = hashed(
+        let follows = |kind| self.signer.successors(kind, &request.refresh_token);
+        let (access, refresh) = (
             follows(SecretKind::AccessToken)?,
             follows(SecretKind::RefreshToken)?,
         );
+        let (tokens, hashes) = hashed(access.first, refresh.first);
         if store::session::rotate(self.pools.system(), &hash, &hashes).await? {
             return Ok(tokens);
         }
+        // What was given before the keys that sign were rotated, or by a replica that has not come to the new one.
+        let others = access.others.into_iter().zip(refresh.others);
+        let given: Vec<_> = std::iter::once((tokens, hashes))
+            .chain(others.map(|(access, refresh)| hashed(access, refresh)))
+            .collect();
+        let successors: Vec<_> = given.iter().map(|(_, hashes)| hashes.refresh).collect();
         let mut tx = self.pools.system_tx().await?;
-        let found =
-            store::session::by_refresh_in_tx(&mut tx, &hash, &hashes.refresh, REPEAT_SECONDS);
+        let found = store::session::by_refresh_in_tx(&mut tx, &hash, &successors, REPEAT_SECONDS);
         let Some(session) = found.await? else {
             return Err(unauthenticated(
                 "this refresh token is not known; log in again",
@@ -152,9 +167,12 @@ impl App {
         if session.current {
             return Err(unauthenticated("this session has expired; log in again"));
         }
-        if let Some(left) = session.repeated {
+        let place = session
+            .successor
+            .and_then(|place| usize::try_from(place - 1).ok());
+        if let Some((tokens, _)) = place.and_then(|place| given.into_iter().nth(place)) {
             return Ok(Tokens {
-                expires_in: left.unsigned_abs(),
+                expires_in: session.access_seconds.unsigned_abs(),
                 ..tokens
             });
         }
@@ -268,7 +286,7 @@ fn kept(text: &str, most: usize) -> Option<&str> {
         .filter(|text| !text.is_empty() && !text.contains(deceives))
 }
 
-/// A new session of a member.
+/// A new session of a member, and its tokens.
 ///
 /// # Errors
 /// FORBIDDEN when the person is no member by now; UNAVAILABLE.
@@ -277,12 +295,12 @@ pub(crate) async fn session_begin_in_tx(
     org: OrgId,
     user: UserId,
     client: Client<'_>,
-) -> Result<Tokens, IdentityError> {
+) -> Result<(CredentialId, Tokens), IdentityError> {
     let (tokens, hashes) = new_tokens();
     let id = CredentialId::new();
     let begun = store::session::insert_in_tx(tx, org, id, user, &hashes, client).await;
     match begun.map_err(DatabaseError::from) {
-        Ok(()) => Ok(tokens),
+        Ok(()) => Ok((id, tokens)),
         // Removed since it was looked.
         Err(error) if error.constraint() == Some("sessions_membership_fkey") => {
             Err(forbidden("this account is no longer a member").into())

@@ -180,6 +180,13 @@ impl App {
         let sessions = store::session::delete_of_member_in_tx(&mut tx, org, user).await?;
         let keys = store::api_key::revoke_of_member_in_tx(&mut tx, org, user).await?;
         let version = store::member::remove_in_tx(&mut tx, org, user).await?;
+        let entry = grant.did("member.remove", Resource::of("user", user));
+        let mut entries = vec![entry.before(json!({ "role": role }))];
+        // Each under its own id, for whoever asks what became of a key.
+        entries.extend(keys.iter().map(|(key, _)| {
+            let entry = grant.did("key.revoke", Resource::of("key", key));
+            entry.because("whoever made it was removed")
+        }));
         let sessions = sessions
             .into_iter()
             .map(|session| session_revoked(org, CredentialId(session)));
@@ -190,8 +197,7 @@ impl App {
         let gone = user_event(org, "removed", user, version, data);
         let events: Vec<OutboxRow> = sessions.chain(keys).chain([gone]).collect();
         OutboxRow::insert_all_in_tx(&events, crate::SCHEMA, &mut tx).await?;
-        let entry = grant.did("member.remove", Resource::of("user", user));
-        audit::note_in_tx(&mut tx, entry.before(json!({ "role": role }))).await?;
+        audit::note_all_in_tx(&mut tx, entries).await?;
         tx.commit().await?;
         self.relay.wake();
         self.audit_relay.wake();

@@ -70,6 +70,14 @@ impl SigningKey {
     }
 }
 
+/// What follows from a secret, by each key.
+pub struct Successors {
+    /// By the key in use.
+    pub first: String,
+    /// By the next one and the one before.
+    pub others: Vec<String>,
+}
+
 /// Signs with the first of its keys. All are published, so a key is known before it is used and for a while after, and
 /// replicas may come to a new one one by one.
 pub struct Signer {
@@ -117,21 +125,27 @@ impl Signer {
         jsonwebtoken::encode(&header, grant, &self.first.encoding).map_err(IdentityError::internal)
     }
 
-    /// The secret of this kind that follows from another one: the same whenever it is asked for, and nobody without the
-    /// key can tell it. (Ed25519 signatures are deterministic, RFC 8032.)
+    /// The secrets of this kind that follow from another one, by each key, that of the key in use first: the same whenever
+    /// they are asked for, and nobody without the key can tell them. (Ed25519 signatures are deterministic, RFC 8032.)
+    ///
+    /// What is given away is the first. The others are what was given before the keys were rotated, or is by a replica that
+    /// has not come to the new one.
     ///
     /// # Errors
     /// [`IdentityError::Internal`] when nothing can be signed.
-    pub fn successor(&self, kind: SecretKind, secret: &str) -> Result<String, IdentityError> {
+    pub fn successors(&self, kind: SecretKind, secret: &str) -> Result<Successors, IdentityError> {
         let prefix = kind.prefix();
         let text = [SUCCESSOR_CONTEXT, prefix.as_bytes(), secret.as_bytes()].concat();
-        let signature = self
-            .first
-            .pair
-            .sign(&text)
-            .map_err(IdentityError::internal)?;
-        let body = URL_SAFE_NO_PAD.encode(Sha256::digest(signature));
-        Ok(format!("{prefix}{body}"))
+        let of = |key: &SigningKey| -> Result<String, IdentityError> {
+            let signature = key.pair.sign(&text).map_err(IdentityError::internal)?;
+            let body = URL_SAFE_NO_PAD.encode(Sha256::digest(signature));
+            Ok(format!("{prefix}{body}"))
+        };
+        let others = self.others.iter().map(of);
+        Ok(Successors {
+            first: of(&self.first)?,
+            others: others.collect::<Result<_, IdentityError>>()?,
+        })
     }
 
     /// A new challenge.
@@ -236,6 +250,11 @@ mod tests {
             assert!(other.jwks().keys.contains(&one.first.jwk));
         }
         assert_ne!(before.first.jwk.kid, after.first.jwk.kid);
+        // What one of them gave the other finds, whichever is the older one.
+        let given = |signer: &Signer| signer.successors(SecretKind::ApiKey, "the same");
+        let (one, other) = (given(&before)?, given(&after)?);
+        assert_ne!(one.first, other.first);
+        assert!(other.others.contains(&one.first) && one.others.contains(&other.first));
         assert!(Signer::from_seeds::<&str>(&[]).is_err());
         Ok(())
     }

@@ -175,16 +175,16 @@ impl App {
         id: Uuid,
         key: &Key,
     ) -> Result<EnrollmentTokenCreated, IdentityError> {
-        let secret = self.secret_of(SecretKind::EnrollmentToken, id, Some(key))?;
-        let hash = secret::hash(&secret);
-        // Not so when the key that signs was replaced meanwhile.
-        if !store::enrollment_token::has_hash(self.pools.system(), grant.org, id, &hash).await? {
-            return Err(secret_gone());
+        for (secret, hash) in self.secrets_of(SecretKind::EnrollmentToken, id, key)? {
+            let system = self.pools.system();
+            if store::enrollment_token::has_hash(system, grant.org, id, &hash).await? {
+                return Ok(EnrollmentTokenCreated {
+                    enrollment_token: self.token_of(grant, id).await?,
+                    token: secret,
+                });
+            }
         }
-        Ok(EnrollmentTokenCreated {
-            enrollment_token: self.token_of(grant, id).await?,
-            token: secret,
-        })
+        Err(secret_gone())
     }
 
     /// Revokes a token: no machine enrols with it any more, those that did stay. Again, it changes nothing.

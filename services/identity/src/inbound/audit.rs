@@ -1,11 +1,12 @@
-//! `audit.append`, `audit.heads` and `audit.countersign` of services; `audit.list`, `audit.export` and `audit.verify` of users.
+//! `audit.append`, `audit.heads` and `audit.countersign` of services; `audit.list`, `audit.export` and `audit.verify` of users;
+//! `audit.refused` of the gateway, for the user whom it refused.
 
 use std::sync::Arc;
 
 use bus::{BusError, Caller, Context, Service};
 use contract::audit::{
     AuditAppend, AuditAppended, AuditCountersign, AuditExport, AuditExported, AuditHeads,
-    AuditHeadsPage, AuditList, AuditPage, AuditVerified, AuditVerify,
+    AuditHeadsPage, AuditList, AuditPage, AuditRefused, AuditVerified, AuditVerify,
 };
 use contract::identity::Done;
 use contract::{Problem, ProblemKind};
@@ -15,6 +16,7 @@ use crate::inbound::{require_caller, with};
 
 pub(super) async fn answer(service: &Service, app: &Arc<App>) -> Result<(), BusError> {
     service.answer(with(app, append)).await?;
+    service.answer(with(app, refused)).await?;
     service.answer(with(app, list)).await?;
     service.answer(with(app, export)).await?;
     service.answer(with(app, verify)).await?;
@@ -32,6 +34,10 @@ async fn append(
         return Err(Problem::new(ProblemKind::Forbidden, "services append"));
     };
     Ok(app.audit_append(service, request).await?)
+}
+
+async fn refused(app: Arc<App>, context: Context, request: AuditRefused) -> Result<Done, Problem> {
+    Ok(app.audit_refused(context.grant()?, &request)?)
 }
 
 async fn list(app: Arc<App>, context: Context, request: AuditList) -> Result<AuditPage, Problem> {

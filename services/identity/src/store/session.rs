@@ -31,8 +31,9 @@ const ROTATE: &str = "UPDATE identity.sessions SET
 
 const BY_REFRESH: &str = "SELECT org_id, id, revoked_at IS NOT NULL AS revoked,
         refresh_hash = $1 AS current,
-        CASE WHEN refresh_hash = $2 AND rotated_at > now() - make_interval(secs => $3)
-            THEN greatest(0, extract(epoch FROM access_expires_at - now()))::int4 END AS repeated
+        CASE WHEN rotated_at > now() - make_interval(secs => $3)
+            THEN array_position($2::bytea[], refresh_hash) END AS successor,
+        greatest(0, extract(epoch FROM access_expires_at - now()))::int4 AS access_seconds
     FROM identity.sessions WHERE refresh_hash = $1 OR previous_refresh_hash = $1";
 
 const REVOKE: &str = "UPDATE identity.sessions SET revoked_at = now()
@@ -142,9 +143,10 @@ pub struct RefreshRow {
     pub revoked: bool,
     /// Whether the token is the current one, else the one before.
     pub current: bool,
-    /// When it is the one before, replaced a moment ago by the very token that would be given now: seconds until the
-    /// access token given with that one expires.
-    pub repeated: Option<i32>,
+    /// When it is the one before, replaced a moment ago by one of the tokens that follow from it: which of them, from 1.
+    pub successor: Option<i32>,
+    /// Seconds until the present access token expires.
+    pub access_seconds: i32,
 }
 
 /// A new session.
@@ -291,19 +293,20 @@ pub async fn rotate(
     Ok(id.is_some())
 }
 
-/// The session that has or had this refresh token; `successor` is what replaces it, for so many seconds a repetition.
+/// The session that has or had this refresh token; `successors` are what may have replaced it, for so many seconds a
+/// repetition.
 ///
 /// # Errors
 /// [`sqlx::Error`].
 pub async fn by_refresh_in_tx(
     tx: &mut PgConnection,
     refresh: &Hash,
-    successor: &Hash,
+    successors: &[Hash],
     seconds: f64,
 ) -> sqlx::Result<Option<RefreshRow>> {
     sqlx::query_as(BY_REFRESH)
         .bind(refresh)
-        .bind(successor)
+        .bind(successors)
         .bind(seconds)
         .fetch_optional(tx)
         .await

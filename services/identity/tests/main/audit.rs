@@ -22,6 +22,10 @@ use testkit::eventually;
 
 use crate::world::{API_KEY, EMAIL, PASSWORD, PATIENCE, World, bootstrap};
 
+#[path = "audit/denied.rs"]
+mod denied;
+#[path = "audit/others.rs"]
+mod others;
 #[path = "audit/verify.rs"]
 mod verify;
 
@@ -73,6 +77,11 @@ impl Countersigner {
 
     /// Signs what is not signed yet.
     pub async fn sign(&self, world: &World) {
+        self.sign_at(world, Timestamp::now()).await;
+    }
+
+    /// The same as if it were this time.
+    pub async fn sign_at(&self, world: &World, at: Timestamp) {
         let heads = AuditHeads {
             after: None,
             limit: 500,
@@ -85,7 +94,7 @@ impl Countersigner {
         let mut items = Vec::new();
         for head in page.items {
             let org = head.org;
-            let signature = HeadSignature::sign(head, Timestamp::now(), &self.key).unwrap();
+            let signature = HeadSignature::sign(head, at, &self.key).unwrap();
             let mut copies = self.copies.lock().unwrap();
             let last = copies.iter().rfind(|copy| copy.signature.head.org == org);
             let prev = last.map_or(ZERO, |last| last.link);

@@ -7,7 +7,7 @@ use contract::identity::{Me, PasswordReset};
 use domain::access::{PLATFORM_ADMIN, Role};
 use testkit::{Postgres, TestDatabase};
 
-use crate::world::{API_KEY, EMAIL, PASSWORD, TOKEN, World, bootstrap, secret_of};
+use crate::world::{API_KEY, EMAIL, PASSWORD, PATIENCE, TOKEN, World, bootstrap, secret_of};
 
 #[tokio::test]
 async fn it_can_run_again_and_changes_nothing_but_an_expired_token() {
@@ -131,6 +131,13 @@ async fn whoever_is_locked_out_gets_a_link_and_whoever_is_needed_administers() {
     let (code, _, err) = rescue(&world.database, &["platform-admin", "ann@example.org"]);
     assert_eq!(code, Some(0), "{err}");
     assert!(administers(&ann).await);
+    // Both are told of where those people are members.
+    testkit::eventually("the commands are told of", PATIENCE, || async {
+        let told = "SELECT count(*) FROM identity.audit_events
+            WHERE actor_kind = 'SERVICE' AND call IN ('member.reset', 'platform.admin') AND reason LIKE '%reaches the database'";
+        (world.count(told).await == 2).then_some(())
+    })
+    .await;
     for command in ["password-reset", "platform-admin"] {
         let (code, _, err) = rescue(&world.database, &[command, "nobody@example.org"]);
         assert!(code == Some(1) && err.contains("no account"), "{err}");

@@ -1,10 +1,11 @@
-//! Attempts that were refused for want of a right, on their way into the audit: folded by organisation, credential, call
-//! and reason, and by the minute, so that neither a probe nor a machine that asks without end fills it.
+//! Attempts that were refused for want of a right, on their way into the audit: folded by organisation, credential, call,
+//! thing and reason, and by the minute, so that neither a probe nor a machine that asks without end fills it.
 //!
 //! The first attempt is written at once; those that follow are counted, and the count is written when the minute ends. So
 //! what a process that dies takes along is at most the counts of one minute, never the fact. Noting costs a look into a
-//! map: it never makes a request fail or wait. The map is bounded; what no longer has a place in it counts as one kind of
-//! attempt of its organisation, and beyond that only the log says how many there were.
+//! map: it never makes a request fail or wait. The map is bounded, as a whole and for each organisation, so that none
+//! crowds out what the others are told; what no longer has a place in it counts as one kind of attempt of its
+//! organisation, and beyond that only the log says how many there were.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -23,6 +24,8 @@ use crate::service::{Caller, Context};
 const MINUTE: Duration = Duration::from_secs(60);
 /// How many kinds of attempts are counted at once, before those of an organisation are one kind.
 const KINDS_MAX: usize = 4_096;
+/// The same for one organisation.
+const KINDS_OF_ORG_MAX: usize = 512;
 /// How many organisations may have that one kind besides.
 const REST_MAX: usize = 1_024;
 /// How many entries wait for a database that is away; more are only counted.
@@ -38,7 +41,31 @@ struct Kind {
     org: OrgId,
     who: Option<Uuid>,
     call: String,
+    thing: Option<String>,
     reason: String,
+}
+
+impl Kind {
+    fn of(attempt: &AuditEntry) -> Self {
+        Self {
+            org: attempt.org,
+            who: attempt.credential.map(|id| id.0).or(attempt.actor.id),
+            call: attempt.call.clone(),
+            thing: attempt.resource.id.clone(),
+            reason: attempt.reason.clone().unwrap_or_default(),
+        }
+    }
+
+    /// All attempts of an organisation that have no place of their own.
+    fn rest(org: OrgId) -> Self {
+        Self {
+            org,
+            who: None,
+            call: String::new(),
+            thing: None,
+            reason: REST.into(),
+        }
+    }
 }
 
 /// Attempts of one kind.
@@ -54,6 +81,8 @@ struct Folded {
 #[derive(Default)]
 struct Memory {
     folded: HashMap<Kind, Folded>,
+    /// How many of them an organisation has; none is absent.
+    of_org: HashMap<OrgId, usize>,
     waiting: Vec<AuditEntry>,
     lost: u64,
 }
@@ -102,62 +131,64 @@ impl Denials {
         })
     }
 
-    /// Notes an attempt, of somebody who is known.
+    /// Notes an attempt (or as many as its `count` says), of somebody who is known.
     pub fn note(&self, attempt: AuditEntry) {
         self.note_at(attempt.tidy(), Instant::now());
     }
 
-    fn note_at(&self, attempt: AuditEntry, now: Instant) {
-        let mut memory = self.memory();
-        let mut kind = Kind {
-            org: attempt.org,
-            who: attempt.credential.map(|id| id.0).or(attempt.actor.id),
-            call: attempt.call.clone(),
-            reason: attempt.reason.clone().unwrap_or_default(),
-        };
-        let mut attempt = attempt;
-        if memory.folded.len() >= KINDS_MAX && !memory.folded.contains_key(&kind) {
-            kind = Kind {
-                org: attempt.org,
-                who: None,
-                call: String::new(),
-                reason: REST.into(),
-            };
+    fn note_at(&self, mut attempt: AuditEntry, now: Instant) {
+        let mut guard = self.memory();
+        let memory = &mut *guard;
+        let mut kind = Kind::of(&attempt);
+        let of_org = memory.of_org.get(&kind.org).copied().unwrap_or_default();
+        let full = memory.folded.len() >= KINDS_MAX || of_org >= KINDS_OF_ORG_MAX;
+        if full && !memory.folded.contains_key(&kind) {
+            kind = Kind::rest(attempt.org);
             attempt = attempt.denied(REST);
         }
         if let Some(folded) = memory.folded.get_mut(&kind) {
-            folded.more = folded.more.saturating_add(1);
+            folded.more = folded.more.saturating_add(attempt.count);
             folded.last = attempt;
         } else if memory.folded.len() < KINDS_MAX + REST_MAX && memory.waiting.len() < WAITING_MAX {
             memory.waiting.push(attempt.clone());
+            *memory.of_org.entry(kind.org).or_default() += 1;
             let folded = Folded {
                 last: attempt,
                 since: now,
                 more: 0,
             };
             memory.folded.insert(kind, folded);
-            drop(memory);
+            drop(guard);
             self.wake.notify_one();
         } else {
-            memory.lost += 1;
+            memory.lost += u64::from(attempt.count);
         }
     }
 
     /// What is to be written now: first attempts, and the counts of minutes that ended (of all, at the end). A kind that
     /// goes on stays, so that its next attempt is no first one again.
     fn take(&self, now: Instant, ending: bool) -> Vec<AuditEntry> {
-        let mut memory = self.memory();
-        let lost = std::mem::take(&mut memory.lost);
+        let mut guard = self.memory();
+        let Memory {
+            folded,
+            of_org,
+            waiting,
+            lost,
+        } = &mut *guard;
+        let lost = std::mem::take(lost);
         if lost > 0 {
             tracing::warn!(lost, "refused attempts were too many to be written down");
         }
-        let mut due = std::mem::take(&mut memory.waiting);
-        memory.folded.retain(|_, folded| {
+        let mut due = std::mem::take(waiting);
+        folded.retain(|kind, folded| {
             let over = ending || now.saturating_duration_since(folded.since) >= MINUTE;
             if !over {
                 return true;
             }
             if folded.more == 0 {
+                if let Some(kinds) = of_org.get_mut(&kind.org) {
+                    *kinds = kinds.saturating_sub(1);
+                }
                 return false;
             }
             let count = std::mem::take(&mut folded.more);
@@ -169,6 +200,7 @@ impl Denials {
             });
             true
         });
+        of_org.retain(|_, kinds| *kinds > 0);
         due
     }
 
@@ -176,7 +208,8 @@ impl Denials {
     fn give_back(&self, mut entries: Vec<AuditEntry>) {
         let mut memory = self.memory();
         let room = WAITING_MAX.saturating_sub(memory.waiting.len());
-        memory.lost += entries.len().saturating_sub(room) as u64;
+        let lost = entries.iter().skip(room);
+        memory.lost += lost.map(|entry| u64::from(entry.count)).sum::<u64>();
         entries.truncate(room);
         entries.append(&mut memory.waiting);
         memory.waiting = entries;
@@ -267,10 +300,50 @@ mod tests {
         assert!(denials.take(begin + MINUTE, false).is_empty());
         assert_eq!(denials.take(begin + MINUTE * 2, false).len(), 1);
         assert!(denials.take(begin + MINUTE * 3, false).is_empty());
+        let memory = denials.memory();
         assert!(
-            denials.memory().folded.is_empty(),
+            memory.folded.is_empty() && memory.of_org.is_empty(),
             "who stopped is forgotten"
         );
+    }
+
+    #[test]
+    fn what_somebody_counted_before_counts_and_each_thing_is_told_apart() {
+        let (denials, org, who) = (Denials::new(), OrgId::new(), Uuid::now_v7());
+        let now = Instant::now();
+        let of = |thing: &str, count: usize| {
+            let mut attempt = attempt(org, who, "no").count(count);
+            attempt.resource = Resource::of("operation", thing);
+            attempt
+        };
+        for (thing, count) in [("a", 3), ("b", 1), ("a", 4), ("a", 5)] {
+            denials.note_at(of(thing, count), now);
+        }
+        let counts =
+            |due: Vec<AuditEntry>| -> Vec<u32> { due.iter().map(|entry| entry.count).collect() };
+        assert_eq!(counts(denials.take(now, false)), [3, 1]);
+        assert_eq!(counts(denials.take(now + MINUTE, false)), [9]);
+    }
+
+    #[test]
+    fn an_organisation_that_probes_without_end_crowds_out_no_other() {
+        let (denials, loud, quiet) = (Denials::new(), OrgId::new(), OrgId::new());
+        let now = Instant::now();
+        for _ in 0..KINDS_MAX * 2 {
+            denials.note_at(attempt(loud, Uuid::now_v7(), "no"), now);
+        }
+        denials.note_at(attempt(quiet, Uuid::now_v7(), "no"), now);
+        let due = denials.take(now, false);
+        let of = |org: OrgId| due.iter().filter(move |entry| entry.org == org);
+        assert_eq!(of(loud).count(), KINDS_OF_ORG_MAX + 1);
+        let told: Vec<_> = of(quiet).map(|entry| entry.reason.as_deref()).collect();
+        assert_eq!(told, [Some("no")], "in its own words");
+        let all: u32 = denials
+            .take(now, true)
+            .iter()
+            .map(|entry| entry.count)
+            .sum();
+        assert_eq!(all as usize, KINDS_MAX * 2 - KINDS_OF_ORG_MAX - 1);
     }
 
     #[test]

@@ -30,6 +30,10 @@ pub const HEADS_MAX: u32 = 500;
 pub const LIST_MAX: u32 = 200;
 /// See [`LIST_MAX`].
 pub const EXPORT_MAX: u32 = 1_000;
+/// The most bytes of the operation's name in one [`AuditRefused`].
+pub const OPERATION_MAX_BYTES: usize = 160;
+/// The most attempts that one [`AuditRefused`] tells of.
+pub const REFUSED_MAX: u32 = 100_000;
 
 /// `audit.append`: entries of a service's outbox, in their order. The service is the one of the subject.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,6 +84,49 @@ pub struct AuditAppended {
 }
 
 crate::call!(AuditAppend => AuditAppended: "identity", "audit", "append", Services, idempotent: true);
+
+/// Why the gateway itself refuses a caller, before it asks an owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum TurnedAway {
+    /// The key came from an address that it is not taken from.
+    Network,
+    /// A legacy key, where none is taken.
+    LegacyKey,
+    /// Another credential, where only a legacy key is taken.
+    NotLegacyKey,
+    /// A session in cookies, with which a page of another site asked, or one that proved nothing.
+    ForeignPage,
+}
+
+impl TurnedAway {
+    /// The reason as the audit has it.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Network => "this key is not taken from this address",
+            Self::LegacyKey => "a legacy key is for the routes of Dash-Fleet alone",
+            Self::NotLegacyKey => "this needs a legacy key",
+            Self::ForeignPage => "no page of this installation asked with this session's cookies",
+        }
+    }
+}
+
+/// `audit.refused`: what the gateway refused a caller before it asked any owner. It carries the caller's own grant, which
+/// says whose organisation and credential it is: without one nothing is noted, and never more than whoever has that grant
+/// could bring about by being refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRefused {
+    /// What was asked for: the method, and the path as the document writes it (`DELETE /api/v1/machines/{id}`); 1 to
+    /// [`OPERATION_MAX_BYTES`] bytes of printable ASCII.
+    pub operation: String,
+    /// Why it was refused.
+    pub reason: TurnedAway,
+    /// How often since it was last told, 1 to [`REFUSED_MAX`].
+    pub count: u32,
+}
+
+crate::call!(AuditRefused => Done: "identity", "audit", "refused", Gateway, idempotent: false);
 
 /// Which entries a question means; an absent field means all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -299,7 +346,8 @@ pub struct AuditSignedPage {
     pub items: Vec<SignedHead>,
     /// Whether there are more.
     pub more: bool,
-    /// The public keys that action holds now, from its key files and from no database.
+    /// The public keys whose signatures are action's, those before the present ones too: from its key files, and from no
+    /// database.
     pub keys: Vec<String>,
 }
 

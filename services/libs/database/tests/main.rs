@@ -15,4 +15,5 @@ mod main {
     mod lost_host;
     mod outbox;
     mod probe;
+    mod rewrap;
 }

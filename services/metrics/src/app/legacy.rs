@@ -2,7 +2,8 @@
 //!
 //! Three commits, in this order: the machine is bound (identity's, only at its first report and after a change), the
 //! sample is written, the report is kept and the machine is online. Whoever dies between two of them has not answered,
-//! so the agent reports again; each step finds done what was done.
+//! so the agent reports again; each step finds done what was done. Whether the machine may speak is looked for in each of
+//! them: what the mirror knows by then of a revocation or a quarantine comes first.
 
 mod figures;
 

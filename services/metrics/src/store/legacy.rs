@@ -15,16 +15,18 @@ const BOUND: &str = "
     SELECT id FROM metrics.machines
     WHERE org_id = $1 AND http_name = $2 AND bound_key = $3 AND bound_block = $4
         AND revoked_at IS NULL AND quarantined_at IS NULL";
-/// The latest report, unless a later one is here: two may come at once.
+/// The latest report, unless a later one is here: two may come at once. These three look for themselves whether the machine
+/// may still speak: it may have been revoked or quarantined since the report came.
 const SET_REPORT: &str = "
     INSERT INTO metrics.legacy_reports AS r (org_id, machine_id, at, client, report)
-    SELECT m.org_id, m.id, $3, $4, $5 FROM metrics.machines m WHERE m.org_id = $1 AND m.id = $2 AND m.transport = 'HTTP'
+    SELECT m.org_id, m.id, $3, $4, $5 FROM metrics.machines m
+    WHERE m.org_id = $1 AND m.id = $2 AND m.transport = 'HTTP' AND m.revoked_at IS NULL AND m.quarantined_at IS NULL
     ON CONFLICT (org_id, machine_id) DO UPDATE SET at = excluded.at, client = excluded.client, report = excluded.report
     WHERE r.at < excluded.at";
 /// It is online for some more time. Not so when it was offline: that is for `CAME`, under the lock.
 const STAYS: &str = "
     UPDATE metrics.machines SET offline_due_at = greatest(offline_due_at, now() + make_interval(secs => $3::float8))
-    WHERE org_id = $1 AND id = $2 AND transport = 'HTTP' AND online
+    WHERE org_id = $1 AND id = $2 AND transport = 'HTTP' AND online AND revoked_at IS NULL AND quarantined_at IS NULL
     RETURNING true";
 /// It came, with its event. Under the lock that orders presence.
 const CAME: &str = r#"
@@ -33,6 +35,7 @@ const CAME: &str = r#"
         SET online = true, offline_due_at = now() + make_interval(secs => $3::float8), presence_at = now(),
             presence_reason = 'reports', presence_version = nextval('metrics.presence_version')
         WHERE m.org_id = $1 AND m.id = $2 AND m.transport = 'HTTP' AND NOT m.online AND m.revoked_at IS NULL
+            AND m.quarantined_at IS NULL
         RETURNING m.org_id, m.id, m.online, m.presence_version, m.presence_at, m.presence_reason, m.status
     ), noted AS (
         INSERT INTO metrics.presence_changes (org_id, machine_id, version, at, online, reason)

@@ -24,6 +24,8 @@ pub enum Standing {
     Unknown,
     /// It was revoked.
     Revoked,
+    /// It speaks over HTTP, and is quarantined.
+    Quarantined,
 }
 
 /// By name.

@@ -18,11 +18,13 @@ use crate::store::machine::Standing;
 
 /// Writes the messages of several machines: their samples, and the latest of each where it is newer. One statement
 /// is one round trip and one commit. `place` numbers the messages; each has at most one machine, and each machine one.
-/// An update takes rows in the order of its plan, so they are taken before, by key (law L3).
+/// An update takes rows in the order of its plan, so they are taken before, by key (law L3). Of a machine over HTTP that is
+/// quarantined nothing is written: an enrolled one proves each time that it is itself, and is only offered nothing.
 pub const WRITE: &str = r"
     WITH message AS (
         SELECT t.place, t.org_id, t.machine_id, t.at, t.sample, t.score, t.status,
-            m.id IS NOT NULL AS known, m.revoked_at IS NOT NULL AS revoked
+            m.id IS NOT NULL AS known, m.revoked_at IS NOT NULL AS revoked,
+            coalesce(m.transport = 'HTTP', false) AND m.quarantined_at IS NOT NULL AS quarantined
         FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::text[], $5::smallint[], $6::text[])
             WITH ORDINALITY AS t(org_id, machine_id, at, sample, score, status, place)
         LEFT JOIN metrics.machines m ON m.org_id = t.org_id AND m.id = t.machine_id
@@ -31,14 +33,14 @@ pub const WRITE: &str = r"
         SELECT m.org_id, m.machine_id, s.at, s.body::jsonb
         FROM unnest($7::bigint[], $8::timestamptz[], $9::text[]) AS s(place, at, body)
         JOIN message m ON m.place = s.place
-        WHERE m.known AND NOT m.revoked
+        WHERE m.known AND NOT m.revoked AND NOT m.quarantined
         ORDER BY m.place, s.at
         ON CONFLICT DO NOTHING
         RETURNING 1
     ), taken AS (
         SELECT l.org_id, l.machine_id, m.place, m.at, m.sample, m.score, m.status
         FROM message m JOIN metrics.latest l ON l.org_id = m.org_id AND l.machine_id = m.machine_id
-        WHERE NOT m.revoked
+        WHERE NOT m.revoked AND NOT m.quarantined
         ORDER BY l.org_id, l.machine_id FOR NO KEY UPDATE OF l
     ), heard AS (
         UPDATE metrics.latest l SET
@@ -51,7 +53,7 @@ pub const WRITE: &str = r"
         WHERE l.org_id = m.org_id AND l.machine_id = m.machine_id
         RETURNING m.place, l.sample_at = m.at AS latest
     )
-    SELECT m.known, m.revoked, coalesce(h.latest, false), (SELECT count(*) FROM written)
+    SELECT m.known, m.revoked, m.quarantined, coalesce(h.latest, false), (SELECT count(*) FROM written)
     FROM message m LEFT JOIN heard h ON h.place = m.place
     ORDER BY m.place";
 
@@ -142,7 +144,7 @@ impl Batch for SampleWrites {
                     .zip(1_i64..)
                     .flat_map(|(item, place)| item.rows.iter().map(move |row| (place, row)))
             };
-            let answers: Vec<(bool, bool, bool, i64)> = sqlx::query_as(WRITE)
+            let answers: Vec<(bool, bool, bool, bool, i64)> = sqlx::query_as(WRITE)
                 .bind(items.iter().map(|item| item.org.0).collect::<Vec<_>>())
                 .bind(items.iter().map(|item| item.machine.0).collect::<Vec<_>>())
                 .bind(
@@ -184,7 +186,7 @@ impl Batch for SampleWrites {
                 .observe_time(Measure::SampleCommitSeconds, begun.elapsed());
             let rows = answers
                 .first()
-                .map_or(0, |answer| u64::try_from(answer.3).unwrap_or(0));
+                .map_or(0, |answer| u64::try_from(answer.4).unwrap_or(0));
             let answers: Vec<_> = answers.into_iter().map(written).collect();
             let known = items
                 .iter()
@@ -199,11 +201,14 @@ impl Batch for SampleWrites {
     }
 }
 
-fn written((known, revoked, latest, _): (bool, bool, bool, i64)) -> SampleWritten {
-    let standing = match (known, revoked) {
-        (false, _) => Standing::Unknown,
-        (true, true) => Standing::Revoked,
-        (true, false) => Standing::Known,
+fn written(
+    (known, revoked, quarantined, latest, _): (bool, bool, bool, bool, i64),
+) -> SampleWritten {
+    let standing = match (known, revoked, quarantined) {
+        (false, _, _) => Standing::Unknown,
+        (true, true, _) => Standing::Revoked,
+        (true, false, true) => Standing::Quarantined,
+        (true, false, false) => Standing::Known,
     };
     SampleWritten { standing, latest }
 }

@@ -50,7 +50,12 @@ async fn keys_begin_with_the_organisation() {
         WHERE con.connamespace = 'metrics'::regnamespace AND con.contype IN ('p', 'u', 'f') AND a.attname <> 'org_id' ORDER BY 1";
     assert_eq!(
         offenders(&world, others).await,
-        ["cursors_pkey", "outbox_pkey", "servers_pkey"]
+        [
+            "audit_outbox_pkey",
+            "cursors_pkey",
+            "outbox_pkey",
+            "servers_pkey"
+        ]
     );
 }
 

@@ -349,6 +349,52 @@ async fn a_machine_that_comes_otherwise_is_identitys_to_judge() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_report_that_waits_while_its_machine_is_quarantined_or_revoked_is_not_taken() {
+    let world = World::new().await;
+    let key = Key::new(&world, &BOTH);
+    let pools = world.database.pools("metrics");
+    for standing in ["quarantined", "revoked"] {
+        let busy = format!("busy-{standing}");
+        let mut machines = Vec::new();
+        for name in [standing, busy.as_str()] {
+            let reported = key.report(name, "192.0.2.1", figures(1.0)).await.unwrap();
+            machines.push(reported.machine_id);
+        }
+        let (machine, other) = (machines[0], machines[1]);
+        // A commit hangs, and the next report gathers behind it: found good already, and not written yet.
+        let mut held = pools.system().begin().await.unwrap();
+        sqlx::query("SELECT 1 FROM metrics.latest WHERE machine_id = $1 FOR UPDATE")
+            .bind(other.0)
+            .execute(&mut *held)
+            .await
+            .unwrap();
+        let hangs = key.report(&busy, "192.0.2.1", figures(2.0));
+        let waits = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            key.report(standing, "192.0.2.1", figures(3.0)).await
+        };
+        let judged = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            world.machine_changes(machine, |record| match standing {
+                "revoked" => record.revoked_at = Some(Timestamp::now()),
+                _ => record.quarantined_at = Some(Timestamp::now()),
+            });
+            world.mirrored().await;
+            held.rollback().await.unwrap();
+        };
+        let (hung, waited, ()) = tokio::join!(hangs, waits, judged);
+        assert!(hung.is_ok(), "{hung:?}");
+        assert_eq!(
+            waited.unwrap_err().kind,
+            ProblemKind::Forbidden,
+            "{standing}"
+        );
+        let sample = world.machine(machine).await.latest_sample.unwrap();
+        assert_eq!(sample.cpu.percent, 1.0, "{standing}: nothing was written");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bounds_and_scopes_hold_before_a_machine_is_made() {
     let world = World::new().await;
     let key = Key::new(&world, &[LEGACY_OPERATOR]);

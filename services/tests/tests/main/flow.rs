@@ -267,6 +267,21 @@ async fn revoking_cuts_a_live_agent_within_a_second() {
     assert_eq!(code, 68, "revoked has its own exit code");
     let log = std::fs::read_to_string(agent.folder.join("agent.log")).expect("a log");
     assert!(log.contains("revoked"), "{log}");
+    // Nobody is told that all is well: neither who looks, nor who enrols it again.
+    for (arguments, said) in [
+        (vec!["status"], "revoked       yes"),
+        (
+            vec!["enroll", "--url", &api.url],
+            "dashfleet-agent uninstall",
+        ),
+    ] {
+        let called = agent.command().args(&arguments).output();
+        let called = called.expect("the agent");
+        let words = [called.stdout, called.stderr].concat();
+        let words = String::from_utf8_lossy(&words);
+        assert_eq!(called.status.code(), Some(68), "{arguments:?}: {words}");
+        assert!(words.contains(said), "{arguments:?}: {words}");
+    }
 }
 
 /// Whether a process holds a TCP connection to a local port, from the kernel's own tables.

@@ -72,6 +72,8 @@ async fn what_is_said_of_people_and_keys_at_one_gateway_holds_at_the_other_withi
     let secret = key["key"].as_str().expect("a key");
     let program = Api::new(other, secret);
     assert_eq!(program.get(ME).await["role"], "OPERATOR");
+    let ping = json!({ "machineId": product.machine(), "kind": "ping", "payload": {} });
+    made(&program, "/api/v1/actions", ping.clone()).await;
 
     // A role that changes here is another one there.
     let user = format!("/api/v1/users/{id}");
@@ -85,6 +87,9 @@ async fn what_is_said_of_people_and_keys_at_one_gateway_holds_at_the_other_withi
     }
     let (status, _) = sent(&ann, Method::GET, "/api/v1/api-keys", Value::Null).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
+    // What the person's key was allowed a moment ago is refused when it is said again: it has what its maker has now.
+    let (status, body) = program.post("/api/v1/actions", ping).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{body}");
 
     // Who is removed here is nobody there, and so are the keys that they made.
     let (status, body) = sent(&admin, Method::DELETE, &user, Value::Null).await;
@@ -108,6 +113,24 @@ async fn what_is_said_of_people_and_keys_at_one_gateway_holds_at_the_other_withi
     let (status, _) = sent(&admin, Method::DELETE, &path, Value::Null).await;
     assert_eq!(status, StatusCode::NO_CONTENT);
     assert!(refused(other, secret).await < Duration::from_secs(1));
+
+    // A key that comes from elsewhere is refused by the gateway itself, and the audit has it all the same.
+    let key = json!({ "name": "elsewhere", "role": "VIEWER", "networks": ["192.0.2.0/24"] });
+    let key = made(&admin, "/api/v1/api-keys", key).await;
+    let elsewhere = Api::new(other, key["key"].as_str().expect("a key"));
+    for _ in 0..5 {
+        let (status, body) = sent(&elsewhere, Method::GET, "/api/v1/machines", Value::Null).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{body}");
+    }
+    let id = key["id"].as_str().expect("an id");
+    let told = format!("/api/v1/audit-events?call=http.request&outcome=DENIED&actor={id}");
+    let told = testkit::eventually("the attempt is told", Duration::from_secs(10), || async {
+        admin.get(&told).await["items"].get(0).cloned()
+    })
+    .await;
+    assert_eq!(told["resource"]["id"], "GET /api/v1/machines", "{told}");
+    assert_eq!(told["actor"]["name"], "elsewhere", "{told}");
+    assert_eq!(told["address"], "127.0.0.1", "{told}");
 
     // A new organisation, and its end.
     let org = made(&admin, "/api/v1/organizations", json!({ "name": "second" })).await;

@@ -16,7 +16,7 @@ fn may_use() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("domain", vec![]),
         ("contract", vec!["domain"]),
         ("bus", vec!["domain", "contract"]),
-        ("database", vec!["domain"]),
+        ("database", vec!["domain", "seal"]),
         ("egress", vec!["domain"]),
         ("runtime", vec![]),
         ("seal", vec!["domain"]),

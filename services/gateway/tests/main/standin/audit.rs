@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bus::Service;
 use contract::Problem;
 use contract::audit::{
-    Actor, AuditEntry, AuditEvent, AuditExport, AuditExported, AuditList, AuditPage, AuditVerified,
-    AuditVerify, Resource,
+    Actor, AuditEntry, AuditEvent, AuditExport, AuditExported, AuditList, AuditPage, AuditRefused,
+    AuditVerified, AuditVerify, Resource,
 };
+use contract::identity::Done;
 use domain::OrgId;
 use domain::access::AUDIT_READ;
 use serde_json::json;
@@ -52,6 +53,16 @@ impl Identity {
             }
         };
         service.answer(list).await.unwrap();
+        let this = self.clone();
+        let refused = move |ctx: bus::Context, refused: AuditRefused| {
+            let this = this.clone();
+            async move {
+                let told = (ctx.grant()?.credential, ctx.origin().address, refused);
+                this.turned_away.lock().unwrap().push(told);
+                Ok(Done {})
+            }
+        };
+        service.answer(refused).await.unwrap();
         let this = self.clone();
         let export = move |ctx: bus::Context, export: AuditExport| {
             let this = this.clone();

@@ -1,6 +1,10 @@
 //! Verifying a chain: every entry is computed anew and must follow from the one before, and the ends that action signed
 //! must be what the chain has at their places, by identity's copies of the signatures and by action's own.
 //!
+//! Whose signature is action's, action says from its key files: a key that stands in a database only may be anybody's. And
+//! when it was signed counts: whoever removed all signatures of a part and had it signed anew, it was signed long after it is
+//! dated.
+//!
 //! One answer looks at a bounded part, and says where to go on.
 
 use std::collections::VecDeque;
@@ -31,6 +35,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 const PROBLEMS_MAX: usize = 20;
 /// How long an entry may be without a signature behind it: action signs each minute.
 const UNSIGNED_MAX: chrono::Duration = chrono::Duration::minutes(10);
+/// How long after its own time an entry may have been signed for the first time: its service or identity may have been away
+/// for hours, and then action for hours more.
+const SIGNED_LATE: chrono::Duration = chrono::Duration::hours(24);
 /// Younger entries than this are never removed (migration 0009).
 const KEPT_AT_LEAST: chrono::Duration = chrono::Duration::days(90);
 
@@ -55,6 +62,8 @@ struct Walk {
     rewritten: bool,
     /// The first entry behind the last signature, and when it was recorded.
     unsigned: Option<(i64, Timestamp)>,
+    /// Of the whole entries behind the last signature the one with the earliest time.
+    oldest: Option<(i64, Timestamp)>,
     found: AuditVerified,
 }
 
@@ -75,7 +84,6 @@ impl App {
         let to = request.to.map_or(head.seq, |to| to.min(head.seq));
         let from = request.from.unwrap_or(0).max(head.anchor_seq + 1);
         let mut walk = Walk::new(org, from, head.anchor_seq);
-        walk.copies.keys = head::signers(self.pools.system()).await?;
         if let Err(problem) = self.audit_copies_read(&mut walk, i64::MAX).await {
             let words = format!(
                 "action, which keeps its own copies of what it signed, does not answer ({}); what follows is identity's word alone",
@@ -83,6 +91,7 @@ impl App {
             );
             walk.wrong(from, AuditFault::ActionAway, words);
             walk.copies.next = None;
+            walk.copies.keys = head::signers(self.pools.system()).await?;
         }
         self.audit_beginning(&mut walk, &head).await?;
         while walk.expected <= to {
@@ -163,8 +172,15 @@ impl App {
             let before = walk.expected - 1;
             let mut tx = self.pools.tenant_tx(walk.org).await?;
             let row = audit::range_in_tx(&mut tx, walk.org, before, before, 1).await?;
+            let signed = head::signed_before_in_tx(&mut tx, walk.org, walk.expected).await?;
+            let open = signed.unwrap_or_default().max(head.anchor_seq) + 1;
+            let open = audit::range_in_tx(&mut tx, walk.org, open, before, 1).await?;
             tx.commit().await?;
             walk.prev = row.into_iter().next().map(|row| row.hash);
+            // What was not signed before this part is by the first signature in it, which may be late for it.
+            let whole = |row: &&EventRow| row.computed()[..] == row.hash;
+            let open = open.first().filter(whole);
+            walk.oldest = open.map(|row| (row.seq, row.at.into()));
             walk.copies
                 .read
                 .retain(|copy| copy.signature.head.seq > before);
@@ -274,7 +290,8 @@ impl App {
             walk.wrong(now.seq + 1, AuditFault::Missing, words);
         }
         if let Some((seq, recorded)) = walk.unsigned
-            && Timestamp::now().since(recorded) > UNSIGNED_MAX
+            // What says that it comes from the future was not recorded then.
+            && Timestamp::now().since(recorded).abs() > UNSIGNED_MAX
         {
             let words = format!("nobody has signed this and what follows since {recorded}");
             walk.wrong(seq, AuditFault::Unsigned, words);
@@ -300,6 +317,7 @@ impl Walk {
             copies,
             rewritten: false,
             unsigned: None,
+            oldest: None,
             found: AuditVerified {
                 ok: false,
                 entries: 0,
@@ -346,6 +364,11 @@ impl Walk {
             let (before, seq) = (row.seq - 1, row.seq);
             let words = format!("entry {seq} does not follow from entry {before} as it is now");
             self.wrong(before.max(1), AuditFault::Changed, words);
+        } else {
+            let at = Timestamp::from(row.at);
+            if self.oldest.is_none_or(|(_, oldest)| at < oldest) {
+                self.oldest = Some((row.seq, at));
+            }
         }
         self.expected = row.seq + 1;
         self.prev = Some(row.hash.clone());
@@ -360,10 +383,25 @@ impl Walk {
     fn signed(&mut self, signed: &HeadSignature, row: &EventRow) {
         if signed.head.seq == row.seq && self.fits(signed, &row.hash) {
             self.unsigned = None;
+            self.in_time(signed);
             self.found.signed_through = Some(SignedThrough {
                 seq: row.seq,
                 at: signed.at,
             });
+        }
+    }
+
+    /// What was signed here for the first time was signed when it was young.
+    fn in_time(&mut self, signed: &HeadSignature) {
+        let Some((seq, oldest)) = self.oldest.take() else {
+            return;
+        };
+        if signed.at.since(oldest) > SIGNED_LATE {
+            let words = format!(
+                "this is dated {oldest}, and nobody signed it before {}: whoever removed earlier signatures could have written it anew until then",
+                signed.at
+            );
+            self.wrong(seq, AuditFault::Unsigned, words);
         }
     }
 

@@ -14,9 +14,13 @@ const UNSIGNED: &str = "SELECT org_id, seq, hash FROM identity.audit_heads
 const ORGS: &str = "SELECT org_id FROM identity.audit_heads
     WHERE $1::uuid IS NULL OR org_id > $1 ORDER BY org_id LIMIT $2";
 
-// What another replica of action signed is as good.
-const COUNTERSIGN: &str = "INSERT INTO identity.audit_countersigns (org_id, seq, hash, at, kid, signature)
-    SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::timestamptz[], $5::text[], $6::bytea[])
+// What another replica of action signed is as good. Of what is not there yet nothing is kept: its place is another's.
+const COUNTERSIGN: &str =
+    "INSERT INTO identity.audit_countersigns (org_id, seq, hash, at, kid, signature)
+    SELECT given.org_id, given.seq, given.hash, given.at, given.kid, given.signature
+    FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::timestamptz[], $5::text[], $6::bytea[])
+        AS given (org_id, seq, hash, at, kid, signature)
+    JOIN identity.audit_heads AS head ON head.org_id = given.org_id AND head.seq >= given.seq
     ON CONFLICT ON CONSTRAINT audit_countersigns_pkey DO NOTHING";
 
 // In the order in which those who append lock them.
@@ -24,13 +28,16 @@ const SIGNED: &str = "WITH given AS (
         SELECT org_id, max(seq) AS seq FROM unnest($1::uuid[], $2::bigint[]) AS given (org_id, seq) GROUP BY org_id
     ), locked AS (
         SELECT head.org_id, given.seq FROM identity.audit_heads AS head JOIN given ON given.org_id = head.org_id
-        WHERE head.signed_seq < given.seq ORDER BY head.org_id FOR UPDATE OF head
+        WHERE head.signed_seq < given.seq AND given.seq <= head.seq ORDER BY head.org_id FOR UPDATE OF head
     )
     UPDATE identity.audit_heads AS head SET signed_seq = locked.seq FROM locked WHERE head.org_id = locked.org_id";
 
 const COUNTERSIGNS: &str =
     "SELECT org_id, seq, hash, at, kid, signature FROM identity.audit_countersigns
     WHERE org_id = $1 AND seq >= $2 AND seq <= $3 ORDER BY seq LIMIT $4";
+
+const SIGNED_BEFORE: &str =
+    "SELECT max(seq) FROM identity.audit_countersigns WHERE org_id = $1 AND seq < $2";
 
 const SIGNERS: &str = "SELECT public_key FROM identity.audit_signers ORDER BY known_at, public_key";
 
@@ -164,6 +171,22 @@ pub async fn countersigns_in_tx(
         .bind(to)
         .bind(limit)
         .fetch_all(tx)
+        .await
+}
+
+/// The last place before this one of which a signature is kept.
+///
+/// # Errors
+/// [`sqlx::Error`].
+pub async fn signed_before_in_tx(
+    tx: &mut PgConnection,
+    org: OrgId,
+    seq: i64,
+) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar(SIGNED_BEFORE)
+        .bind(org.0)
+        .bind(seq)
+        .fetch_one(tx)
         .await
 }
 

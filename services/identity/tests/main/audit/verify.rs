@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use contract::audit::{AuditEvent, AuditExport, AuditFault, AuditVerified, AuditVerify, chain};
+use contract::audit::{
+    AuditCountersign, AuditEntry, AuditEvent, AuditExport, AuditFault, AuditHeads, AuditVerified,
+    AuditVerify, Head, HeadSignature, SignedHead, chain,
+};
 use domain::Timestamp;
+use nkeys::KeyPair;
 
 use super::{Countersigner, append, entry};
-use crate::world::{API_KEY, World};
+use crate::world::{API_KEY, PATIENCE, World};
 
 async fn verified(world: &World) -> AuditVerified {
     world.ask_as(API_KEY, AuditVerify::default()).await.unwrap()
@@ -267,12 +271,145 @@ async fn a_signature_that_is_not_actions_is_none() {
 }
 
 #[tokio::test]
+async fn a_key_that_stands_in_the_database_alone_signs_nothing() {
+    let (world, _replica, action) = world().await;
+    rewrite(&world, 13, 25).await;
+    let export = AuditExport {
+        limit: 1_000,
+        ..AuditExport::default()
+    };
+    let events = world.ask_as(API_KEY, export).await.unwrap().items;
+    let hash = events.iter().find(|event| event.seq == 20).unwrap().hash;
+    // Somebody owns the whole database: a key of their own is action's, and has signed what they wrote, also by the copies.
+    let own = KeyPair::new_user();
+    let head = Head {
+        org: world.org,
+        seq: 20,
+        hash,
+    };
+    let forged = HeadSignature::sign(head, Timestamp::now(), &own).unwrap();
+    world
+        .alter(&format!(
+            "INSERT INTO identity.audit_signers (public_key) VALUES ('{}')",
+            own.public_key()
+        ))
+        .await;
+    let given = AuditCountersign {
+        items: vec![forged.clone()],
+    };
+    world
+        .action
+        .service_call(&given, None, PATIENCE)
+        .await
+        .unwrap();
+    {
+        let mut copies = action.copies.lock().unwrap();
+        let prev = copies[0].link;
+        let link = forged.link(&prev);
+        copies[1] = SignedHead {
+            signature: forged,
+            prev,
+            link,
+        };
+    }
+    assert_eq!(faults(&world).await, [(20, AuditFault::BadSignature)]);
+}
+
+/// Twenty-five entries of three days ago, of which the 10th and the last were signed then.
+async fn old_world() -> (World, crate::world::Replica, Countersigner) {
+    let (world, replica) = World::start().await;
+    let action = Countersigner::start(&world).await;
+    let then = Timestamp::now().plus(-chrono::Duration::days(3));
+    for part in [0..10, 10..25] {
+        for n in part {
+            let told = AuditEntry {
+                at: then,
+                ..entry(world.org, n)
+            };
+            append(&world, vec![told]).await;
+        }
+        action.sign_at(&world, then).await;
+    }
+    (world, replica, action)
+}
+
+#[tokio::test]
+async fn a_past_that_is_signed_anew_is_told_from_one_that_was_signed_in_its_time() {
+    let (world, _replica, action) = old_world().await;
+    let found = verified(&world).await;
+    assert!(found.ok, "{found:?}");
+    rewrite(&world, 13, 25).await;
+    // Not even action remembers: the rest is signed as if it were new.
+    action.copies.lock().unwrap().truncate(1);
+    world
+        .alter("UPDATE identity.audit_heads SET signed_seq = 10")
+        .await;
+    action.sign(&world).await;
+    let found = verified(&world).await;
+    assert_eq!(found.signed_through.unwrap().seq, 25);
+    assert_eq!(faults(&world).await, [(11, AuditFault::Unsigned)]);
+    assert!(
+        found.problems[0].words.contains("nobody signed it before"),
+        "{found:?}"
+    );
+    // Also where a part begins behind it, as the second answer about a long chain does.
+    let part = AuditVerify {
+        from: Some(25),
+        to: None,
+    };
+    let found = world.ask_as(API_KEY, part).await.unwrap();
+    assert_eq!(
+        (found.problems[0].seq, found.problems[0].kind),
+        (11, AuditFault::Unsigned),
+        "{found:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_signature_of_what_is_not_there_yet_is_not_kept() {
+    let (world, _replica, action) = world().await;
+    let head = Head {
+        org: world.org,
+        seq: 1_000,
+        hash: [7; 32],
+    };
+    let early = HeadSignature::sign(head, Timestamp::now(), &action.key).unwrap();
+    let given = AuditCountersign { items: vec![early] };
+    world
+        .action
+        .service_call(&given, None, PATIENCE)
+        .await
+        .unwrap();
+    let kept = "SELECT count(*) FROM identity.audit_countersigns WHERE seq = 1000";
+    assert_eq!(world.count(kept).await, 0);
+    let heads = AuditHeads {
+        after: None,
+        limit: 500,
+    };
+    let open = world.action.service_call(&heads, None, PATIENCE).await;
+    let open = open.unwrap().items;
+    assert!(
+        open.iter()
+            .any(|head| (head.org, head.seq) == (world.org, 25)),
+        "{open:?}"
+    );
+}
+
+#[tokio::test]
 async fn what_nobody_signs_for_long_is_said() {
     let (world, _replica, _action) = world().await;
-    world
-        .alter("UPDATE identity.audit_events SET recorded_at = now() - interval '11 minutes' WHERE seq > 20")
-        .await;
-    assert_eq!(faults(&world).await, [(21, AuditFault::Unsigned)]);
+    for recorded in ["- interval '11 minutes'", "+ interval '1 year'"] {
+        world
+            .alter(&format!(
+                "UPDATE identity.audit_events SET recorded_at = now() {recorded} WHERE seq > 20"
+            ))
+            .await;
+        assert_eq!(
+            faults(&world).await,
+            [(21, AuditFault::Unsigned)],
+            "{recorded}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -307,6 +444,9 @@ async fn retention_removes_a_prefix_up_to_a_signed_end_and_the_rest_stays_whole(
         },
     )
     .await;
+    // Which is told like everything else.
+    let told = super::of_call(&world, "audit.retain", 1).await.remove(0);
+    assert_eq!((told.seq, told.entry.count), (26, 10));
     // Signed just now, of course: the test has no 90 days.
     let words = verified(&world).await.problems;
     assert_eq!(words.len(), 1, "{words:?}");
@@ -329,7 +469,7 @@ async fn retention_removes_a_prefix_up_to_a_signed_end_and_the_rest_stays_whole(
         .await;
     let found = verified(&world).await;
     assert!(found.ok, "{found:?}");
-    assert_eq!((found.entries, found.first_seq), (15, Some(11)));
+    assert_eq!((found.entries, found.first_seq), (16, Some(11)));
     // Somebody who moves the anchor himself is seen.
     world
         .alter("DELETE FROM identity.audit_events WHERE seq <= 12")

@@ -211,7 +211,7 @@ pub struct ProcessSample {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CollectorFault {
-    /// Who looks at it: `disks`, `networks`, `temperatures`, `batteries`, `processes`.
+    /// Who looks at it: `disks`, `network-disks`, `networks`, `temperatures`, `batteries`, `processes`.
     pub collector: String,
     /// What is wrong, for a person.
     pub message: String,

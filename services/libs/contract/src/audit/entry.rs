@@ -16,18 +16,34 @@ pub const TEXT_MAX_CHARS: usize = 500;
 
 /// What stands for a secret that somebody put into a snapshot.
 const HIDDEN: &str = "[hidden]";
-/// How credentials of the house, seeds of nkeys and password hashes begin.
-const SECRET_PREFIXES: [&str; 7] = [
+/// How credentials and links of the house, grants, password hashes and private keys begin, wherever in a text they stand.
+const SECRET_PREFIXES: [&str; 10] = [
     "dfa_",
     "dfr_",
     "dfk_",
     "dfl_",
     "dfe_",
+    "dfi_",
+    "dfp_",
+    "eyJhbGciOi",
     "$argon2",
     "-----BEGIN",
 ];
+/// How long the seed of an nkey is: `S`, and Base32 from there on.
+const SEED_CHARS: usize = 58;
 /// How fields end that hold secrets whatever is in them.
-const SECRET_FIELDS: [&str; 6] = ["password", "secret", "hash", "seed", "token", "privatekey"];
+const SECRET_FIELDS: [&str; 10] = [
+    "password",
+    "passphrase",
+    "secret",
+    "hash",
+    "seed",
+    "token",
+    "privatekey",
+    "apikey",
+    "authorization",
+    "cookie",
+];
 
 /// What an actor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -315,7 +331,7 @@ impl AuditEntry {
     }
 
     /// The entry as it may be stored, whoever made it: no text is too long or has a character that a database does not
-    /// take, and nothing in a snapshot looks like a secret.
+    /// take, and nothing in a text or a snapshot looks like a secret.
     #[must_use]
     pub fn tidy(mut self) -> Self {
         for text in [
@@ -351,6 +367,9 @@ impl Author {
 }
 
 fn shorten(text: &mut String) {
+    if is_secret(text) {
+        HIDDEN.clone_into(text);
+    }
     if text.chars().count() > TEXT_MAX_CHARS || text.chars().any(char::is_control) {
         *text = text
             .chars()
@@ -370,11 +389,21 @@ fn kept(mut snapshot: Value) -> Value {
     snapshot
 }
 
+/// Whether a text has something in it that opens something, or looks like it.
+fn is_secret(text: &str) -> bool {
+    let base32 = |byte: u8| matches!(byte, b'A'..=b'Z' | b'2'..=b'7');
+    let mut words = text.split(|c: char| !c.is_ascii_alphanumeric());
+    SECRET_PREFIXES.iter().any(|prefix| text.contains(prefix))
+        || words.any(|word| {
+            word.len() == SEED_CHARS && word.starts_with('S') && word.bytes().all(base32)
+        })
+}
+
 /// Whoever makes a snapshot leaves secrets out; this is for the one who forgot.
 fn hide(value: &mut Value) {
     match value {
         Value::String(text) => {
-            if SECRET_PREFIXES.iter().any(|prefix| text.contains(prefix)) {
+            if is_secret(text) {
                 HIDDEN.clone_into(text);
             }
         }
@@ -425,6 +454,32 @@ mod tests {
             text.contains("stays")
                 && text.contains("\"ci\"")
                 && text.contains("\"hasPassword\":true")
+        );
+    }
+
+    #[test]
+    fn no_secret_stays_in_a_text_either_and_links_and_seeds_are_secrets_too() {
+        let seed = nkeys::KeyPair::new_user().seed().expect("a seed");
+        let public = nkeys::KeyPair::new_user().public_key();
+        for secret in [
+            "https://fleet.example.org/invitation#dfi_0123456789abcdefghijklmnop",
+            "/password-reset#dfp_0123456789abcdefghijklmnop",
+            "Bearer eyJhbGciOiJFZERTQSJ9.e30.x",
+            &format!("key={seed};"),
+        ] {
+            let mut told = entry().because(secret).after(json!({ "note": secret }));
+            told.resource = told.resource.named(secret);
+            let (_, _, text) = told.stored().expect("JSON");
+            assert!(!text.contains(secret), "{text}");
+            assert_eq!(text.matches(HIDDEN).count(), 3, "{text}");
+        }
+        let harmless = json!({ "publicKey": public, "name": "DFK", "apiKey": null });
+        assert_eq!(entry().after(harmless.clone()).after, Some(harmless));
+        let named = json!({ "apiKey": "x", "passphrase": "x", "setCookie": "x" });
+        let told = entry().before(named).before.expect("a snapshot");
+        assert_eq!(
+            told,
+            json!({ "apiKey": HIDDEN, "passphrase": HIDDEN, "setCookie": HIDDEN })
         );
     }
 

@@ -151,6 +151,7 @@ fn rooms() -> BTreeMap<&'static str, BTreeMap<&'static str, Check>> {
             room![
                 audit::AuditAppend,
                 audit::AuditAppended,
+                audit::AuditRefused,
                 audit::AuditList,
                 audit::AuditPage,
                 audit::AuditExport,

@@ -371,8 +371,8 @@ fn timeless(value: &mut Value) {
             let present = fields.get("status").and_then(Value::as_str);
             let connects = matches!(present, Some("ONLINE" | "OFFLINE"));
             fields.retain(|name, _| {
-                !name.starts_with("last")
-                    && !(connects && SAID_BY_MACHINES.contains(&name.as_str()))
+                let said = connects && SAID_BY_MACHINES.contains(&name.as_str());
+                !(said || name.starts_with("last"))
             });
             fields.values_mut().for_each(timeless);
         }

@@ -1,0 +1,250 @@
+//! Times of samples that were taken before anybody had told the agent what time it is: its machine's clock may say
+//! anything then, and the server takes no sample of a wrong one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::agent::Sample;
+use dashfleet_agent::buffer::segment::Taken;
+use dashfleet_agent::buffer::{Bounds, Buffer};
+use dashfleet_agent::clock::{AHEAD_MAX, Clock, TimeSource};
+use dashfleet_agent::collect::Optional;
+use dashfleet_agent::collect::sampler::Sampler;
+use dashfleet_agent::platform;
+use domain::Timestamp;
+use testkit::{Folder, eventually};
+
+use super::buffer::sample;
+use super::task::time;
+use super::world::{PATIENCE, World};
+
+const SMALL: Bounds = Bounds {
+    total: 1024 * 1024,
+    segment: 2_048,
+    batch: 64 * 1024,
+    memory: 4,
+};
+
+fn taken(boot: &str, uptime_ms: u64) -> Option<Taken> {
+    Some(Taken {
+        boot: boot.to_owned(),
+        uptime_ms,
+    })
+}
+
+/// What somebody knows who knows when the boot `now` began.
+fn since(began: i64) -> impl Fn(&Taken) -> Option<Timestamp> {
+    move |taken: &Taken| {
+        let uptime = i64::try_from(taken.uptime_ms).unwrap();
+        (taken.boot == "now").then(|| time(began + uptime))
+    }
+}
+
+fn times(buffer: &mut Buffer) -> Vec<Timestamp> {
+    let batch = buffer.batch().unwrap();
+    batch.iter().map(|sample| sample.at).collect()
+}
+
+#[test]
+fn what_a_wrong_clock_has_dated_gets_its_own_time_once_and_the_rest_stays() {
+    let folder = Folder::new("dating");
+    let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
+    for at in 1..=5 {
+        buffer.push_taken(sample(at * 1_000), taken("before", 7));
+    }
+    buffer.acknowledge(time(2_000)).unwrap();
+    // A boot with a clock that stands behind all that was dated before: times go on by milliseconds.
+    for number in 1..=20_i64 {
+        buffer.push_taken(
+            sample(5_000 + number),
+            taken("now", 1_000 * number.unsigned_abs()),
+        );
+    }
+    let began = 1_000_000;
+    let limit = time(100_000_000);
+    assert_eq!(buffer.redate(since(began), limit).unwrap(), 20);
+    let mut expected: Vec<_> = (3..=5).map(|at| time(at * 1_000)).collect();
+    expected.extend((1..=20).map(|number| time(began + 1_000 * number)));
+    assert_eq!(times(&mut buffer), expected);
+    assert_eq!(buffer.last(), expected.last().copied());
+    // What is right is not put right again, in this life or the next.
+    for _ in 0..2 {
+        assert_eq!(buffer.redate(since(began + 20_000), limit).unwrap(), 0);
+        buffer = Buffer::open(folder.path(), SMALL).unwrap();
+        assert_eq!(times(&mut buffer), expected);
+    }
+    buffer.acknowledge(time(began + 10_000)).unwrap();
+    buffer = Buffer::open(folder.path(), SMALL).unwrap();
+    assert_eq!(times(&mut buffer), expected[13..]);
+    assert_eq!(buffer.dropped(), 0);
+}
+
+#[test]
+fn of_a_clock_that_was_ahead_this_boots_samples_come_back_and_those_of_others_go() {
+    let folder = Folder::new("dating");
+    let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
+    let hour = 3_600_000_i64;
+    for number in 1..=5_i64 {
+        buffer.push_taken(
+            sample(hour + number),
+            taken("before", number.unsigned_abs()),
+        );
+    }
+    for number in 1..=5_i64 {
+        let at = 2 * hour + 100 * number;
+        buffer.push_taken(sample(at), taken("now", 100 * number.unsigned_abs()));
+    }
+    // And one of which nobody knows when it was taken.
+    buffer.push_taken(sample(2 * hour + 600), None);
+    assert_eq!(buffer.redate(since(0), time(600_000)).unwrap(), 5);
+    let expected: Vec<_> = (1..=5).map(|number| time(100 * number)).collect();
+    assert_eq!(times(&mut buffer), expected);
+    // Times go on from there, and not from where the wrong clock stood.
+    assert_eq!(buffer.last(), Some(time(500)));
+}
+
+#[test]
+fn times_increase_whatever_was_dated_by_whom() {
+    let folder = Folder::new("dating");
+    let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
+    // Five minutes ahead, in another boot: the server takes that.
+    buffer.push_taken(sample(300_000), taken("before", 1));
+    buffer.acknowledge(time(300_000)).unwrap();
+    for number in 1..=3_i64 {
+        let at = 9_000_000 + number;
+        buffer.push_taken(sample(at), taken("now", 1_000 * number.unsigned_abs()));
+    }
+    buffer.redate(since(0), time(600_000)).unwrap();
+    let after = [300_001, 300_002, 300_003].map(time);
+    assert_eq!(
+        times(&mut buffer),
+        after,
+        "never before what is acknowledged"
+    );
+}
+
+#[test]
+fn what_an_interruption_left_half_written_is_removed() {
+    let folder = Folder::new("dating");
+    let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
+    buffer.push(sample(1));
+    drop(buffer);
+    let half = folder.path().join("000000000001.new");
+    std::fs::write(&half, b"{\"sample\":{").unwrap();
+    let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
+    assert!(!half.exists());
+    assert_eq!(times(&mut buffer), [time(1)]);
+}
+
+/// A machine's clock that is wrong by this.
+struct Wrong(chrono::Duration);
+
+impl TimeSource for Wrong {
+    fn wall(&self) -> Timestamp {
+        Timestamp::now().plus(self.0)
+    }
+    fn boot(&self) -> Duration {
+        platform::boot_time()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn once_the_server_has_said_its_time_samples_have_the_times_at_which_they_were_taken() {
+    for wrong in [
+        chrono::Duration::days(-20_000),
+        chrono::Duration::hours(1),
+        chrono::Duration::hours(-1),
+    ] {
+        let folder = Folder::new("dating");
+        let clock = Arc::new(Clock::new(Wrong(wrong)));
+        let begun = Timestamp::now();
+        let sampler = Sampler::begin(
+            folder.path().join("samples"),
+            Duration::from_millis(100),
+            Optional::default(),
+            Arc::clone(&clock),
+            "boot-a".to_owned(),
+        )
+        .unwrap();
+        let before = eventually("some samples", PATIENCE, || async {
+            let batch = sampler.batch().await;
+            (batch.len() >= 5).then_some(batch)
+        })
+        .await;
+        let first = before[0].at.plus(-wrong);
+        assert!(
+            begun <= first && first <= Timestamp::now(),
+            "{wrong}: {first}"
+        );
+        clock.server_says(Timestamp::now());
+        let after = sampler.batch().await;
+        let now = Timestamp::now();
+        assert!(after.is_sorted_by(|one, next| one.at < next.at), "{wrong}");
+        assert!(after.len() >= before.len(), "{wrong}: none is lost");
+        for (before, after) in before.iter().zip(&after) {
+            let off = after.at.since(before.at.plus(-wrong)).num_milliseconds();
+            assert!(off.abs() < 1_000, "{wrong}: off by {off} ms");
+            // Nothing but the time is another one.
+            let same = Sample {
+                at: after.at,
+                ..before.clone()
+            };
+            assert_eq!(&same, after, "{wrong}");
+        }
+        let last = after.last().unwrap().at;
+        assert!(
+            last <= now.plus(chrono::Duration::seconds(1)),
+            "{wrong}: {last}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_collected_before_the_first_contact_reaches_the_server_with_right_times() {
+    let world = World::new().await;
+    let agent = world.enrol();
+    let (boot, uptime) = (platform::boot_id().await, platform::boot_time());
+    let here = Timestamp::now();
+    // What a life of this boot has left: a clock that began in 1970, and one that is an hour ahead.
+    let mut buffer = Buffer::open(&agent.state().join("samples"), Bounds::default()).unwrap();
+    for number in 0..20_i64 {
+        let ago = Duration::from_millis(2_000 - 100 * number.unsigned_abs());
+        let uptime_ms = u64::try_from((uptime - ago).as_millis()).unwrap();
+        let at = if number < 10 {
+            Timestamp::from_millis(100 * number).unwrap()
+        } else {
+            here.plus(chrono::Duration::hours(1) + chrono::Duration::milliseconds(100 * number))
+        };
+        buffer.push_taken(Sample { at, ..sample(0) }, taken(&boot, uptime_ms));
+    }
+    drop(buffer);
+    let _running = agent.start();
+    world
+        .until("samples of before and after", |owners| {
+            owners.samples.len() > 25
+        })
+        .await;
+    let owners = world.owners();
+    let now = Timestamp::now();
+    let of_before: Vec<_> = owners
+        .samples
+        .iter()
+        .filter(|one| one.memory.total == sample(0).memory.total)
+        .map(|one| one.at.since(here).num_milliseconds())
+        .collect();
+    assert_eq!(
+        of_before.len(),
+        20,
+        "each came, and none twice: {of_before:?}"
+    );
+    for (number, off) in (0..).zip(&of_before) {
+        let expected = 100 * number - 2_000;
+        assert!(
+            off.abs_diff(expected) < 5_000,
+            "{off} instead of {expected}"
+        );
+    }
+    let times: Vec<_> = owners.samples.iter().map(|one| one.at).collect();
+    assert!(times.is_sorted_by(|one, next| one < next), "{times:?}");
+    assert!(times.last().unwrap() <= &now.plus(AHEAD_MAX));
+}
