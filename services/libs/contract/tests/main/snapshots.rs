@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use contract::{
-    action, agent, audit, envelope, event, grant, identity, legacy, live, metrics, order, problem,
-    rate,
+    action, agent, audit, envelope, event, execution, grant, identity, job, legacy, live, metrics,
+    order, problem, rate, run, work,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -180,6 +180,59 @@ fn rooms() -> BTreeMap<&'static str, BTreeMap<&'static str, Check>> {
             ],
         ),
         (
+            "job",
+            room![
+                job::JobCreate,
+                job::Job,
+                job::JobGet,
+                job::JobList,
+                job::JobPage,
+                job::JobEdit,
+                job::JobDelete,
+                job::JobDeleted,
+                job::JobExecute,
+                job::SettingsGet,
+                job::Settings,
+                job::SettingsEdit,
+            ],
+        ),
+        (
+            "execution",
+            room![
+                execution::ExecutionBatch,
+                execution::ExecutionBatched,
+                execution::ExecutionGet,
+                execution::Execution,
+                execution::ExecutionList,
+                execution::ExecutionPage,
+                execution::ExecutionCancel,
+                execution::ExecutionRetry,
+                execution::ExecutionCancelMany,
+                execution::ExecutionRetryMany,
+                execution::ExecutionsChanged,
+                execution::ExecutionLog,
+                execution::ExecutionLogPage,
+            ],
+        ),
+        (
+            "run",
+            room![
+                run::RunBegin,
+                run::RunLease,
+                run::RunRenew,
+                run::RunClaim,
+                run::RunClaimed,
+                run::RunFinish,
+                run::RunFinished,
+                run::RunLog,
+                run::RunLogged,
+                run::RunAct,
+                run::RunEnd,
+                run::RunEnded,
+            ],
+        ),
+        ("work", room![work::Offers, work::Bell]),
+        (
             "metrics",
             room![
                 metrics::MachineList,
@@ -244,9 +297,10 @@ fn every_call_has_its_examples() {
             .filter_map(|line| line.strip_prefix("crate::call!("))
         {
             let (request, rest) = line.split_once(" => ").expect("a request");
-            let (reply, _) = rest.split_once(':').expect("a reply");
+            // A reply that another room owns is named by its path.
+            let (reply, _) = rest.split_once(": ").expect("a reply");
             calls += 1;
-            for name in [request, reply] {
+            for name in [request, reply].map(|name| name.rsplit("::").next().unwrap_or(name)) {
                 assert!(
                     known.contains(name),
                     "{name} has no example in `snapshots/`"
