@@ -41,6 +41,12 @@ impl Caller {
         taken.admit()
     }
 
+    /// The organisation of the grant.
+    #[must_use]
+    pub fn org(&self) -> domain::OrgId {
+        self.0.org
+    }
+
     /// What the grant was exchanged for.
     #[must_use]
     pub fn credential(&self) -> domain::CredentialId {

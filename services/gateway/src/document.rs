@@ -7,6 +7,8 @@ pub mod action;
 pub mod audit;
 pub mod auth;
 pub mod enrollment;
+pub mod execution;
+pub mod job;
 pub mod key;
 pub mod machine;
 pub mod member;
@@ -75,6 +77,10 @@ pub enum Tag {
     Machines,
     /// What machines are told to do.
     Actions,
+    /// What is to be done, as often as it is asked for.
+    Jobs,
+    /// Jobs that are done, were done, and are to be done.
+    Executions,
     /// Who did what.
     Audit,
     /// This installation.

@@ -5,8 +5,10 @@ pub mod action;
 pub mod audit;
 pub mod auth;
 pub mod enrollment;
+pub mod execution;
 pub mod idempotency;
 pub mod install;
+pub mod job;
 pub mod key;
 pub mod legacy;
 pub mod machine;
@@ -20,6 +22,8 @@ pub mod status;
 pub mod token;
 
 use std::sync::Arc;
+
+use runtime::Shutdown;
 
 use crate::credentials::Credentials;
 use crate::owners::Owners;
@@ -35,13 +39,21 @@ pub type Api = (
     machine::Machines,
     presence::Presences,
     action::Actions,
+    job::Jobs,
+    execution::Executions,
+    execution::settings::ExecutionSettings,
     audit::AuditEvents,
     status::Installation,
 );
 
-/// All operations, ready to answer.
+/// All operations, ready to answer. What they stream ends when the shutdown begins.
 #[must_use]
-pub fn api(owners: &Owners, credentials: &Arc<Credentials>, status: status::Installation) -> Api {
+pub fn api(
+    owners: &Owners,
+    credentials: &Arc<Credentials>,
+    status: status::Installation,
+    shutdown: &Shutdown,
+) -> Api {
     (
         auth::Auth::new(owners.clone(), credentials.clone()),
         organization::Organizations::new(owners.clone()),
@@ -52,6 +64,9 @@ pub fn api(owners: &Owners, credentials: &Arc<Credentials>, status: status::Inst
         machine::Machines::new(owners.clone()),
         presence::Presences::new(owners.clone()),
         action::Actions::new(owners.clone()),
+        job::Jobs::new(owners.clone()),
+        execution::Executions::new(owners.clone(), shutdown.clone()),
+        execution::settings::ExecutionSettings::new(owners.clone()),
         audit::AuditEvents::new(owners.clone()),
         status,
     )

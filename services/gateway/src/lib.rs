@@ -138,7 +138,7 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Gatewa
     let mut unversioned = inbound::legacy::all(&owners, &limits);
     unversioned.extend(inbound::nats::all(&tunnels));
     let (router, routes) = routes::build(
-        inbound::api(&owners, &credentials, installation),
+        inbound::api(&owners, &credentials, installation, &shutdown),
         pages,
         unversioned,
     );

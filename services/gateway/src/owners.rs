@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::Bus;
+use bus::{Bus, Subscription};
 use contract::{Call, Problem, ProblemKind};
+use domain::OrgId;
 
 use crate::caller::Caller;
 use crate::config::Patience;
@@ -111,6 +112,16 @@ impl Owners {
         timeout: Duration,
     ) -> Result<C::Reply, Problem> {
         self.bus.gateway_call(question, None, timeout).await
+    }
+
+    /// What owners tell of one thing to those who look on, from now on: on one connection, whatever is asked after this is answered
+    /// after the server began to pass it on.
+    ///
+    /// # Errors
+    /// UNAVAILABLE when the bus is closed.
+    pub async fn live(&self, org: OrgId, noun: &str, id: &str) -> Result<Subscription, Problem> {
+        let subject = contract::subject::live(org, noun, id);
+        Ok(self.bus.subscribe(&subject).await?)
     }
 
     /// Whether the bus itself is there.

@@ -198,6 +198,9 @@ fn number_error(schema: &MetaSchema, value: &Value) -> Option<String> {
                 .as_u64()
                 .is_some_and(|number| u32::try_from(number).is_ok()),
             Some("uint64") => value.is_u64(),
+            Some("int16") => value
+                .as_i64()
+                .is_some_and(|number| i16::try_from(number).is_ok()),
             Some("int32") => value
                 .as_i64()
                 .is_some_and(|number| i32::try_from(number).is_ok()),

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::iter;
 
 use chrono::{DateTime, Duration, Utc};
+use contract::execution::LogPlace;
 use domain::Timestamp;
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::types::{ParseError, ParseFromParameter, ParseResult, Type};
@@ -35,6 +36,10 @@ pub struct Limit(pub u32);
 /// A place in a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place(pub i64);
+
+/// A place in an execution's log, such as `2-17`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogLine(pub LogPlace);
 
 /// An id in a path. What is not a UUID names nothing that exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +80,7 @@ parameter_type!((T: Type) Maybe<T>, required: false, T);
 parameter_type!((T: Documented + Send + Sync) Word<T>, required: true, T::Schema);
 parameter_type!(() Id, required: true, Uuid);
 parameter_type!(() Place, required: true, i64);
+parameter_type!(() LogLine, required: true, String);
 
 impl<T: ParseFromParameter> ParseFromParameter for Maybe<T> {
     fn parse_from_parameter(text: &str) -> ParseResult<Self> {
@@ -123,6 +129,12 @@ impl ParseFromParameter for Place {
             Ok(place) if place >= 0 => Ok(Self(place)),
             _ => Err(ParseError::custom("must be a whole number, 0 or more")),
         }
+    }
+}
+
+impl ParseFromParameter for LogLine {
+    fn parse_from_parameter(text: &str) -> ParseResult<Self> {
+        text.parse().map(Self).map_err(ParseError::custom)
     }
 }
 

@@ -103,6 +103,9 @@ pub struct Execution {
     pub dead_letter: bool,
     /// Whether somebody asked that it should stop.
     pub cancel_requested: bool,
+    /// Whether it was there already, with the same deduplication key; in the answer to `job.execute` alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub duplicate: bool,
     /// The last 64 KiB of its log, in `execution.get` alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logs: Option<Vec<String>>,

@@ -6,6 +6,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{ExecutionId, Timestamp};
 
 /// The most executions of one request, to create, cancel or begin again.
 pub const BATCH_MAX: usize = 10_000;
@@ -27,6 +30,8 @@ pub const KEY_MAX_CHARS: usize = 128;
 pub const DELAY_MAX: chrono::Duration = chrono::Duration::days(30);
 /// How often an execution may lose its worker before it is given up: what brings workers down must not go on for ever.
 pub const LOSSES_MAX: i16 = 3;
+/// What is kept of the attempts before: the last so many. Who begins something again and again must not make its row grow.
+pub const ATTEMPTS_KEPT: usize = 50;
 /// The longest time between two attempts.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(3_600);
 
@@ -143,9 +148,48 @@ impl Outcome {
     }
 }
 
+/// The first id of a millisecond: whatever was made at this time or later has this id or a greater one, because an id begins
+/// with the milliseconds since the epoch (UUIDv7). Of times that no id can say, the nearest one that it can.
+#[must_use]
+pub fn first_id(time: Timestamp) -> Uuid {
+    const LAST: u64 = (1 << 48) - 1;
+    let millis = u64::try_from(time.millis()).unwrap_or_default().min(LAST);
+    Uuid::from_u128(u128::from(millis) << 80)
+}
+
+/// When an execution was made, as its id says it: so a range of time and a range of ids are the same.
+#[must_use]
+pub fn made_at(id: ExecutionId) -> Timestamp {
+    let millis = i64::try_from(id.0.as_u128() >> 80).unwrap_or_default();
+    // 48 bits of milliseconds end in the year 10889, which is in every calendar.
+    Timestamp::from_millis(millis).unwrap_or_else(Timestamp::now)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_range_of_time_is_a_range_of_ids() {
+        let before = Timestamp::now();
+        let id = ExecutionId::new();
+        let at = made_at(id);
+        assert!(at >= before && at <= Timestamp::now().plus(chrono::Duration::seconds(1)));
+        assert!(first_id(at) <= id.0);
+        assert!(first_id(at.plus(chrono::Duration::milliseconds(1))) > id.0);
+        assert_eq!(made_at(first_id(at).into()), at);
+        let known: Timestamp = "2026-01-09T23:52:38.548Z".parse().expect("a time");
+        assert_eq!(
+            first_id(known).to_string(),
+            format!(
+                "{:08x}-{:04x}-0000-0000-000000000000",
+                known.millis() >> 16,
+                known.millis() & 0xffff
+            )
+        );
+        let earliest: Timestamp = "0001-01-01T00:00:00Z".parse().expect("a time");
+        assert_eq!(first_id(earliest), Uuid::nil());
+    }
 
     #[test]
     fn names_are_read_as_they_are_written() {

@@ -1,0 +1,133 @@
+//! What the database knows of an order: its job, who has its deduplication key, the limits of its concurrency key. All of it in
+//! the transaction that makes the executions.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use contract::{FieldError, Problem, ProblemKind};
+use database::Tx;
+use domain::OrgId;
+use uuid::Uuid;
+
+use super::item::Item;
+use crate::error::SchedulerError;
+use crate::store::enqueue::{self, Deduplication, JobHead, NewExecution};
+use crate::store::limits;
+
+/// How often deduplication keys are tried that change hands meanwhile.
+const KEY_TRIES: u32 = 5;
+
+/// The jobs of all items. They stay until the commit; as they are, when there are concurrency keys.
+pub(super) async fn jobs_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    items: &[Item],
+) -> Result<HashMap<Uuid, JobHead>, SchedulerError> {
+    let ids: BTreeSet<Uuid> = items.iter().map(|item| item.job.0).collect();
+    let ids: Vec<Uuid> = ids.into_iter().collect();
+    let has_keys = items
+        .iter()
+        .any(|item| item.order.concurrency_key.is_some());
+    let found = enqueue::jobs_share_in_tx(tx, org, &ids, has_keys).await?;
+    let jobs: HashMap<Uuid, JobHead> = found.into_iter().map(|job| (job.id, job)).collect();
+    for item in items {
+        let problem = match jobs.get(&item.job.0) {
+            Some(job) if job.enabled => continue,
+            Some(job) => {
+                let text = format!("the job `{}` is disabled", job.name);
+                Problem::new(ProblemKind::Conflict, text)
+            }
+            None => Problem::not_found("job"),
+        };
+        if !item.place.is_in_list() {
+            return Err(problem.into());
+        }
+        let error = FieldError {
+            path: item.place.path("jobId"),
+            message: problem.detail.clone(),
+        };
+        return Err(Problem {
+            errors: vec![error],
+            ..problem
+        }
+        .into());
+    }
+    Ok(jobs)
+}
+
+/// The execution of each item: its own, or the one that has its deduplication key, be it of another item before it.
+pub(super) async fn keys_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    items: &[Item],
+) -> Result<Vec<Uuid>, SchedulerError> {
+    let mut first: BTreeMap<(Uuid, &str), Uuid> = BTreeMap::new();
+    for item in items {
+        if let Some(key) = &item.order.deduplication_key {
+            first.entry((item.job.0, key.as_str())).or_insert(item.id.0);
+        }
+    }
+    let mut missing: Vec<Deduplication> = first
+        .iter()
+        .map(|((job_id, key), execution_id)| Deduplication {
+            job_id: *job_id,
+            key: (*key).to_owned(),
+            execution_id: *execution_id,
+        })
+        .collect();
+    let mut holders: HashMap<(Uuid, String), Uuid> = HashMap::new();
+    let mut tries = 0;
+    while !missing.is_empty() {
+        if tries == KEY_TRIES {
+            let text = "a deduplication key changes hands too often; try again";
+            return Err(Problem::unavailable(text).into());
+        }
+        tries += 1;
+        let got: HashSet<Uuid> = enqueue::keys_take_in_tx(tx, org, &missing)
+            .await?
+            .into_iter()
+            .collect();
+        let (ours, theirs): (Vec<_>, Vec<_>) = missing
+            .into_iter()
+            .partition(|key| got.contains(&key.execution_id));
+        // Who had one a moment ago may be through by now: then it is free, and tried again.
+        let held = if theirs.is_empty() {
+            Vec::new()
+        } else {
+            enqueue::keys_get_in_tx(tx, org, &theirs).await?
+        };
+        for key in ours.into_iter().chain(held) {
+            holders.insert((key.job_id, key.key), key.execution_id);
+        }
+        missing = theirs;
+        missing.retain(|key| !holders.contains_key(&(key.job_id, key.key.clone())));
+    }
+    let holder = |item: &Item| {
+        let key = item.order.deduplication_key.clone()?;
+        holders.get(&(item.job.0, key)).copied()
+    };
+    Ok(items
+        .iter()
+        .map(|item| holder(item).unwrap_or(item.id.0))
+        .collect())
+}
+
+/// Makes rows for the limits of concurrency keys that are new.
+pub(super) async fn limits_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    new: &[NewExecution<'_>],
+    jobs: &HashMap<Uuid, JobHead>,
+) -> Result<(), SchedulerError> {
+    let mut keys: BTreeMap<Uuid, BTreeSet<&str>> = BTreeMap::new();
+    for new in new.iter().filter(|new| !new.key.is_empty()) {
+        let job = jobs.get(&new.job_id);
+        if job.is_some_and(|job| job.key_concurrency.is_some()) {
+            keys.entry(new.job_id).or_default().insert(new.key);
+        }
+    }
+    for (job, keys) in keys {
+        let keys: Vec<String> = keys.into_iter().map(ToOwned::to_owned).collect();
+        limits::limits_key_in_tx(tx, org, job.into(), &keys).await?;
+    }
+    Ok(())
+}

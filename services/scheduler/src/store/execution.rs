@@ -1,0 +1,351 @@
+//! Executions as they are shown: wherever a row lies, in one form. A list is read by one statement, hence at one moment: a row
+//! that moves from table to table meanwhile is in it once.
+
+use chrono::{DateTime, Utc};
+use contract::execution::{Execution, ExecutionSummary, RunAs};
+use database::{DatabaseError, Tx};
+use domain::execution::ExecutionStatus;
+use domain::{ExecutionId, JobId, OrgId};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::error::SchedulerError;
+
+/// What is looked for where: `$2` and `$3` bound the ids, `$6` and `$7` say whether those that wait and run are meant, `$8` which
+/// of those that have ended, `$9` whether only dead letters, or only others. What has ended is looked for in each status by
+/// itself, so that an index gives the newest first; of those `$5` are looked at. The last of them is in the answer even if it is not
+/// meant (`kept`): beyond it nobody has looked (`bound`). `$4` is one more than a page has.
+const PAGE: &str = "
+    SELECT id, kept, bound FROM (
+        (SELECT id, true AS kept, false AS bound FROM scheduler.waiting
+            WHERE org_id = $1 AND $6::boolean AND id < $2 AND id >= $3 ORDER BY id DESC LIMIT $4)
+        UNION ALL
+        (SELECT id, true, false FROM scheduler.running
+            WHERE org_id = $1 AND $7::boolean AND id < $2 AND id >= $3 ORDER BY id DESC LIMIT $4)
+        UNION ALL
+        (SELECT looked.id, looked.kept, looked.n = $5 FROM unnest($8::text[]) AS wanted (status)
+            CROSS JOIN LATERAL (
+                SELECT id, coalesce(dead_letter = $9::boolean, true) AS kept, row_number() OVER (ORDER BY id DESC) AS n FROM (
+                    SELECT id, dead_letter FROM scheduler.ended
+                    WHERE org_id = $1 AND status = wanted.status AND id < $2 AND id >= $3
+                    ORDER BY id DESC LIMIT $5) AS newest) AS looked
+            WHERE looked.kept OR looked.n = $5)
+    ) AS found
+    ORDER BY id DESC LIMIT $4 + 4";
+
+const PAGE_OF_JOB: &str = "
+    SELECT id, kept, bound FROM (
+        (SELECT id, true AS kept, false AS bound FROM scheduler.waiting
+            WHERE org_id = $1 AND job_id = $10 AND $6::boolean AND id < $2 AND id >= $3 ORDER BY id DESC LIMIT $4)
+        UNION ALL
+        (SELECT id, true, false FROM scheduler.running
+            WHERE org_id = $1 AND job_id = $10 AND $7::boolean AND id < $2 AND id >= $3 ORDER BY id DESC LIMIT $4)
+        UNION ALL
+        (SELECT looked.id, looked.kept, looked.n = $5 FROM unnest($8::text[]) AS wanted (status)
+            CROSS JOIN LATERAL (
+                SELECT id, coalesce(dead_letter = $9::boolean, true) AS kept, row_number() OVER (ORDER BY id DESC) AS n FROM (
+                    SELECT id, dead_letter FROM scheduler.ended
+                    WHERE org_id = $1 AND job_id = $10 AND status = wanted.status AND id < $2 AND id >= $3
+                    ORDER BY id DESC LIMIT $5) AS newest) AS looked
+            WHERE looked.kept OR looked.n = $5)
+    ) AS found
+    ORDER BY id DESC LIMIT $4 + 4";
+
+const PAGE_DEAD: &str = "
+    SELECT id, true AS kept, false AS bound FROM scheduler.ended
+    WHERE org_id = $1 AND dead_letter AND id < $2 AND id >= $3 ORDER BY id DESC LIMIT $4";
+
+/// `$3` and `$4`, the least and the greatest of the ids, say in which partitions they can be.
+const ROWS: &str = "
+    SELECT id, job_id, 'PENDING'::text AS status, attempt, principal_kind, principal_id, priority, override,
+        deduplication_key, key, scheduled_for, created_at, run_at, NULL::timestamptz AS started_at,
+        NULL::timestamptz AS ended_at, NULL::jsonb AS result, NULL::jsonb AS error, NULL::jsonb AS progress, attempts,
+        false AS dead_letter, false AS cancel_requested
+    FROM scheduler.waiting WHERE org_id = $1 AND id = ANY ($2)
+    UNION ALL
+    SELECT id, job_id, 'RUNNING', attempt, principal_kind, principal_id, priority, override, deduplication_key, key,
+        scheduled_for, created_at, NULL, started_at, NULL, NULL, NULL, progress, attempts, false,
+        cancel_requested_at IS NOT NULL
+    FROM scheduler.running WHERE org_id = $1 AND id = ANY ($2)
+    UNION ALL
+    SELECT id, job_id, status, attempt, principal_kind, principal_id, priority, override, deduplication_key, key,
+        scheduled_for, created_at, NULL, started_at, ended_at, result, error, NULL, attempts, dead_letter, false
+    FROM scheduler.ended WHERE org_id = $1 AND id = ANY ($2) AND id >= $3 AND id <= $4";
+
+const SUMMARIES: &str = "
+    SELECT id, job_id, 'PENDING'::text AS status, scheduled_for, created_at
+    FROM scheduler.waiting WHERE org_id = $1 AND id = ANY ($2)
+    UNION ALL
+    SELECT id, job_id, 'RUNNING', scheduled_for, created_at
+    FROM scheduler.running WHERE org_id = $1 AND id = ANY ($2)
+    UNION ALL
+    SELECT id, job_id, status, scheduled_for, created_at
+    FROM scheduler.ended WHERE org_id = $1 AND id = ANY ($2) AND id >= $3 AND id <= $4";
+
+/// An execution, wherever it lies.
+#[derive(Clone, Debug, sqlx::FromRow)]
+#[allow(missing_docs)] // the columns are explained in the migration
+pub struct ExecutionRow {
+    pub id: Uuid,
+    pub job_id: Uuid,
+    /// `PENDING` of what waits, `RUNNING` of what runs.
+    pub status: String,
+    pub attempt: i32,
+    pub principal_kind: String,
+    pub principal_id: Uuid,
+    pub priority: i16,
+    /// The column `override`, which is a word of the language.
+    #[sqlx(rename = "override")]
+    pub replaced: Option<Value>,
+    pub deduplication_key: Option<String>,
+    pub key: String,
+    pub scheduled_for: DateTime<Utc>,
+    pub created_at: DateTime<Utc>,
+    /// While it waits.
+    pub run_at: Option<DateTime<Utc>>,
+    pub started_at: Option<DateTime<Utc>>,
+    pub ended_at: Option<DateTime<Utc>>,
+    pub result: Option<Value>,
+    pub error: Option<Value>,
+    pub progress: Option<Value>,
+    pub attempts: Option<Value>,
+    pub dead_letter: bool,
+    pub cancel_requested: bool,
+}
+
+/// Of an execution what a batch is answered with.
+#[derive(Clone, Debug, sqlx::FromRow)]
+#[allow(missing_docs)] // the columns are explained in the migration
+pub struct SummaryRow {
+    pub id: Uuid,
+    pub job_id: Uuid,
+    pub status: String,
+    pub scheduled_for: DateTime<Utc>,
+    pub created_at: DateTime<Utc>,
+}
+
+/// Which executions a list is about.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Only of this job.
+    pub job: Option<JobId>,
+    /// Whether those that wait.
+    pub waiting: bool,
+    /// Whether those that run.
+    pub running: bool,
+    /// Those that ended so.
+    pub ended: Vec<&'static str>,
+    /// Of those that ended only dead letters, or only others.
+    pub dead: Option<bool>,
+    /// Only ids from this one on.
+    pub from: Uuid,
+    /// Only ids below this one.
+    pub below: Uuid,
+}
+
+/// A place of a list.
+#[derive(Clone, Copy, Debug, sqlx::FromRow)]
+pub struct Found {
+    /// The execution.
+    pub id: Uuid,
+    /// Whether it is meant.
+    pub kept: bool,
+    /// Whether nobody has looked beyond it.
+    pub bound: bool,
+}
+
+/// A column that holds what no service wrote.
+fn unreadable(column: &str, error: &dyn std::fmt::Display) -> SchedulerError {
+    SchedulerError::Bug(format!("scheduler: {column} of an execution: {error}"))
+}
+
+fn read<T: serde::de::DeserializeOwned>(column: &str, value: Value) -> Result<T, SchedulerError> {
+    serde_json::from_value(value).map_err(|error| unreadable(column, &error))
+}
+
+fn status(text: &str) -> Result<ExecutionStatus, SchedulerError> {
+    let status: Result<ExecutionStatus, String> = text.parse();
+    status.map_err(|error| unreadable("status", &error))
+}
+
+impl ExecutionRow {
+    /// As users see it, without its log.
+    ///
+    /// # Errors
+    /// [`SchedulerError::Bug`] when a column holds what no service wrote.
+    pub fn view(self) -> Result<Execution, SchedulerError> {
+        let took = |(started, ended): (DateTime<Utc>, DateTime<Utc>)| {
+            ended
+                .signed_duration_since(started)
+                .num_milliseconds()
+                .max(0)
+        };
+        Ok(Execution {
+            id: self.id.into(),
+            job_id: self.job_id.into(),
+            status: status(&self.status)?,
+            attempt: self.attempt,
+            run_as: RunAs {
+                kind: read("principal_kind", Value::String(self.principal_kind))?,
+                id: self.principal_id,
+            },
+            priority: self.priority,
+            config: self
+                .replaced
+                .map(|replaced| read("override", replaced))
+                .transpose()?,
+            deduplication_key: self.deduplication_key,
+            concurrency_key: Some(self.key).filter(|key| !key.is_empty()),
+            scheduled_for: self.scheduled_for.into(),
+            created_at: self.created_at.into(),
+            run_at: self.run_at.map(Into::into),
+            started_at: self.started_at.map(Into::into),
+            completed_at: self.ended_at.map(Into::into),
+            duration: self.started_at.zip(self.ended_at).map(took),
+            result: self.result,
+            error: self.error.map(|error| read("error", error)).transpose()?,
+            progress: self.progress,
+            attempts: self
+                .attempts
+                .map(|attempts| read("attempts", attempts))
+                .transpose()?
+                .unwrap_or_default(),
+            dead_letter: self.dead_letter,
+            cancel_requested: self.cancel_requested,
+            duplicate: false,
+            logs: None,
+            logs_truncated: None,
+        })
+    }
+
+    /// About how many bytes of JSON it becomes.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        let large = [
+            &self.replaced,
+            &self.result,
+            &self.error,
+            &self.progress,
+            &self.attempts,
+        ];
+        let text = |value: &&Option<Value>| value.as_ref().map_or(0, |json| json.to_string().len());
+        500 + large.iter().map(text).sum::<usize>()
+    }
+}
+
+impl SummaryRow {
+    /// As users see it.
+    ///
+    /// # Errors
+    /// [`SchedulerError::Bug`] when a column holds what no service wrote.
+    pub fn view(&self, duplicate: bool) -> Result<ExecutionSummary, SchedulerError> {
+        Ok(ExecutionSummary {
+            id: self.id.into(),
+            job_id: self.job_id.into(),
+            status: status(&self.status)?,
+            duplicate,
+            scheduled_for: self.scheduled_for.into(),
+            created_at: self.created_at.into(),
+        })
+    }
+}
+
+/// The newest executions that are wanted, at least `rows` of them if there are so many; at most `looked` of each status are
+/// looked at, which matters only when dead letters are told from others.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn executions_find_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    wanted: &Wanted,
+    rows: i64,
+    looked: i64,
+) -> Result<Vec<Found>, DatabaseError> {
+    let all_dead = wanted.dead == Some(true) && wanted.ended.len() > 1;
+    if all_dead && wanted.job.is_none() {
+        return Ok(sqlx::query_as(PAGE_DEAD)
+            .bind(org.0)
+            .bind(wanted.below)
+            .bind(wanted.from)
+            .bind(rows)
+            .fetch_all(&mut **tx)
+            .await?);
+    }
+    let sql = if wanted.job.is_some() {
+        PAGE_OF_JOB
+    } else {
+        PAGE
+    };
+    let mut query = sqlx::query_as(sql)
+        .bind(org.0)
+        .bind(wanted.below)
+        .bind(wanted.from)
+        .bind(rows)
+        .bind(looked)
+        .bind(wanted.waiting)
+        .bind(wanted.running)
+        .bind(&wanted.ended)
+        .bind(wanted.dead);
+    if let Some(job) = wanted.job {
+        query = query.bind(job.0);
+    }
+    Ok(query.fetch_all(&mut **tx).await?)
+}
+
+/// These executions as they are now, in no particular order.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn executions_get_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    ids: &[Uuid],
+) -> Result<Vec<ExecutionRow>, DatabaseError> {
+    let (least, greatest) = span(ids);
+    Ok(sqlx::query_as(ROWS)
+        .bind(org.0)
+        .bind(ids)
+        .bind(least)
+        .bind(greatest)
+        .fetch_all(&mut **tx)
+        .await?)
+}
+
+/// An execution as it is now.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn execution_get_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    id: ExecutionId,
+) -> Result<Option<ExecutionRow>, DatabaseError> {
+    Ok(executions_get_in_tx(tx, org, &[id.0]).await?.pop())
+}
+
+/// These executions in short, in no particular order.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn summaries_get_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    ids: &[Uuid],
+) -> Result<Vec<SummaryRow>, DatabaseError> {
+    let (least, greatest) = span(ids);
+    Ok(sqlx::query_as(SUMMARIES)
+        .bind(org.0)
+        .bind(ids)
+        .bind(least)
+        .bind(greatest)
+        .fetch_all(&mut **tx)
+        .await?)
+}
+
+/// The least and the greatest of ids.
+pub(crate) fn span(ids: &[Uuid]) -> (Uuid, Uuid) {
+    let least = ids.iter().min().copied().unwrap_or(Uuid::max());
+    let greatest = ids.iter().max().copied().unwrap_or(Uuid::nil());
+    (least, greatest)
+}
