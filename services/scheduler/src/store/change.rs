@@ -39,10 +39,10 @@ const CANCEL: &str = "
             AND taken.execution_id = gone.id
     ), kept AS (
         INSERT INTO scheduler.ended (org_id, id, job_id, pool, key, priority, override, deduplication_key, principal_kind,
-            principal_id, credential, traceparent, scheduled_for, created_at, attempt, failures, losses, attempts, token,
-            version, status, ended_at)
+            principal_id, credential, traceparent, scheduled_for, created_at, attempt, concluded, failures, losses,
+            attempts, token, version, status, ended_at)
         SELECT org_id, id, job_id, pool, key, priority, override, deduplication_key, principal_kind, principal_id,
-            credential, traceparent, scheduled_for, created_at, attempt, failures, losses, attempts, token,
+            credential, traceparent, scheduled_for, created_at, attempt, concluded, failures, losses, attempts, token,
             version + 1, 'CANCELLED', now()
         FROM gone
         RETURNING id, job_id, attempt, version, ended_at
@@ -108,11 +108,11 @@ const RETRY: &str = "
         RETURNING *
     )
     INSERT INTO scheduler.waiting (org_id, id, job_id, pool, key, priority, due, run_at, override, deduplication_key,
-        principal_kind, principal_id, credential, traceparent, scheduled_for, created_at, attempt, failures, losses, attempts,
-        token, version)
+        principal_kind, principal_id, credential, traceparent, scheduled_for, created_at, attempt, concluded, failures, losses,
+        attempts, token, version)
     SELECT gone.org_id, gone.id, gone.job_id, job.pool, gone.key, gone.priority, true, now(), gone.override,
         gone.deduplication_key, gone.principal_kind, gone.principal_id, gone.credential, gone.traceparent, gone.scheduled_for,
-        gone.created_at, gone.attempt, 0, 0,
+        gone.created_at, gone.attempt, gone.concluded, 0, 0,
         CASE WHEN gone.started_at IS NULL THEN gone.attempts ELSE (
             SELECT jsonb_agg(latest.entry ORDER BY latest.place) FROM (
                 SELECT one.entry, one.place FROM jsonb_array_elements(coalesce(gone.attempts, '[]'::jsonb)

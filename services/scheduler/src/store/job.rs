@@ -15,6 +15,10 @@ const TURN: &str =
 
 const COUNT: &str = "SELECT count(*) FROM scheduler.jobs WHERE org_id = $1";
 
+// An organisation has its row from its first job on: it is what a limit of all its jobs is held by.
+const TENANT: &str = "
+    INSERT INTO scheduler.tenants (org_id) VALUES ($1) ON CONFLICT ON CONSTRAINT tenants_pkey DO NOTHING";
+
 const INSERT: &str = "
     INSERT INTO scheduler.jobs (org_id, id, name, description, module_id, handler, config, enabled, paused_at, pool,
         priority, timeout_ms, retries, backoff_ms, concurrency, key_concurrency, rate_max, rate_per_ms, version,
@@ -132,6 +136,7 @@ pub async fn jobs_count_in_tx(tx: &mut Tx, org: OrgId) -> Result<i64, DatabaseEr
 /// # Errors
 /// [`DatabaseError`]; of the constraint `jobs_name_key` when another has its name.
 pub async fn job_insert_in_tx(tx: &mut Tx, org: OrgId, job: &JobRow) -> Result<(), DatabaseError> {
+    sqlx::query(TENANT).bind(org.0).execute(&mut **tx).await?;
     write_in_tx(INSERT, tx, org, job).await
 }
 
