@@ -92,6 +92,16 @@ impl Request {
         }
     }
 
+    /// The port of its URL may be used: whoever made the job wrote that URL, and so named the port. A redirect's is not.
+    #[must_use]
+    pub fn naming_its_port(mut self) -> Self {
+        let port = url::Url::parse(&self.url).ok().and_then(|url| url.port());
+        if let Some(port) = port {
+            self.policy = self.policy.with_port(port);
+        }
+        self
+    }
+
     /// Its headers, checked.
     pub(crate) fn header_map(&self) -> Result<HeaderMap, EgressError> {
         let wrong = |reason: String| EgressError::invalid("headers", reason);
