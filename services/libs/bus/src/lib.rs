@@ -2,7 +2,7 @@
 //!
 //! Rooms: [`connection`] connecting for ever, `servers` to whom and in which order, [`request`] asking with a timeout,
 //! [`service`] answering, [`subscription`] hearing, [`events`] publishing and consuming events, [`verifier`] grants, [`trace`] trace
-//! headers, [`client`] the client's address, [`denied`] refused attempts, [`callout`] deciding who may connect, [`system`] the server's own account, [`setup`] streams and
+//! headers, [`work`] offers to workers, [`client`] the client's address, [`denied`] refused attempts, [`callout`] deciding who may connect, [`system`] the server's own account, [`setup`] streams and
 //! consumers (the bootstrap job), `turns` fairness between agents.
 
 mod audit;
@@ -21,6 +21,7 @@ pub mod system;
 pub mod trace;
 mod turns;
 pub mod verifier;
+pub mod work;
 
 pub use connection::{Bus, BusConfig, BusState};
 pub use denied::Denials;
@@ -30,3 +31,4 @@ pub use servers::check_agent_url;
 pub use service::{AgentSender, Caller, Context, Service};
 pub use subscription::{Message, Subscription};
 pub use verifier::GrantVerifier;
+pub use work::OfferFeed;
