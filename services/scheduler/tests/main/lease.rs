@@ -1,0 +1,182 @@
+//! Workers that die, stand still, or come back.
+
+use std::time::Duration;
+
+use contract::run::FinishVerdict;
+use dashfleet_scheduler::config::Timing;
+use domain::OrgId;
+use domain::execution::Outcome;
+
+use super::stage::{PATIENCE, PLAIN, Stage, Worker};
+
+/// A tenth of the real times.
+const QUICK: Timing = Timing {
+    lease: Duration::from_secs(1),
+    reap_every: Duration::from_millis(100),
+    stall: Duration::from_millis(700),
+    look_every: Duration::from_millis(100),
+    offer_again: Duration::from_millis(300),
+};
+
+#[tokio::test]
+async fn what_a_lost_worker_had_begins_again_and_what_it_says_later_is_fenced() {
+    let stage = Stage::with_replicas(2, QUICK).await;
+    let org = OrgId::new();
+    let job = stage.job(org, PLAIN).await;
+    let offers = stage.enqueue(org, job, "", 5).await;
+    let lost = stage.worker().await;
+    let had = lost.claim(&offers).await;
+    assert_eq!(had.len(), 5);
+    testkit::eventually("its session is over", PATIENCE, || async {
+        (stage
+            .count("SELECT count(*) FROM scheduler.waiting WHERE due")
+            .await
+            == 5)
+            .then_some(())
+    })
+    .await;
+    assert!(lost.renew().await.is_err());
+    assert!(
+        lost.try_claim(&offers).await.is_err(),
+        "nothing more is given to it"
+    );
+    for granted in &had {
+        assert_eq!(
+            lost.finish(granted.place, Outcome::Completed).await,
+            FinishVerdict::Duplicate
+        );
+    }
+    assert_eq!(
+        stage.count("SELECT count(*) FROM scheduler.ended").await,
+        0,
+        "it changed nothing"
+    );
+    let again = stage.worker().await.claim(&offers).await;
+    assert_eq!(again.len(), 5);
+    assert!(
+        again
+            .iter()
+            .all(|granted| granted.place.attempt == 2 && granted.concluded == 0)
+    );
+    for granted in &had {
+        assert_eq!(
+            lost.finish(granted.place, Outcome::Completed).await,
+            FinishVerdict::Fenced
+        );
+    }
+    assert_eq!(
+        stage.count("SELECT count(*) FROM scheduler.running").await,
+        5
+    );
+}
+
+#[tokio::test]
+async fn whoever_renews_keeps_what_it_has() {
+    let stage = Stage::new(QUICK).await;
+    let org = OrgId::new();
+    let job = stage.job(org, PLAIN).await;
+    let offers = stage.enqueue(org, job, "", 1).await;
+    let worker = stage.worker().await;
+    let place = worker.claim(&offers).await[0].place;
+    for _ in 0..15 {
+        tokio::time::sleep(QUICK.lease / 5).await;
+        worker.renew().await.unwrap();
+    }
+    assert_eq!(
+        worker.finish(place, Outcome::Completed).await,
+        FinishVerdict::Applied
+    );
+}
+
+#[tokio::test]
+async fn what_brings_workers_down_is_given_up() {
+    let stage = Stage::new(QUICK).await;
+    let org = OrgId::new();
+    let job = stage.job(org, PLAIN).await;
+    let offers = stage.enqueue(org, job, "", 1).await;
+    let mut before = None;
+    for losses in 1..=3 {
+        let bus = stage.nats.bus("worker-default").await;
+        // Each worker is the one before, which says that it was lost.
+        let worker = Worker::begin(bus, before).await;
+        if losses > 1 {
+            assert_eq!(stage.state(offers[0]).await, "waiting");
+        }
+        assert_eq!(worker.claim(&offers).await[0].place.attempt, losses);
+        before = Some(worker.session);
+    }
+    let bus = stage.nats.bus("worker-default").await;
+    Worker::begin(bus, before).await;
+    assert_eq!(stage.state(offers[0]).await, "FAILED");
+    let error = stage
+        .text("SELECT error ->> 'message' FROM scheduler.ended WHERE dead_letter")
+        .await;
+    assert!(error.unwrap().contains("the worker was lost"));
+}
+
+#[tokio::test]
+async fn when_nobody_could_look_every_worker_has_a_whole_lease_more() {
+    let stage = Stage::new(QUICK).await;
+    let org = OrgId::new();
+    let job = stage.job(org, PLAIN).await;
+    let offers = stage.enqueue(org, job, "", 1).await;
+    let worker = stage.worker().await;
+    let place = worker.claim(&offers).await[0].place;
+    // As if everything had stood still for a minute.
+    let mut tx = stage.pools.system_tx().await.unwrap();
+    for sql in [
+        "UPDATE scheduler.ticks SET at = now() - interval '60 s' WHERE name = 'reap'",
+        "UPDATE scheduler.sessions SET expires_at = now() - interval '50 s'",
+    ] {
+        sqlx::query(sql).execute(&mut *tx).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    testkit::eventually("somebody looks", PATIENCE, || async {
+        (stage
+            .count("SELECT count(*) FROM scheduler.ticks WHERE at > now() - interval '1 s'")
+            .await
+            == 1)
+            .then_some(())
+    })
+    .await;
+    assert_eq!(stage.state(offers[0]).await, "running");
+    worker.renew().await.unwrap();
+    assert_eq!(
+        worker.finish(place, Outcome::Completed).await,
+        FinishVerdict::Applied
+    );
+}
+
+#[tokio::test]
+async fn a_worker_hears_what_was_cancelled_and_what_it_then_says_is_that() {
+    let stage = Stage::new(Timing::default()).await;
+    let org = OrgId::new();
+    let job = stage.job(org, PLAIN).await;
+    let offers = stage.enqueue(org, job, "", 2).await;
+    let worker = stage.worker().await;
+    let granted = worker.claim(&offers).await;
+    stage
+        .execute("UPDATE scheduler.running SET cancel_requested_at = now()")
+        .await;
+    assert_eq!(worker.renew().await.unwrap().cancelled.len(), 2);
+    worker.finish(granted[0].place, Outcome::Cancelled).await;
+    // It was done before it heard of it.
+    worker.finish(granted[1].place, Outcome::Completed).await;
+    assert_eq!(stage.state(offers[0]).await, "CANCELLED");
+    assert_eq!(stage.state(offers[1]).await, "COMPLETED");
+}
+
+#[tokio::test]
+async fn another_pool_has_no_part_in_a_session() {
+    let stage = Stage::new(Timing::default()).await;
+    let worker = stage.worker().await;
+    stage
+        .execute("UPDATE scheduler.sessions SET pool = 'other'")
+        .await;
+    assert!(worker.renew().await.is_err());
+    worker.end().await;
+    assert_eq!(
+        stage.count("SELECT count(*) FROM scheduler.sessions").await,
+        1
+    );
+}
