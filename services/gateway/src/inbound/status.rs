@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use contract::action::ActionList;
 use contract::grant::Jwks;
 use contract::identity::JwksGet;
+use contract::job::JobList;
 use contract::metrics::MachineList;
 use contract::{Call, ProblemKind};
 use poem_openapi::OpenApi;
@@ -59,11 +60,16 @@ impl Installation {
     }
 
     async fn ask(&self) -> Status {
-        let (identity, action, metrics) = tokio::join!(
+        let (identity, action, scheduler, metrics) = tokio::join!(
             self.answers(JwksGet {}),
             self.answers(ActionList {
                 limit: 1,
                 ..ActionList::default()
+            }),
+            self.answers(JobList {
+                enabled: None,
+                limit: 1,
+                cursor: None,
             }),
             self.answers(MachineList {
                 limit: 1,
@@ -75,6 +81,7 @@ impl Installation {
             PartStatus::new("bus", bus),
             PartStatus::new("identity", identity),
             PartStatus::new("action", action),
+            PartStatus::new("scheduler", scheduler),
             PartStatus::new("metrics", metrics),
         ])
     }

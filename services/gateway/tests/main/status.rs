@@ -13,7 +13,7 @@ async fn the_status_names_what_answers_and_what_does_not() {
     let reply = world.get_as("", "/api/status").await;
     assert_eq!(reply.status, 200);
     let part = |name: &str, status: &str| json!({ "name": name, "status": status });
-    let all = ["bus", "identity", "action", "metrics"].map(|name| part(name, "OK"));
+    let all = ["bus", "identity", "action", "scheduler", "metrics"].map(|name| part(name, "OK"));
     assert_eq!(
         reply.json(),
         json!({ "status": "OK", "version": env!("CARGO_PKG_VERSION"), "parts": all })
