@@ -94,6 +94,8 @@ fn about(value: &mut Value, things: &Things) {
     for (name, id) in [
         ("machineId", &things.machine),
         ("actionId", &things.action),
+        ("jobId", &things.job),
+        ("executionId", &things.execution),
         ("keyId", &things.key),
         ("tokenId", &things.token),
         ("userId", &things.user),
@@ -120,7 +122,9 @@ fn forged(things: &Things, kid: &str, header: &Value, key: Option<&KeyPair>) -> 
         kind: PrincipalKind::User,
         role: Role::Owner,
         scopes: Role::Owner.scopes(),
-        aud: ["identity", "action", "metrics"].map(Into::into).to_vec(),
+        aud: ["identity", "action", "scheduler", "metrics"]
+            .map(Into::into)
+            .to_vec(),
         credential: CredentialId::new(),
         iat: now,
         exp: now + 300,

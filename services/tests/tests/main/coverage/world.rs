@@ -10,7 +10,7 @@ use super::table::Needs;
 /// Everybody's.
 pub const PASSWORD: &str = "a password of many words";
 /// What a key may have at all: all scopes but those that only people have.
-const PROGRAMS: [&str; 11] = [
+const PROGRAMS: [&str; 14] = [
     "organization:read",
     "members:read",
     "api-keys:read",
@@ -21,6 +21,9 @@ const PROGRAMS: [&str; 11] = [
     "machines:write",
     "actions:read",
     "actions:write",
+    "jobs:read",
+    "jobs:execute",
+    "jobs:write",
     "modules:write",
 ];
 
@@ -30,6 +33,8 @@ pub struct Things {
     pub organization: String,
     pub machine: String,
     pub action: String,
+    pub job: String,
+    pub execution: String,
     pub key: String,
     pub token: String,
     pub user: String,
@@ -46,6 +51,8 @@ impl Things {
             ("/organizations/", &self.organization),
             ("/machines/", &self.machine),
             ("/actions/", &self.action),
+            ("/jobs/", &self.job),
+            ("/executions/", &self.execution),
             ("/api-keys/", &self.key),
             ("/enrollment-tokens/", &self.token),
             ("/invitations/", &self.invitation),
@@ -148,6 +155,13 @@ async fn things(product: &Product, owner: &Api, name: &str) -> Things {
         },
     )
     .await;
+    let job = json!({ "name": format!("{name}-job"), "handler": "builtin/noop" });
+    let job = text(&made(owner, "/api/v1/jobs", job).await, "id");
+    // It waits for weeks, so it stays as it is.
+    let later = chrono::Utc::now() + chrono::Duration::days(20);
+    let order = json!({ "runAt": later.to_rfc3339_opts(chrono::SecondsFormat::Millis, true) });
+    let execute = format!("/api/v1/jobs/{job}/execute");
+    let execution = text(&made(owner, &execute, order).await, "executionId");
     let email = format!("{name}-member@example.org");
     let member = join(owner, &email, "OPERATOR").await;
     let invitation = json!({ "email": format!("{name}-guest@example.org"), "role": "VIEWER" });
@@ -156,6 +170,8 @@ async fn things(product: &Product, owner: &Api, name: &str) -> Things {
         organization,
         machine,
         action,
+        job,
+        execution,
         key: key(
             owner,
             json!({ "name": format!("{name}-key"), "role": "VIEWER" }),
@@ -293,6 +309,9 @@ pub async fn everything(api: &Api) -> Value {
     let lists = [
         "machines",
         "actions",
+        "jobs",
+        "executions",
+        "execution-settings",
         "api-keys",
         "enrollment-tokens",
         "users",
