@@ -25,8 +25,12 @@ mod edit;
 mod fan_out;
 #[path = "main/install.rs"]
 mod install;
+#[path = "main/job.rs"]
+mod job;
 #[path = "main/legacy.rs"]
 mod legacy;
+#[path = "main/logs.rs"]
+mod logs;
 #[path = "main/messages.rs"]
 mod messages;
 #[path = "main/operations.rs"]

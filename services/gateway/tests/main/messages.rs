@@ -29,8 +29,12 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
+#[path = "messages/job.rs"]
+mod job;
 #[path = "messages/people.rs"]
 mod people;
+
+pub use job::{execution_ended, execution_summary, execution_waiting, job};
 
 pub use people::{
     api_key, enrollment_token, invited, member, one_time_link, organization, session,

@@ -39,6 +39,10 @@ mod edit;
 mod legacy;
 #[path = "standin/people.rs"]
 mod people;
+#[path = "standin/scheduler.rs"]
+mod scheduler;
+
+pub use scheduler::{Scheduler, told};
 
 /// Machines by which a test chooses what the owner does.
 pub const ELSEWHERE: &str = "00000000-0000-7000-8000-000000000404";
@@ -172,7 +176,9 @@ impl Identity {
             } else {
                 role.scopes()
             },
-            aud: vec!["identity".into(), "action".into(), "metrics".into()],
+            aud: ["identity", "action", "scheduler", "metrics"]
+                .map(Into::into)
+                .to_vec(),
             credential: id,
             iat: now.millis() / 1_000,
             exp: expires_at.millis() / 1_000,

@@ -14,7 +14,7 @@ use serde_json::Value;
 use testkit::{Folder, Nats, eventually, folder::free_port};
 use uuid::Uuid;
 
-use crate::standin::{Actions, Identity, Metrics};
+use crate::standin::{Actions, Identity, Metrics, Scheduler};
 
 pub const GOOD: &str = "dfk_good";
 
@@ -66,6 +66,7 @@ pub struct World {
     pub identity: Arc<Identity>,
     pub actions: Arc<Actions>,
     pub metrics: Arc<Metrics>,
+    pub scheduler: Arc<Scheduler>,
     pub identity_bus: Bus,
     pub identity_service: Option<Service>,
     pub base: String,
@@ -131,10 +132,11 @@ impl World {
     }
 
     async fn build(nats: Nats, patience: Patience, extra: Vec<(&'static str, String)>) -> Self {
-        let (identity, actions, metrics) = (
+        let (identity, actions, metrics, scheduler) = (
             Identity::new(),
             Arc::<Actions>::default(),
             Arc::<Metrics>::default(),
+            Arc::<Scheduler>::default(),
         );
         let identity_bus = nats.bus("identity").await;
         let identity_service = identity.answer(&identity_bus).await;
@@ -142,6 +144,7 @@ impl World {
         let services = vec![
             actions.answer(&nats.bus("action").await, &jwks).await,
             metrics.answer(&nats.bus("metrics").await, &jwks).await,
+            scheduler.answer(&nats.bus("scheduler").await, &jwks).await,
         ];
         let extra: Vec<_> = extra
             .iter()
@@ -159,6 +162,7 @@ impl World {
             identity,
             actions,
             metrics,
+            scheduler,
             identity_bus,
             identity_service: Some(identity_service),
             admin,
@@ -281,7 +285,7 @@ impl World {
         self.identity_service.take().unwrap().stop().await;
     }
 
-    /// Action and metrics start anew, with the keys that identity has now.
+    /// The other owners start anew, with the keys that identity has now.
     pub async fn owners_start_anew(&mut self) {
         for service in self.services.drain(..) {
             service.stop().await;
@@ -295,6 +299,11 @@ impl World {
         self.services.push(
             self.metrics
                 .answer(&self.nats.bus("metrics").await, &jwks)
+                .await,
+        );
+        self.services.push(
+            self.scheduler
+                .answer(&self.nats.bus("scheduler").await, &jwks)
                 .await,
         );
     }

@@ -144,7 +144,42 @@ pub const TABLE: &[Operation] = &[
     operation("action_create", Scope("actions:write"))
         .naming(|_, meant| json!({ "machineId": meant.machine, "kind": "ping", "payload": {} }))
         .gives(&[201]),
+    operation("job_list", Scope("jobs:read")),
+    operation("job_get", Scope("jobs:read")),
+    operation("job_create", Scope("jobs:write"))
+        .with(|_, _| json!({ "name": "one more", "handler": "builtin/noop" }))
+        .gives(&[201]),
+    operation("job_edit", Scope("jobs:write")).with(|_, _| json!({ "description": "seen" })),
+    operation("job_pause", Scope("jobs:write")),
+    operation("job_resume", Scope("jobs:write")),
+    operation("job_disable", Scope("jobs:write")),
+    operation("job_disable_put", Scope("jobs:write")),
+    operation("job_enable", Scope("jobs:write")),
+    operation("job_enable_put", Scope("jobs:write")),
+    operation("job_execute", Scope("jobs:execute")).gives(&[202]),
+    operation("execution_settings_get", Scope("jobs:read")),
+    operation("execution_settings_edit", Scope("jobs:write")).with(|_, _| json!({ "paused": false })),
+    operation("execution_batch", Scope("jobs:execute"))
+        .naming(|_, meant| json!({ "items": [{ "jobId": meant.job }] }))
+        .gives(&[202]),
+    operation("execution_list", Scope("jobs:read"))
+        .asking(|meant| format!("?jobId={}", meant.job))
+        .foreign(&[200, 404]),
+    operation("execution_get", Scope("jobs:read")),
     // What ends something.
+    operation("execution_cancel", Scope("jobs:execute")).gives(&[200, 202]),
+    // Of one that has ended: else it would go on.
+    operation("execution_logs", Scope("jobs:read")),
+    operation("execution_retry", Scope("jobs:execute")).gives(&[202]),
+    // Of another organisation's job there is nothing here to be changed.
+    operation("execution_cancel_many", Scope("jobs:execute"))
+        .naming(|_, meant| json!({ "jobId": meant.job }))
+        .foreign(&[200, 404]),
+    operation("execution_retry_many", Scope("jobs:execute"))
+        .naming(|_, meant| json!({ "jobId": meant.job }))
+        .foreign(&[202, 404])
+        .gives(&[202]),
+    operation("job_delete", Scope("jobs:write")).gives(&[204]),
     operation("action_cancel", Scope("actions:write")).gives(&[200, 202]),
     operation("invitation_cancel", Scope("members:write")).gives(&[204]),
     operation("enrollment_token_revoke", Scope("enrollment-tokens:write")).gives(&[204]),

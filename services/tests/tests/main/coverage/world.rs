@@ -33,6 +33,8 @@ pub struct Things {
     pub organization: String,
     pub machine: String,
     pub action: String,
+    pub job: String,
+    pub execution: String,
     pub key: String,
     pub token: String,
     pub user: String,
@@ -52,6 +54,8 @@ impl Things {
             ("/organizations/", &self.organization),
             ("/machines/", &self.machine),
             ("/actions/", &self.action),
+            ("/jobs/", &self.job),
+            ("/executions/", &self.execution),
             ("/api-keys/", &self.key),
             ("/enrollment-tokens/", &self.token),
             ("/invitations/", &self.invitation),
@@ -158,9 +162,11 @@ async fn things(product: &Product, owner: &Api, name: &str) -> Things {
     .await;
     let job = json!({ "name": format!("{name}-job"), "handler": "builtin/noop" });
     let job = text(&made(owner, "/api/v1/jobs", job).await, "id");
-    let later = chrono::Utc::now() + chrono::Duration::days(1);
-    let later = json!({ "runAt": later.to_rfc3339_opts(chrono::SecondsFormat::Millis, true) });
-    let execution = made(owner, &format!("/api/v1/jobs/{job}/execute"), later).await;
+    // It waits for weeks, so it stays as it is.
+    let later = chrono::Utc::now() + chrono::Duration::days(20);
+    let order = json!({ "runAt": later.to_rfc3339_opts(chrono::SecondsFormat::Millis, true) });
+    let execute = format!("/api/v1/jobs/{job}/execute");
+    let execution = text(&made(owner, &execute, order).await, "executionId");
     let email = format!("{name}-member@example.org");
     let member = join(owner, &email, "OPERATOR").await;
     let invitation = json!({ "email": format!("{name}-guest@example.org"), "role": "VIEWER" });
@@ -169,6 +175,8 @@ async fn things(product: &Product, owner: &Api, name: &str) -> Things {
         organization,
         machine,
         action,
+        job,
+        execution,
         key: key(
             owner,
             json!({ "name": format!("{name}-key"), "role": "VIEWER" }),
@@ -310,6 +318,7 @@ pub async fn everything(api: &Api) -> Value {
         "actions",
         "jobs",
         "executions",
+        "execution-settings",
         "api-keys",
         "enrollment-tokens",
         "users",
