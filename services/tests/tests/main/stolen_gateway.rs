@@ -94,8 +94,6 @@ fn about(value: &mut Value, things: &Things) {
     for (name, id) in [
         ("machineId", &things.machine),
         ("actionId", &things.action),
-        ("jobId", &things.job),
-        ("executionId", &things.execution),
         ("keyId", &things.key),
         ("tokenId", &things.token),
         ("userId", &things.user),

@@ -34,15 +34,13 @@ pub struct Things {
     pub machine: String,
     pub action: String,
     pub job: String,
+    /// One that waits for a time that does not come.
     pub execution: String,
     pub key: String,
     pub token: String,
     pub user: String,
     pub invitation: String,
     pub session: String,
-    pub job: String,
-    /// One that waits for a time that does not come.
-    pub execution: String,
     /// A text that stands in names of this organisation and nowhere else.
     pub secret_name: String,
 }
@@ -61,8 +59,6 @@ impl Things {
             ("/invitations/", &self.invitation),
             ("/users/", &self.user),
             ("/sessions/", &self.session),
-            ("/jobs/", &self.job),
-            ("/executions/", &self.execution),
         ];
         let found = nouns.iter().find(|(noun, _)| path.contains(noun));
         found.map_or_else(|| panic!("what does {path} mean?"), |(_, id)| (*id).clone())
@@ -187,8 +183,6 @@ async fn things(product: &Product, owner: &Api, name: &str) -> Things {
         user: text(&member.get("/api/v1/auth/me").await, "id"),
         invitation: text(&made(owner, "/api/v1/users", invitation).await, "id"),
         session: text(&sessions["items"][0], "id"),
-        execution: text(&execution, "id"),
-        job,
         secret_name: name.to_owned(),
     }
 }
