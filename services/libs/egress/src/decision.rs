@@ -105,7 +105,7 @@ impl FromStr for Outbound {
             url::Host::Ipv6(address) if !below => IpAddr::V6(address).to_canonical().to_string(),
             _ => return Err(wrong()),
         };
-        if host.is_empty() {
+        if host.is_empty() || host.contains('*') {
             return Err(wrong());
         }
         Ok(Self { host, below, port })

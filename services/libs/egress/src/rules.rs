@@ -83,7 +83,7 @@ impl Rules {
         match url::Host::parse(host) {
             Ok(url::Host::Domain(host)) => {
                 let host = host.trim_end_matches('.').to_owned();
-                if host.is_empty() {
+                if host.is_empty() || host.contains('*') {
                     return Err(wrong());
                 }
                 self.places.push(Place { host, port });

@@ -1,0 +1,252 @@
+//! Claims: may these begin here? The answer is the right; until it comes nothing of them runs.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::Bus;
+use contract::ProblemKind;
+use contract::run::{Assignment, ITEMS_MAX, Offer, RunClaim};
+use domain::ExecutionId;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::app::lease::Session;
+
+/// How many claims are under way at once: what is offered while both are waits for one of them, and goes together.
+const AT_ONCE: usize = 2;
+/// An offer that found no room for so long is forgotten: the scheduler makes it again, perhaps to another worker.
+const STALE: Duration = Duration::from_millis(1_500);
+/// The most offers that wait for room.
+const WAITING_MAX: usize = 4_096;
+/// How long the scheduler may take to answer before it is asked again.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// The first pause before it is asked again; each later one is twice as long, up to the last.
+const PAUSE: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(500)];
+/// So often it may refuse a claim as a whole. Whether something of it began is not known then, so the session is given up.
+const REFUSALS_MAX: u32 = 5;
+
+/// The most that is prefetched.
+const PREFETCH_MAX: usize = 500;
+/// As much as handlers end in this time: about what a claim takes, so that no slot waits for one.
+const PREFETCH_TIME: Duration = Duration::from_millis(15);
+/// Over which time ends are counted.
+const SPAN: Duration = Duration::from_millis(100);
+
+/// How fast handlers end.
+#[derive(Debug)]
+pub(crate) struct Drained {
+    since: Instant,
+    count: u32,
+    per_second: f64,
+}
+
+impl Drained {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            count: 0,
+            per_second: 0.0,
+        }
+    }
+
+    pub(crate) fn ended(&mut self) {
+        self.count = self.count.saturating_add(1);
+    }
+
+    /// How many to have at hand beside those that run.
+    pub(crate) fn prefetch(&mut self, now: Instant) -> usize {
+        let passed = now.saturating_duration_since(self.since);
+        if passed >= SPAN {
+            let seen = f64::from(self.count) / passed.as_secs_f64();
+            self.per_second += 0.5 * (seen - self.per_second);
+            self.count = 0;
+            self.since = now;
+        }
+        let most = self.per_second * PREFETCH_TIME.as_secs_f64();
+        (most as usize).min(PREFETCH_MAX)
+    }
+}
+
+/// A claim that is over.
+pub(crate) struct Claimed {
+    pub(crate) asked: Vec<Offer>,
+    /// What may begin; nothing when the session ended before the answer.
+    pub(crate) granted: Vec<Assignment>,
+    /// How long it took.
+    pub(crate) took: Duration,
+}
+
+/// The claims of one session.
+#[derive(Default)]
+pub(crate) struct Claims {
+    /// Offers that wait for room.
+    waiting: VecDeque<(Offer, Instant)>,
+    /// The executions of those, and of those that are asked for.
+    known: HashSet<ExecutionId>,
+    /// How many are asked for.
+    asked: usize,
+    pub(crate) requests: JoinSet<Claimed>,
+}
+
+impl Claims {
+    /// Offers have come. What is known already, or `is_held` here, is no news: claimed twice, it would be given twice.
+    pub(crate) fn offered(&mut self, offers: Vec<Offer>, is_held: impl Fn(&ExecutionId) -> bool) {
+        let now = Instant::now();
+        for offer in offers {
+            if self.waiting.len() < WAITING_MAX
+                && !is_held(&offer.id)
+                && self.known.insert(offer.id)
+            {
+                self.waiting.push_back((offer, now));
+            }
+        }
+    }
+
+    /// How many offers wait for room.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// How many are asked for and not answered: each may be given.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked
+    }
+
+    /// Asks for as many as there is `room` for.
+    pub(crate) fn send(&mut self, bus: &Bus, session: &Arc<Session>, room: usize) {
+        while let Some((offer, _)) = self.waiting.front().filter(|(_, at)| at.elapsed() >= STALE) {
+            self.known.remove(&offer.id);
+            self.waiting.pop_front();
+        }
+        if room == 0 || self.waiting.is_empty() || self.requests.len() >= AT_ONCE {
+            return;
+        }
+        let count = room.min(ITEMS_MAX).min(self.waiting.len());
+        let offers: Vec<Offer> = self
+            .waiting
+            .drain(..count)
+            .map(|(offer, _)| offer)
+            .collect();
+        self.asked += offers.len();
+        self.requests
+            .spawn(claim(bus.clone(), session.clone(), offers));
+    }
+
+    /// A claim is over.
+    pub(crate) fn answered(&mut self, claimed: &Claimed) {
+        self.asked = self.asked.saturating_sub(claimed.asked.len());
+        for offer in &claimed.asked {
+            self.known.remove(&offer.id);
+        }
+    }
+
+    /// Nothing more is claimed; what was asked for is still answered.
+    pub(crate) fn forget_waiting(&mut self) {
+        for (offer, _) in self.waiting.drain(..) {
+            self.known.remove(&offer.id);
+        }
+    }
+}
+
+/// Asks until it is answered, or the session is over: the scheduler answers the same again.
+async fn claim(bus: Bus, session: Arc<Session>, offers: Vec<Offer>) -> Claimed {
+    let began = Instant::now();
+    let request = RunClaim {
+        session_id: session.id,
+        offers,
+    };
+    let granted = granted(&bus, &session, &request).await;
+    Claimed {
+        asked: request.offers,
+        granted: granted.unwrap_or_default(),
+        took: began.elapsed(),
+    }
+}
+
+async fn granted(bus: &Bus, session: &Session, request: &RunClaim) -> Option<Vec<Assignment>> {
+    let [mut pause, longest] = PAUSE;
+    let mut refusals = 0;
+    loop {
+        let answer = tokio::select! {
+            answer = bus.service_call(request, None, TIMEOUT) => answer,
+            () = session.over() => return None,
+        };
+        match answer {
+            Ok(claimed) => return Some(claimed.granted),
+            Err(problem) if problem.kind == ProblemKind::NotFound => {
+                session.lose();
+                return None;
+            }
+            Err(problem) if problem.is_lasting() => {
+                tracing::error!(%problem, offers = request.offers.len(), "a claim is refused");
+                refusals += 1;
+                if refusals == REFUSALS_MAX {
+                    session.end();
+                    return None;
+                }
+            }
+            Err(problem) => tracing::debug!(%problem, "a claim is repeated"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = longest.min(pause * 2),
+            () = session.over() => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::OrgId;
+
+    use super::*;
+
+    fn offer() -> Offer {
+        Offer {
+            org: OrgId::new(),
+            id: ExecutionId::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_known_or_held_is_not_claimed_again() {
+        let (mut claims, one, held) = (Claims::default(), offer(), offer());
+        claims.offered(vec![one, held, one], |id| *id == held.id);
+        assert_eq!(claims.waiting(), 1);
+        claims.offered(vec![one], |_| false);
+        assert_eq!(claims.waiting(), 1);
+        claims.forget_waiting();
+        claims.offered(vec![one], |_| false);
+        assert_eq!(claims.waiting(), 1);
+    }
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let mut claims = Claims::default();
+        claims.offered((0..WAITING_MAX + 100).map(|_| offer()).collect(), |_| false);
+        assert_eq!(claims.waiting(), WAITING_MAX);
+        assert_eq!(claims.known.len(), WAITING_MAX);
+    }
+
+    #[test]
+    fn prefetching_follows_how_fast_handlers_end() {
+        let start = Instant::now();
+        let mut drained = Drained::new(start);
+        assert_eq!(drained.prefetch(start), 0);
+        let mut now = start;
+        for _ in 0..20 {
+            for _ in 0..200 {
+                drained.ended();
+            }
+            now += SPAN;
+            drained.prefetch(now);
+        }
+        // 2,000 a second for 15 ms.
+        assert!((28..=30).contains(&drained.prefetch(now)));
+        for _ in 0..20 {
+            now += SPAN;
+            drained.prefetch(now);
+        }
+        assert_eq!(drained.prefetch(now), 0);
+    }
+}
