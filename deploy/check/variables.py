@@ -47,7 +47,9 @@ PROGRAMS = {
     "dashfleet-scheduler": Reads(BUS | DATABASE, OWNER | names("SCHEDULER_POOLS EXECUTION_RETENTION_DAYS")),
     "dashfleet-worker": Reads(
         BUS,
-        SERVICE | names("WORKER_POOL WORKER_CONCURRENCY WORKER_DRAIN_MS WORKER_WITNESS EGRESS_ALLOW EGRESS_NEVER"),
+        SERVICE
+        | names("WORKER_POOL WORKER_NAME WORKER_CONCURRENCY WORKER_DRAIN_MS WORKER_WITNESS")
+        | names("EGRESS_ALLOW EGRESS_NEVER EGRESS_CA"),
     ),
     "dashfleet-metrics": Reads(BUS | DATABASE, OWNER),
     "dashfleet-bootstrap keys": Reads(frozenset(), SERVICE),

@@ -12,10 +12,12 @@ use crate::app::run::GRACE;
 pub(crate) struct Drain {
     /// How long handlers may go on.
     patience: Duration,
-    /// How long the last finishes may take after that.
+    /// How long the last finishes may take after them.
     closing: Duration,
     /// When it began.
     began: Option<Instant>,
+    /// Since when no handler runs.
+    idle: Option<Instant>,
     /// Whether handlers were asked to end.
     asked: bool,
 }
@@ -26,6 +28,7 @@ impl Drain {
             patience,
             closing,
             began: None,
+            idle: None,
             asked: false,
         }
     }
@@ -37,6 +40,13 @@ impl Drain {
 
     pub(crate) fn has_begun(&self) -> bool {
         self.began.is_some()
+    }
+
+    /// No handler runs any more, and none will.
+    pub(crate) fn idle(&mut self, now: Instant) {
+        if self.has_begun() {
+            self.idle.get_or_insert(now);
+        }
     }
 
     /// Whether handlers are to be asked to end: said once.
@@ -54,15 +64,18 @@ impl Drain {
 
     /// When that is, once it has begun.
     pub(crate) fn ends_at(&self) -> Option<Instant> {
-        Some(self.began? + self.patience + GRACE + self.closing)
+        let handlers = self.began? + self.patience + GRACE;
+        let gone = self.idle.map_or(handlers, |idle| idle.min(handlers));
+        Some(gone + self.closing)
     }
 
     /// When it goes on by itself.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
+        let end = self.ends_at()?;
         if self.asked {
-            self.ends_at()
+            Some(end)
         } else {
-            Some(self.began? + self.patience)
+            Some(end.min(self.began? + self.patience))
         }
     }
 }
@@ -71,19 +84,33 @@ impl Drain {
 mod tests {
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
     #[test]
     fn handlers_go_on_then_are_asked_once_and_then_it_is_over() {
-        let second = Duration::from_secs(1);
-        let mut drain = Drain::new(30 * second, 10 * second);
+        let mut drain = Drain::new(30 * SECOND, 10 * SECOND);
         let start = Instant::now();
         assert!(!drain.has_begun() && drain.wake_at().is_none() && !drain.asks(start));
         drain.begin(start);
-        drain.begin(start + 5 * second);
-        assert_eq!(drain.wake_at(), Some(start + 30 * second));
-        assert!(!drain.asks(start + 29 * second));
-        assert!(drain.asks(start + 30 * second) && !drain.asks(start + 31 * second));
-        assert!(!drain.is_over(start + 40 * second));
-        assert_eq!(drain.wake_at(), Some(start + 41 * second));
-        assert!(drain.is_over(start + 41 * second));
+        drain.begin(start + 5 * SECOND);
+        assert_eq!(drain.wake_at(), Some(start + 30 * SECOND));
+        assert!(!drain.asks(start + 29 * SECOND));
+        assert!(drain.asks(start + 30 * SECOND) && !drain.asks(start + 31 * SECOND));
+        assert!(!drain.is_over(start + 40 * SECOND));
+        assert_eq!(drain.wake_at(), Some(start + 41 * SECOND));
+        assert!(drain.is_over(start + 41 * SECOND));
+    }
+
+    #[test]
+    fn once_no_handler_runs_only_the_finishes_are_waited_for() {
+        let mut drain = Drain::new(30 * SECOND, 10 * SECOND);
+        let start = Instant::now();
+        drain.idle(start);
+        drain.begin(start);
+        assert_eq!(drain.ends_at(), Some(start + 41 * SECOND));
+        drain.idle(start + 2 * SECOND);
+        drain.idle(start + 5 * SECOND);
+        assert_eq!(drain.wake_at(), Some(start + 12 * SECOND));
+        assert!(!drain.is_over(start + 11 * SECOND) && drain.is_over(start + 12 * SECOND));
     }
 }

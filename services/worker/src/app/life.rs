@@ -217,6 +217,9 @@ impl<'a> Life<'a> {
                 stop.ask(Reason::Stopping);
             }
         }
+        if self.attempts.is_empty() {
+            self.drain.idle(now);
+        }
         let room = self.room(now);
         self.claims.send(&self.worker.host.bus, &self.session, room);
         self.worker.finishes.send(&self.worker.host.bus);
