@@ -95,7 +95,7 @@ struct Exporter {
 impl Exporter {
     fn start() -> Option<Self> {
         let name = "prometheus-node-exporter";
-        let program = debian::program(name, name, "NODE_EXPORTER")?;
+        let program = debian::program(&[name], name, "NODE_EXPORTER")?;
         let address = format!("127.0.0.1:{}", testkit::folder::free_port());
         let child = Command::new(&program)
             .arg(format!("--web.listen-address={address}"))

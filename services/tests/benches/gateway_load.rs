@@ -14,7 +14,6 @@
 )]
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -24,7 +23,9 @@ use serde_json::{Value, json};
 
 const LOGINS: usize = 50;
 const REQUESTS: usize = 2_000;
-const PASSWORD: &str = "correct horse battery staple";
+const PASSWORD: &str = "a password of many words";
+/// The program and what it needs.
+const WRK: [&str; 3] = ["wrk", "libluajit-5.1-2", "libluajit-5.1-common"];
 const MACHINES: &str = "/api/v1/machines";
 /// A small file out of memory.
 const TRIVIAL: &str = "/docs/start.js";
@@ -56,7 +57,7 @@ fn show(what: &str, took: &[Duration]) {
 
 /// Requests in a second, as `wrk` says.
 fn per_second(wrk: &Path, api: &Api, path: &str) -> f64 {
-    let output = Command::new(wrk)
+    let output = debian::command(wrk)
         .args(["--threads", "2", "--connections", "64", "--duration", "10s"])
         .args(["--header", &format!("Authorization: Bearer {}", api.key)])
         .arg(format!("{}{path}", api.url))
@@ -152,7 +153,7 @@ async fn main() {
         person.await.expect("a login");
     }
 
-    let Some(wrk) = debian::program("wrk", "wrk", "WRK") else {
+    let Some(wrk) = debian::program(&WRK, "wrk", "WRK") else {
         return;
     };
     let machines = per_second(&wrk, &api, MACHINES);

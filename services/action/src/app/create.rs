@@ -110,10 +110,8 @@ impl App {
         };
         tx.commit().await?;
         self.audit_relay.wake();
-        self.metrics
-            .created
-            .with_label_values(&[draft.kind.as_str()])
-            .inc();
+        let kind = [draft.kind.as_str()];
+        self.metrics.created.with_label_values(&kind).inc();
         if action.offered_at.is_some() {
             // A doorbell: if it is lost, it rings again in a second.
             let (app, row) = (self.clone(), action.clone());

@@ -1,5 +1,4 @@
-//! Machines as identity knows them, and whether metrics sees them connected: both feeds are polled from a cursor;
-//! events are only the doorbell.
+//! Machines as identity knows them and metrics sees them: both feeds are polled from a cursor, events only ring.
 
 use std::sync::Arc;
 use std::time::Duration;

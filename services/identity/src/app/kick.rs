@@ -1,5 +1,4 @@
-//! Cutting the connections of revoked machines. Whatever replica learns of a revocation cuts; a kick too many does
-//! no harm. What a crash left undone is swept when a process begins, and when its SYS connection comes back.
+//! Cutting the connections of revoked machines, by each replica that learns of it: a kick too many does no harm.
 
 pub mod sweep;
 

@@ -115,8 +115,7 @@ impl App {
         records: &[MachineRecord],
         position: i64,
     ) -> Result<(), MetricsError> {
-        let mut newest: HashMap<(OrgId, MachineId), &MachineRecord> =
-            HashMap::with_capacity(records.len());
+        let mut newest = HashMap::<(OrgId, MachineId), &MachineRecord>::new();
         for record in records {
             let kept = newest
                 .entry((record.org, record.machine_id))
