@@ -15,9 +15,9 @@ impl Bus {
     /// [`BusError::JetStream`] naming the stream or consumer that was refused.
     pub async fn ensure_streams(&self, replicas: usize) -> Result<(), BusError> {
         for spec in STREAMS {
-            let (retention, storage) = match spec.keeps {
-                Keeps::Everything => (RetentionPolicy::Limits, StorageType::File),
-                Keeps::UntilTaken => (RetentionPolicy::WorkQueue, StorageType::Memory),
+            let retention = match spec.keeps {
+                Keeps::Everything => RetentionPolicy::Limits,
+                Keeps::UntilTaken => RetentionPolicy::WorkQueue,
             };
             let config = Config {
                 name: spec.name.into(),
@@ -28,7 +28,7 @@ impl Bus {
                     .collect(),
                 retention,
                 discard: DiscardPolicy::Old,
-                storage,
+                storage: StorageType::File,
                 max_age: spec.max_age,
                 max_bytes: spec.max_bytes,
                 duplicate_window: spec.duplicate_window,

@@ -7,7 +7,8 @@ use std::time::Duration;
 pub enum Keeps {
     /// On disk, until it is old; for everybody who asks.
     Everything,
-    /// In memory, until one has taken it: doorbells, whose loss costs time alone (law L1).
+    /// Until one has taken it: doorbells, whose loss costs time alone (law L1). Not in memory, since a server that is alone
+    /// and starts again would have forgotten that there is such a stream.
     UntilTaken,
 }
 
