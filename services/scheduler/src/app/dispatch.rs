@@ -24,6 +24,8 @@ use crate::store::limits;
 const HOLD: Duration = Duration::from_secs(3);
 /// How often it says so, and how often the others ask.
 const HOLD_EVERY: Duration = Duration::from_secs(1);
+/// How often what waits is counted, for whoever looks at the metrics.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// How many lanes one round looks at.
 const LANES_AT_ONCE: usize = 128;
 /// How many lanes are known at once; more are found when these are empty.
@@ -72,6 +74,8 @@ struct Dispatcher<'a> {
     offered: HashMap<ExecutionId, (Lane, Instant)>,
     /// Where the last look around ended.
     looked: Option<Lane>,
+    /// When what waits was last counted.
+    counted: Option<Instant>,
     /// Where the last round ended, so that each lane has its turn.
     turn: Option<Lane>,
 }
@@ -86,6 +90,7 @@ impl<'a> Dispatcher<'a> {
             lanes: BTreeMap::new(),
             offered: HashMap::new(),
             looked: None,
+            counted: None,
             turn: None,
         }
     }
@@ -188,14 +193,13 @@ impl<'a> Dispatcher<'a> {
                 self.lanes.insert(lane, Standing::Open);
             }
         }
-        let (waiting, age) = lanes::lanes_age(system, self.pool).await?;
-        let labels = [self.pool];
-        let metrics = &self.app.metrics;
-        metrics
-            .waiting
-            .with_label_values(&labels)
-            .set(waiting as f64);
-        metrics.queue_age.with_label_values(&labels).set(age);
+        if self.counted.is_none_or(|at| at.elapsed() >= COUNT_EVERY) {
+            self.counted = Some(Instant::now());
+            let (waiting, age) = lanes::lanes_age(system, self.pool).await?;
+            let (metrics, of) = (&self.app.metrics, [self.pool]);
+            metrics.waiting.with_label_values(&of).set(waiting as f64);
+            metrics.queue_age.with_label_values(&of).set(age);
+        }
         Ok(())
     }
 
