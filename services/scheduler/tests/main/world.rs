@@ -22,7 +22,7 @@ use futures::StreamExt;
 use nkeys::KeyPair;
 use runtime::{Reader, Shutdown};
 use serde_json::{Map, Value};
-use testkit::{Nats, Postgres, TestDatabase};
+use testkit::{Nats, Postgres};
 use uuid::Uuid;
 
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -65,8 +65,6 @@ const LOG: &str = "
     INSERT INTO scheduler.log_chunks (org_id, execution_id, attempt, first, lines, bytes) VALUES ($1, $2, $3, $4, $5, $6)";
 
 pub struct World {
-    pub nats: Nats,
-    pub database: TestDatabase,
     pub pools: Pools,
     pub gateway: Bus,
     pub org: OrgId,
@@ -78,6 +76,7 @@ pub struct World {
     jwt: KeyPair,
     shutdown: Shutdown,
     _services: Vec<Service>,
+    _nats: Nats,
 }
 
 fn pkcs8(seed: &str) -> Vec<u8> {
@@ -182,8 +181,6 @@ impl World {
         let gateway = nats.bus("gateway").await;
         listen(&gateway, &events).await;
         let world = Self {
-            nats,
-            database,
             pools,
             gateway,
             org: OrgId::new(),
@@ -193,6 +190,7 @@ impl World {
             jwt,
             shutdown,
             _services: services,
+            _nats: nats,
         };
         world.settle().await;
         world
