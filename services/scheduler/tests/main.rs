@@ -1,4 +1,5 @@
-//! The scheduler on a real bus and a real database. Workers are played by the tests, which speak the real protocol.
+//! The scheduler on a real bus and a real database. Workers are played by the tests, which speak the real protocol; tests of what
+//! users ask do to the rows what workers do. Identity is a small service of the tests' own.
 
 #![allow(
     missing_docs,
@@ -10,9 +11,16 @@
 )]
 
 mod main {
+    pub mod change;
+    pub mod change_many;
     pub mod dispatch;
+    pub mod execute;
+    pub mod job;
     pub mod lease;
     pub mod limits;
+    pub mod list;
+    pub mod remove;
     pub mod run;
     pub mod stage;
+    pub mod world;
 }

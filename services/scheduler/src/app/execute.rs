@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use self::item::{Item, Place};
-use self::record::{duplicates, read_record, record};
+use self::record::{duplicates, read_record, recorded};
 use self::settle::{jobs_in_tx, keys_in_tx, limits_in_tx};
 use crate::app::idempotency::Key;
 use crate::app::{App, audit};
@@ -72,7 +72,7 @@ impl App {
         };
         let (ids, made, before) = match self.enqueue(&asked).await? {
             Committed::Made(ids, made) => (ids, made, false),
-            Committed::Before(recorded) => (recorded, Vec::new(), true),
+            Committed::Before(record) => (record, Vec::new(), true),
         };
         let (ids, duplicates) = if before {
             read_record(&ids, 1)
@@ -127,8 +127,8 @@ impl App {
                 let duplicates = duplicates(&ids, &items);
                 self.summaries(author.org, &ids, &duplicates, made).await?
             }
-            Committed::Before(recorded) => {
-                let (ids, duplicates) = read_record(&recorded, count);
+            Committed::Before(record) => {
+                let (ids, duplicates) = read_record(&record, count);
                 self.summaries(author.org, &ids, &duplicates, Vec::new())
                     .await?
             }
@@ -199,7 +199,7 @@ impl App {
         let jobs = jobs_in_tx(&mut tx, org, items).await?;
         let ids = keys_in_tx(&mut tx, org, items).await?;
         if let Some(key) = asked.key {
-            let record = record(&ids, &duplicates(&ids, items));
+            let record = recorded(&ids, &duplicates(&ids, items));
             // Whoever came with the same key at the same time and was first: this transaction is forgotten.
             if let Some(before) = key.take_in_tx(&mut tx, org, &record).await? {
                 return Ok(Committed::Before(before));

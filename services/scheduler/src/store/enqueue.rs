@@ -19,11 +19,11 @@ const JOBS_STAY_AS_THEY_ARE: &str = "
     SELECT id, name, enabled, pool, priority, key_concurrency FROM scheduler.jobs
     WHERE org_id = $1 AND id = ANY ($2) ORDER BY id FOR SHARE";
 
-/// In the order of keys, so that two requests cannot wait for each other.
+/// In the order of keys, so that two requests cannot wait for each other; of several with one key the oldest gets it.
 const KEYS_TAKE: &str = "
     INSERT INTO scheduler.deduplications (org_id, job_id, key, execution_id)
     SELECT $1, job_id, key, id FROM unnest($2::uuid[], $3::text[], $4::uuid[]) AS given (job_id, key, id)
-    ORDER BY job_id, key
+    ORDER BY job_id, key, id
     ON CONFLICT ON CONSTRAINT deduplications_pkey DO NOTHING
     RETURNING execution_id";
 

@@ -17,14 +17,14 @@ pub(super) fn duplicates(ids: &[Uuid], items: &[Item]) -> HashSet<usize> {
 
 /// What is kept beside an `Idempotency-Key`: the execution of each item, then the numbers of those items whose execution was there
 /// already, so that a repetition is answered alike.
-pub(super) fn record(ids: &[Uuid], duplicates: &HashSet<usize>) -> Vec<Uuid> {
+pub(super) fn recorded(ids: &[Uuid], duplicates: &HashSet<usize>) -> Vec<Uuid> {
     let numbers = duplicates
         .iter()
         .map(|index| Uuid::from_u128(*index as u128));
     ids.iter().copied().chain(numbers).collect()
 }
 
-/// What [`record`] wrote of so many items.
+/// What [`recorded`] wrote of so many items.
 pub(super) fn read_record(record: &[Uuid], items: usize) -> (Vec<Uuid>, HashSet<usize>) {
     let (ids, numbers) = record.split_at(items.min(record.len()));
     let numbers = numbers
@@ -41,7 +41,7 @@ mod tests {
     fn what_a_key_made_is_read_as_it_was_written() {
         let ids: Vec<Uuid> = (0..5).map(|_| Uuid::now_v7()).collect();
         for duplicates in [HashSet::new(), HashSet::from([0, 3]), (0..5).collect()] {
-            let record = record(&ids, &duplicates);
+            let record = recorded(&ids, &duplicates);
             assert_eq!(read_record(&record, 5), (ids.clone(), duplicates));
         }
         assert_eq!(read_record(&[], 1), (Vec::new(), HashSet::new()));
