@@ -169,7 +169,7 @@ CREATE TABLE scheduler.running (
     scheduled_for timestamptz NOT NULL,
     created_at timestamptz NOT NULL,
     attempt integer NOT NULL,
-    concluded integer NOT NULL,
+    concluded integer NOT NULL DEFAULT 0,
     failures smallint NOT NULL,
     losses smallint NOT NULL,
     attempts jsonb,
@@ -203,7 +203,7 @@ CREATE TABLE scheduler.ended (
     scheduled_for timestamptz NOT NULL,
     created_at timestamptz NOT NULL,
     attempt integer NOT NULL,
-    concluded integer NOT NULL,
+    concluded integer NOT NULL DEFAULT 0,
     failures smallint NOT NULL,
     losses smallint NOT NULL,
     attempts jsonb,
@@ -232,7 +232,7 @@ CREATE TABLE scheduler.deduplications (
 );
 
 -- What handlers logged: whole messages of a worker, `first` the number of the first line in its attempt. The last 64 KiB of an
--- execution stay; `dropped` in the first chunk that is left tells that there were more.
+-- execution stay: when the first chunk that is left does not begin at 0 there were more.
 CREATE TABLE scheduler.log_chunks (
     org_id uuid NOT NULL,
     execution_id uuid NOT NULL,
