@@ -66,10 +66,8 @@ async fn serve(mut stream: TcpStream, heard: Arc<Mutex<Vec<String>>>, answer: Ar
         let text = String::from_utf8_lossy(&bytes).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let length: Option<usize> = head.lines().find_map(|line| {
-                line.to_lowercase()
-                    .strip_prefix("content-length: ")?
-                    .parse()
-                    .ok()
+                let line = line.to_lowercase();
+                line.strip_prefix("content-length: ")?.parse().ok()
             });
             if body.len() >= length.unwrap_or(0) {
                 break text;
@@ -113,10 +111,9 @@ impl Names {
                     .collect()
             })
             .collect();
-        self.answers
-            .lock()
-            .unwrap()
-            .insert(name.to_owned(), answers);
+        let mut all = self.answers.lock().unwrap();
+        all.insert(name.to_owned(), answers);
+        drop(all);
         self
     }
 

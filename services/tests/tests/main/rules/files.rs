@@ -39,10 +39,8 @@ pub fn tracked() -> Vec<String> {
 }
 
 pub fn rust() -> Vec<String> {
-    let paths: Vec<String> = tracked()
-        .into_iter()
-        .filter(|path| path.ends_with(".rs"))
-        .collect();
+    let mut paths = tracked();
+    paths.retain(|path| path.ends_with(".rs"));
     assert!(
         paths.len() > 100,
         "{} files: this is not the repository",
