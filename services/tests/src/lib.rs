@@ -17,6 +17,7 @@ pub mod debian;
 pub mod product;
 pub mod random;
 pub mod wire;
+pub mod witness;
 
 pub use agent::TestAgent;
 pub use api::Api;

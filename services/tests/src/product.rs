@@ -165,6 +165,21 @@ impl Drop for Product {
     }
 }
 
+/// The processes that this one began.
+#[must_use]
+pub fn children(pid: i32) -> Vec<i32> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers
+        .filter(|child: &i32| {
+            let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+            // After the name, which may have spaces: state, parent.
+            let rest = stat.rsplit(") ").next().unwrap_or_default().to_owned();
+            rest.split(' ').nth(1) == Some(pid.to_string().as_str())
+        })
+        .collect()
+}
+
 /// The top of the repository.
 #[must_use]
 pub fn repository() -> PathBuf {

@@ -17,6 +17,7 @@ mod main {
     mod chaos;
     mod coverage;
     mod edit;
+    mod executions;
     mod fan_out;
     mod flow;
     mod hostile;

@@ -4,6 +4,7 @@
 use bus::Bus;
 use contract::work::{BELL, BELL_MAX, Bell, Lane};
 use domain::ExecutionId;
+use futures::StreamExt;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 

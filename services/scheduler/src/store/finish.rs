@@ -264,7 +264,7 @@ impl Batch for Finishes {
                 .bind(column(items, |item| item.finish.permanent))
                 .bind(column(items, |item| item.jitter))
                 .bind(column(items, |item| item.event_id))
-                .fetch_all(connection)
+                .fetch_all(&mut *connection)
                 .await?;
             let mut answers: Vec<Option<Ended>> = items.iter().map(|_| None).collect();
             for row in &rows {

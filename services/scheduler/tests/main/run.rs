@@ -4,6 +4,7 @@ use contract::run::{FinishVerdict, Place};
 use dashfleet_scheduler::config::Timing;
 use domain::OrgId;
 use domain::execution::Outcome;
+use futures::StreamExt;
 use futures::future::join_all;
 use uuid::Uuid;
 

@@ -23,7 +23,7 @@ const ASKING: Duration = Duration::from_secs(5);
 
 pub struct Stage {
     pub nats: Nats,
-    pub database: TestDatabase,
+    _database: TestDatabase,
     pub pools: Pools,
     shutdown: Shutdown,
 }
@@ -85,7 +85,7 @@ impl Stage {
         let pools = database.pools("scheduler");
         let stage = Self {
             nats,
-            database,
+            _database: database,
             pools,
             shutdown,
         };

@@ -1,0 +1,323 @@
+//! Executions while workers die, stand still, or lose their servers: attempts never overlap in time, none is lost, and who comes
+//! back late changes nothing. Handlers write down when they begin and end: the witness.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dashfleet_tests::api::Api;
+use dashfleet_tests::product::signal;
+use dashfleet_tests::random::Random;
+use dashfleet_tests::{Product, witness};
+use serde_json::{Value, json};
+use testkit::eventually;
+
+const JOBS: &str = "/api/v1/jobs";
+const EXECUTIONS: &str = "/api/v1/executions";
+const ENDED: [&str; 4] = ["COMPLETED", "FAILED", "TIMEOUT", "CANCELLED"];
+
+struct World {
+    product: Product,
+    api: Api,
+    witness: PathBuf,
+}
+
+impl World {
+    fn new(replicas: usize, concurrency: &str) -> Self {
+        let witness =
+            std::env::temp_dir().join(format!("dashfleet-witness-{}", uuid::Uuid::new_v4()));
+        let path = witness.display().to_string();
+        let product = Product::start_with(
+            replicas,
+            &[
+                ("DASHFLEET_WORKER_WITNESS", &path),
+                ("DASHFLEET_WORKER_CONCURRENCY", concurrency),
+            ],
+        );
+        let api = product.api();
+        Self {
+            product,
+            api,
+            witness,
+        }
+    }
+
+    async fn job(&self, name: &str, handler: &str, more: Value) -> String {
+        let mut job = json!({ "name": name, "handler": handler, "retries": 0 });
+        for (field, value) in more.as_object().expect("fields") {
+            job[field] = value.clone();
+        }
+        let (status, body) = self.api.post(JOBS, job).await;
+        assert_eq!(status, 201, "{body}");
+        body["id"].as_str().expect("an id").to_owned()
+    }
+
+    async fn execute(&self, job: &str) -> String {
+        let (status, body) = self
+            .api
+            .post(&format!("{JOBS}/{job}/execute"), json!({}))
+            .await;
+        assert_eq!(status, 202, "{body}");
+        body["executionId"].as_str().expect("an id").to_owned()
+    }
+
+    /// So many at once; their ids.
+    async fn batch(&self, job: &str, count: usize) -> Vec<String> {
+        let items = vec![json!({ "jobId": job }); count];
+        let (status, body) = self
+            .api
+            .post(&format!("{EXECUTIONS}/batch"), json!({ "items": items }))
+            .await;
+        assert_eq!(status, 202, "{body}");
+        let items = body["items"].as_array().expect("items").iter();
+        items
+            .map(|item| item["id"].as_str().expect("an id").to_owned())
+            .collect()
+    }
+
+    async fn execution(&self, id: &str) -> Option<Value> {
+        let answer = self
+            .api
+            .send(
+                reqwest::Method::GET,
+                &format!("{EXECUTIONS}/{id}"),
+                &[],
+                None,
+            )
+            .await;
+        answer
+            .ok()
+            .filter(|(status, _)| status.is_success())
+            .map(|(_, body)| body)
+    }
+
+    async fn becomes(
+        &self,
+        id: &str,
+        limit: Duration,
+        what: &str,
+        is: impl Fn(&Value) -> bool,
+    ) -> Value {
+        eventually(what, limit, || async {
+            self.execution(id).await.filter(|execution| is(execution))
+        })
+        .await
+    }
+
+    /// How many are in this status, 200 at most.
+    async fn count(&self, status: &str) -> usize {
+        let page = self
+            .api
+            .send(
+                reqwest::Method::GET,
+                &format!("{EXECUTIONS}?status={status}&limit=200"),
+                &[],
+                None,
+            )
+            .await;
+        page.ok()
+            .and_then(|(_, body)| body["items"].as_array().map(Vec::len))
+            .unwrap_or(usize::MAX)
+    }
+
+    async fn all_ended(&self, limit: Duration) {
+        eventually("every execution has ended", limit, || async {
+            (self.count("PENDING").await == 0 && self.count("RUNNING").await == 0).then_some(())
+        })
+        .await;
+    }
+
+    fn attempts(&self) -> witness::Attempts {
+        witness::read(&self.witness)
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // It may never have been written.
+        drop(std::fs::remove_file(&self.witness));
+    }
+}
+
+fn is_running(execution: &Value, attempt: i64) -> bool {
+    execution["status"] == "RUNNING" && execution["attempt"] == attempt
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_in_the_middle_is_followed_by_another_attempt() {
+    let world = World::new(2, "5");
+    let job = world
+        .job(
+            "long",
+            "builtin/sleep",
+            json!({ "config": { "ms": 4_000 } }),
+        )
+        .await;
+    let id = world.execute(&job).await;
+    let limit = Duration::from_secs(15);
+    world
+        .becomes(&id, limit, "it runs", |execution| is_running(execution, 1))
+        .await;
+    for pid in world.product.pids("worker") {
+        signal(pid, libc::SIGKILL);
+    }
+    let killed = std::time::Instant::now();
+    world
+        .becomes(
+            &id,
+            limit,
+            "another attempt runs within 15 s",
+            |execution| is_running(execution, 2),
+        )
+        .await;
+    println!(
+        "another attempt after {:.1} s",
+        killed.elapsed().as_secs_f64()
+    );
+    let ended = world
+        .becomes(&id, limit, "it ends", |execution| {
+            execution["status"] == "COMPLETED"
+        })
+        .await;
+    assert_eq!(ended["attempts"][0]["outcome"], "LOST", "{ended}");
+    world.attempts().never_overlap();
+}
+
+#[tokio::test]
+async fn a_worker_that_stood_still_past_its_lease_changes_nothing() {
+    let world = World::new(1, "5");
+    // Longer than the lease and what follows it, so that the second attempt still runs when the first wakes up.
+    let job = world
+        .job(
+            "long",
+            "builtin/sleep",
+            json!({ "config": { "ms": 20_000 } }),
+        )
+        .await;
+    let id = world.execute(&job).await;
+    let limit = Duration::from_secs(20);
+    world
+        .becomes(&id, limit, "it runs", |execution| is_running(execution, 1))
+        .await;
+    let frozen = world.product.pids("worker")[0];
+    signal(frozen, libc::SIGSTOP);
+    world
+        .becomes(&id, limit, "it waits again", |execution| {
+            execution["status"] == "PENDING"
+        })
+        .await;
+    signal(frozen, libc::SIGCONT);
+    world
+        .becomes(&id, limit, "another attempt runs", |execution| {
+            is_running(execution, 2)
+        })
+        .await;
+    let ended = world
+        .becomes(&id, Duration::from_secs(40), "it ends", |execution| {
+            execution["status"] == "COMPLETED"
+        })
+        .await;
+    assert_eq!(ended["attempt"], 2, "{ended}");
+    let attempts = world.attempts();
+    attempts.never_overlap();
+    assert_eq!(
+        attempts.ended(&id),
+        [2],
+        "the first one's handler took no step more"
+    );
+}
+
+#[tokio::test]
+async fn a_database_that_stands_still_doubles_nothing() {
+    let world = World::new(1, "200");
+    let job = world
+        .job(
+            "long",
+            "builtin/sleep",
+            json!({ "config": { "ms": 30_000 } }),
+        )
+        .await;
+    let ids = world.batch(&job, 200).await;
+    eventually("all of them run", Duration::from_secs(30), || async {
+        (world.count("RUNNING").await == 200).then_some(())
+    })
+    .await;
+    let postgres = world.product.pids("postgres")[0];
+    signal(postgres, libc::SIGSTOP);
+    let children = dashfleet_tests::product::children(postgres);
+    for child in &children {
+        signal(*child, libc::SIGSTOP);
+    }
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    for pid in children.iter().chain([&postgres]) {
+        signal(*pid, libc::SIGCONT);
+    }
+    world.all_ended(Duration::from_secs(120)).await;
+    let attempts = world.attempts();
+    attempts.never_overlap();
+    for id in &ids {
+        let execution = world.execution(id).await.expect("an execution");
+        assert_eq!(execution["status"], "COMPLETED", "{execution}");
+        let begun = attempts.begun(id);
+        assert!(begun <= 2, "{id} began {begun} times");
+        assert_eq!(
+            attempts.ended(id),
+            [execution["attempt"].as_i64().expect("an attempt")]
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_execution_ends_and_attempts_never_overlap_whatever_is_killed() {
+    let long = std::env::var_os("DASHFLEET_TEST_LONG").is_some();
+    let (count, time) = if long { (20_000, 180) } else { (4_000, 30) };
+    let world = World::new(2, "20");
+    let mut random = Random::announced("executions");
+    let mut jobs = Vec::new();
+    for ms in [0, 5, 40] {
+        let more = json!({ "config": { "ms": ms }, "retries": 25, "backoff": 100 });
+        jobs.push(world.job(&format!("ms-{ms}"), "builtin/sleep", more).await);
+    }
+    let mut ids = Vec::new();
+    for part in 0..count / 1_000 {
+        ids.extend(world.batch(&jobs[part % jobs.len()], 1_000).await);
+    }
+    let until = std::time::Instant::now() + Duration::from_secs(time);
+    let mut killed: HashMap<&str, u32> = HashMap::new();
+    let victims = ["worker", "scheduler", "nats", "postgres", "gateway"];
+    while std::time::Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(500 + random.below(2_000))).await;
+        let victim = *random.choose(&victims);
+        let pids = world.product.pids(victim);
+        if !pids.is_empty() {
+            signal(*random.choose(&pids), libc::SIGKILL);
+            *killed.entry(victim).or_default() += 1;
+        }
+    }
+    println!("killed {killed:?} while {count} executions ran");
+    world.all_ended(Duration::from_secs(180)).await;
+    let attempts = world.attempts();
+    attempts.never_overlap();
+    let mut ends: HashMap<String, u32> = HashMap::new();
+    for id in &ids {
+        let execution = world.execution(id).await.expect("an execution");
+        let status = execution["status"].as_str().expect("a status").to_owned();
+        assert!(ENDED.contains(&status.as_str()), "{execution}");
+        if status == "COMPLETED" {
+            // The record is what the witness saw last: that attempt ended, and no other after it began.
+            let attempt = execution["attempt"].as_i64().expect("an attempt");
+            assert_eq!(attempts.ended(id).last(), Some(&attempt), "{execution}");
+            assert_eq!(attempts.last(id), Some(attempt), "{execution}");
+        }
+        *ends.entry(status).or_default() += 1;
+    }
+    println!(
+        "ends: {ends:?}; attempts in the witness: {}",
+        attempts.count()
+    );
+    // What lost three workers is given up, and said so; all else completed.
+    let completed = ends.get("COMPLETED").copied().unwrap_or_default() as usize;
+    let failed = ends.get("FAILED").copied().unwrap_or_default() as usize;
+    assert_eq!(completed + failed, ids.len(), "{ends:?}");
+    assert!(failed * 50 < ids.len(), "{ends:?}");
+}
