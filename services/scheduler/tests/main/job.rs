@@ -371,7 +371,7 @@ async fn an_organisation_has_so_many_jobs_and_no_more() {
     let world = World::new().await;
     world.job("first").await;
     world
-        .run(
+        .run_as_tenant(
             "INSERT INTO scheduler.jobs (org_id, id, name, handler, pool, timeout_ms, retries, backoff_ms, created_at, updated_at)
              SELECT org_id, gen_random_uuid(), 'job ' || n, handler, pool, timeout_ms, retries, backoff_ms, created_at, updated_at
              FROM scheduler.jobs, generate_series(1, 9998) AS n",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bus::{Bus, Service};
-use contract::audit::{AuditAppend, AuditAppended, AuditEntry, AuditVerdict};
+use contract::audit::{AuditAppend, AuditAppended, AuditEntry, AuditOutcome, AuditVerdict};
 use contract::event::Event;
 use contract::execution::{Execution, ExecutionGet, ExecutionRetry};
 use contract::grant::{Grant, ISSUER, Jwk, Jwks, PrincipalKind};
@@ -326,12 +326,22 @@ impl World {
         sqlx::query(sql).execute(self.pools.system()).await.unwrap();
     }
 
-    /// What the audit was told of these calls, once it is `count` entries.
+    /// As the tenant: of jobs the other role may make none.
+    pub async fn run_as_tenant(&self, sql: &'static str) {
+        let mut tx = self.pools.tenant_tx(self.org).await.unwrap();
+        sqlx::query(sql).execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// What the audit was told that was done by these calls, once it is `count` entries.
     pub async fn audited(&self, call: &str, count: usize) -> Vec<AuditEntry> {
         let what = format!("{count} entries of {call}");
         testkit::eventually(&what, PATIENCE, || async {
             let entries = self.entries.lock().unwrap();
-            let found: Vec<_> = entries.iter().filter(|entry| entry.call == call).collect();
+            let done = |entry: &&AuditEntry| {
+                entry.call == call && entry.outcome == AuditOutcome::Succeeded
+            };
+            let found: Vec<_> = entries.iter().filter(done).collect();
             assert!(found.len() <= count, "{found:#?}");
             (found.len() == count).then(|| found.into_iter().cloned().collect())
         })
