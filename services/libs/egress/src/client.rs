@@ -149,7 +149,7 @@ impl Client {
                     ?refusal,
                     ?addresses,
                     "a request is refused"
-                )
+                );
             },
         )?;
         let io = exchange::connect(

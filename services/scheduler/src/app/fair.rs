@@ -38,17 +38,21 @@ pub struct Fair {
     ends: HashMap<OrgId, f64>,
 }
 
+/// A lane in one choice.
+struct Queue {
+    lane: Lane,
+    /// How many more with its key.
+    free: Option<i32>,
+    head: Option<(ExecutionId, i16)>,
+    rest: std::vec::IntoIter<(ExecutionId, i16)>,
+}
+
 /// An organisation in one choice.
 struct Tenant {
     weight: f64,
     free: Option<i32>,
     jobs: HashMap<JobId, Option<i32>>,
-    lanes: Vec<(
-        Lane,
-        Option<i32>,
-        std::vec::IntoIter<(ExecutionId, i16)>,
-        Option<(ExecutionId, i16)>,
-    )>,
+    lanes: Vec<Queue>,
 }
 
 impl Tenant {
@@ -57,30 +61,26 @@ impl Tenant {
         if self.free.is_some_and(|free| free <= 0) {
             return None;
         }
-        let open = self
-            .lanes
-            .iter()
-            .enumerate()
-            .filter(|(_, (lane, free, ..))| {
-                let job = self.jobs.get(&lane.job).copied().flatten();
-                free.is_none_or(|free| free > 0) && job.is_none_or(|free| free > 0)
-            });
-        open.filter_map(|(index, (.., head))| head.map(|(id, priority)| (index, id, priority)))
+        let open = self.lanes.iter().enumerate().filter(|(_, queue)| {
+            let job = self.jobs.get(&queue.lane.job).copied().flatten();
+            queue.free.is_none_or(|free| free > 0) && job.is_none_or(|free| free > 0)
+        });
+        open.filter_map(|(index, queue)| queue.head.map(|(id, priority)| (index, id, priority)))
             .min_by_key(|(_, id, priority)| (-i32::from(*priority), *id))
             .map(|(index, ..)| index)
     }
 
     /// Takes the first of a lane.
     fn take(&mut self, index: usize) -> Option<(Lane, ExecutionId)> {
-        let (lane, free, rest, head) = self.lanes.get_mut(index)?;
-        let (id, _) = head.take()?;
-        *head = rest.next();
-        *free = free.map(|free| free - 1);
+        let queue = self.lanes.get_mut(index)?;
+        let (id, _) = queue.head.take()?;
+        queue.head = queue.rest.next();
+        queue.free = queue.free.map(|free| free - 1);
         self.free = self.free.map(|free| free - 1);
-        if let Some(Some(free)) = self.jobs.get_mut(&lane.job) {
+        if let Some(Some(free)) = self.jobs.get_mut(&queue.lane.job) {
             *free -= 1;
         }
-        Some((lane.clone(), id))
+        Some((queue.lane.clone(), id))
     }
 }
 
@@ -108,11 +108,13 @@ impl Fair {
                 lanes: Vec::new(),
             });
             tenant.jobs.insert(candidate.lane.job, candidate.job_free);
-            let mut waiting = candidate.waiting.into_iter();
-            let head = waiting.next();
-            tenant
-                .lanes
-                .push((candidate.lane, candidate.key_free, waiting, head));
+            let mut rest = candidate.waiting.into_iter();
+            tenant.lanes.push(Queue {
+                lane: candidate.lane,
+                free: candidate.key_free,
+                head: rest.next(),
+                rest,
+            });
         }
         let mut chosen = Vec::new();
         while chosen.len() < room {

@@ -189,7 +189,7 @@ fn check_statuses(config: &Map<String, Value>) -> Result<(), Problem> {
 
 fn check_action(config: &Map<String, Value>) -> Result<(), Problem> {
     let machine = required(config, "machineId")?.as_str();
-    if !machine.is_some_and(|machine| machine.parse::<MachineId>().is_ok()) {
+    if machine.is_none_or(|machine| machine.parse::<MachineId>().is_err()) {
         return Err(wrong("machineId", "must be the id of a machine"));
     }
     let kind = required(config, "kind")?.as_str().unwrap_or_default();

@@ -272,15 +272,18 @@ async fn what_answers_no_http_is_not_quoted() {
     );
 }
 
+/// Makes a request wrong.
+type Edit = fn(&mut Request);
+
 #[tokio::test]
 async fn requests_that_cannot_be_made_say_which_part_of_them() {
     let client = client(LOOPBACK, &Names::default());
-    let ask = |edit: fn(&mut Request)| {
+    let ask = |edit: Edit| {
         let mut request = get("127.0.0.1", 80, "/");
         edit(&mut request);
         client.fetch(request)
     };
-    let cases: [(fn(&mut Request), &str); 10] = [
+    let cases: [(Edit, &str); 10] = [
         (|request| request.url = "nowhere".into(), "url: "),
         (|request| request.url = "http://".into(), "url: "),
         (
