@@ -79,9 +79,9 @@ fn pool(reader: &mut Reader) -> Result<String, ConfigError> {
 
 fn name(reader: &mut Reader, pool: &str) -> Result<String, ConfigError> {
     let variable = "DASHFLEET_WORKER_NAME";
-    let host = reader.optional("HOSTNAME");
-    let host = host.filter(|host| domain::text::check_name(host).is_ok());
-    let name: String = reader.or(variable, host.unwrap_or_else(|| pool.to_owned()))?;
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = Some(host.trim()).filter(|host| domain::text::check_name(host).is_ok());
+    let name: String = reader.or(variable, host.unwrap_or(pool).to_owned())?;
     match domain::text::check_name(&name) {
         Ok(()) => Ok(name),
         Err(reason) => Err(ConfigError {
@@ -118,9 +118,9 @@ mod tests {
 
     #[test]
     fn defaults_are_as_documented() {
-        let config = read(&[("HOSTNAME", "worker-7")]).expect("a configuration");
+        let config = read(&[]).expect("a configuration");
         assert_eq!((config.pool.as_str(), config.concurrency), ("default", 5));
-        assert_eq!(config.name, "worker-7");
+        assert!(!config.name.is_empty(), "the host's name");
         assert_eq!(config.drain, Duration::from_secs(30));
         assert_eq!(config.egress, Rules::default());
         assert_eq!(config.service.admin_addr, "0.0.0.0:9104");

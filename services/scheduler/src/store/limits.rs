@@ -71,13 +71,23 @@ const TIDY: &str = "
 /// # Errors
 /// [`DatabaseError`].
 pub async fn limits_set_in_tx(tx: &mut Tx, org: OrgId, job: JobId) -> Result<(), DatabaseError> {
-    for sql in [UNSET_JOB, SET_JOB, SET_KEYS, CHANGE_KEYS] {
-        sqlx::query(sql)
-            .bind(org.0)
-            .bind(job.0)
-            .execute(&mut **tx)
-            .await?;
-    }
+    run_in_tx(UNSET_JOB, tx, org, job).await?;
+    run_in_tx(SET_JOB, tx, org, job).await?;
+    run_in_tx(SET_KEYS, tx, org, job).await?;
+    run_in_tx(CHANGE_KEYS, tx, org, job).await
+}
+
+async fn run_in_tx(
+    sql: &'static str,
+    tx: &mut Tx,
+    org: OrgId,
+    job: JobId,
+) -> Result<(), DatabaseError> {
+    sqlx::query(sql)
+        .bind(org.0)
+        .bind(job.0)
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }
 
@@ -86,9 +96,14 @@ pub async fn limits_set_in_tx(tx: &mut Tx, org: OrgId, job: JobId) -> Result<(),
 /// # Errors
 /// [`DatabaseError`].
 pub async fn limits_set_tenant_in_tx(tx: &mut Tx, org: OrgId) -> Result<(), DatabaseError> {
-    for sql in [UNSET_TENANT, SET_TENANT] {
-        sqlx::query(sql).bind(org.0).execute(&mut **tx).await?;
-    }
+    sqlx::query(UNSET_TENANT)
+        .bind(org.0)
+        .execute(&mut **tx)
+        .await?;
+    sqlx::query(SET_TENANT)
+        .bind(org.0)
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }
 

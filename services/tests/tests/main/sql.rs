@@ -43,24 +43,53 @@ fn constants(code: &str) -> BTreeMap<String, String> {
         };
         let visible = line.is_empty() || line.starts_with("pub");
         if visible && ["&str", "&'static str"].contains(&kind.trim()) {
-            found.extend(literal(value.trim_start()).map(|text| (name.trim().to_owned(), text)));
+            let text = value.trim_start();
+            let text = match text.strip_prefix("concat!(") {
+                Some(parts) => joined(parts, code),
+                None => literal(text).map(|(text, _)| text),
+            };
+            found.extend(text.map(|text| (name.trim().to_owned(), text)));
         }
     }
     found
 }
 
-/// The value of the string literal that a text begins with.
-fn literal(text: &str) -> Option<String> {
+/// What `concat!` makes of literals and of macros of the same file that stand for one.
+fn joined(mut parts: &str, code: &str) -> Option<String> {
+    let mut value = String::new();
+    loop {
+        parts = parts.trim_start().trim_start_matches(',').trim_start();
+        if parts.starts_with(')') {
+            return Some(value);
+        }
+        let (text, rest) = match parts.split_once("!()") {
+            Some((name, rest)) if !name.contains('"') => {
+                let (_, body) = code.split_once(&format!("macro_rules! {name} {{"))?;
+                (literal(body.split_once("=> {")?.1.trim_start())?.0, rest)
+            }
+            _ => literal(parts)?,
+        };
+        value.push_str(&text);
+        parts = rest;
+    }
+}
+
+/// The value of the string literal that a text begins with, and what comes after it.
+fn literal(text: &str) -> Option<(String, &str)> {
     if let Some(raw) = text.strip_prefix('r') {
         let fence = "#".repeat(raw.len() - raw.trim_start_matches('#').len());
         let body = raw[fence.len()..].strip_prefix('"')?;
-        return Some(body[..body.find(&format!("\"{fence}"))?].to_owned());
+        let (value, rest) = body.split_once(&format!("\"{fence}"))?;
+        return Some((value.to_owned(), rest));
     }
     let mut value = String::new();
     let mut rest = text.strip_prefix('"')?.chars().peekable();
     loop {
         match rest.next()? {
-            '"' => return Some(value),
+            '"' => {
+                let left: usize = rest.map(char::len_utf8).sum();
+                return Some((value, &text[text.len() - left..]));
+            }
             '\\' => match rest.next()? {
                 '\n' => while rest.next_if(|c| c.is_whitespace()).is_some() {},
                 'n' => value.push('\n'),
@@ -234,12 +263,13 @@ async fn a_statement_that_does_not_fit_is_noticed() {
 
 #[test]
 fn literals_are_read_as_the_compiler_does() {
-    let code = "const A: &str = \"SELECT \\\n    \\\"x\\\"\";\npub(crate) const B: &str = r#\"SELECT \"y\"\"#;\nconst C: &'static str =\n    r\"SELECT z\";\nconst N: i64 = 1;";
+    let code = "const A: &str = \"SELECT \\\n    \\\"x\\\"\";\npub(crate) const B: &str = r#\"SELECT \"y\"\"#;\nconst C: &'static str =\n    r\"SELECT z\";\nconst N: i64 = 1;\nmacro_rules! m {\n    () => {\n        \"b\"\n    };\n}\nconst D: &str = concat!(\n    \"SELECT a\",\n    m!(),\n    \"c\"\n);";
     let read: Vec<(String, String)> = constants(code).into_iter().collect();
     let expected = [
         ("A", "SELECT \"x\""),
         ("B", "SELECT \"y\""),
         ("C", "SELECT z"),
+        ("D", "SELECT abc"),
     ];
     assert_eq!(
         read,
