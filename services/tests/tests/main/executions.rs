@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dashfleet_tests::api::Api;
-use dashfleet_tests::product::signal;
+use dashfleet_tests::product::{program, signal};
 use dashfleet_tests::random::Random;
+use dashfleet_tests::wire::Wire;
 use dashfleet_tests::{Product, witness};
 use serde_json::{Value, json};
 use testkit::eventually;
@@ -270,6 +271,68 @@ async fn a_database_that_stands_still_doubles_nothing() {
         assert_eq!(
             attempts.ended(id),
             [execution["attempt"].as_i64().expect("an attempt")]
+        );
+    }
+}
+
+/// A worker that the launcher knows nothing of; it ends with the test.
+struct Stranger(std::process::Child);
+
+impl Stranger {
+    fn start(world: &World, nats: &str) -> Self {
+        let keys = world.product.folder().join("keys/worker");
+        let worker = std::process::Command::new(program("dashfleet-worker"))
+            .env("DASHFLEET_NATS_URLS", nats)
+            .env("DASHFLEET_KEYS", keys)
+            .env("DASHFLEET_ADMIN_ADDR", "127.0.0.1:0")
+            .env("DASHFLEET_WORKER_CONCURRENCY", "50")
+            .env("DASHFLEET_WORKER_WITNESS", &world.witness)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn();
+        Self(worker.expect("a worker"))
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_is_cut_off_from_the_bus_doubles_nothing() {
+    let world = World::new(1, "50");
+    let more = json!({ "config": { "ms": 20_000 } });
+    let job = world.job("long", "builtin/sleep", more).await;
+    let dev = world.product.dev();
+    let wire = Wire::to(dev["natsUrl"].as_str().expect("a URL")).await;
+    // The one that is there takes nothing, and lives on before its lease is over.
+    let other = world.product.pids("worker")[0];
+    signal(other, libc::SIGSTOP);
+    let _stranger = Stranger::start(&world, &wire.url());
+    let ids = world.batch(&job, 50).await;
+    let begun = eventually("all of them run", Duration::from_secs(6), || async {
+        (world.count("RUNNING").await == 50).then_some(())
+    });
+    begun.await;
+    wire.cut();
+    signal(other, libc::SIGCONT);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    wire.mend();
+    world.all_ended(Duration::from_secs(120)).await;
+    let attempts = world.attempts();
+    attempts.never_overlap();
+    for id in &ids {
+        let execution = world.execution(id).await.expect("an execution");
+        assert_eq!(execution["status"], "COMPLETED", "{execution}");
+        assert!(attempts.begun(id) <= 2, "{id} began too often");
+        let ended = [execution["attempt"].as_i64().expect("an attempt")];
+        assert_eq!(
+            attempts.ended(id),
+            ended,
+            "the record is what the witness saw"
         );
     }
 }
