@@ -339,7 +339,7 @@ async fn a_worker_that_is_cut_off_from_the_bus_doubles_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_execution_ends_and_attempts_never_overlap_whatever_is_killed() {
-    let long = std::env::var_os("DASHFLEET_TEST_LONG").is_some();
+    let long = std::env::var_os("DASHFLEET_LONG").is_some();
     let (count, time) = if long { (20_000, 180) } else { (4_000, 30) };
     let world = World::new(2, "20");
     let mut random = Random::announced("executions");
