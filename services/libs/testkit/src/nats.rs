@@ -9,6 +9,11 @@ use bus::{Bus, BusConfig};
 use crate::folder::free_port;
 use crate::keeper::Keeper;
 
+/// How long a server may take to listen.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often one is started before it is given up.
+const STARTS: usize = 3;
+
 /// A running server.
 #[derive(Debug)]
 pub struct Nats {
@@ -29,13 +34,27 @@ impl Nats {
     /// # Panics
     /// When it cannot be started.
     pub async fn start() -> Self {
-        let folder = new_folder();
-        dashfleet_bootstrap::keys::ensure(&folder.join("keys")).expect("keys");
-        let keys = folder.join("keys");
-        let server = Self::in_folder(folder, keys, Vec::new());
+        let mut server = Self::alone();
+        for _ in 0..STARTS {
+            if tokio::time::timeout(PATIENCE / 3, server.listens())
+                .await
+                .is_ok()
+            {
+                break;
+            }
+            // Somebody else took its port in the same moment.
+            server = Self::alone();
+        }
         server.listens().await;
         server.streams_ensure(1).await;
         server
+    }
+
+    fn alone() -> Self {
+        let folder = new_folder();
+        dashfleet_bootstrap::keys::ensure(&folder.join("keys")).expect("keys");
+        let keys = folder.join("keys");
+        Self::in_folder(folder, keys, Vec::new())
     }
 
     /// Starts a cluster of so many, with all streams and consumers on three of them (or on one of fewer).
@@ -103,7 +122,7 @@ impl Nats {
                 .await
                 .ok()
         };
-        drop(crate::eventually("nats-server listens", Duration::from_secs(10), connect).await);
+        drop(crate::eventually("nats-server listens", PATIENCE, connect).await);
     }
 
     async fn streams_ensure(&self, replicas: usize) {
