@@ -10,7 +10,7 @@ use crate::folder::free_port;
 use crate::keeper::Keeper;
 
 /// How long a server may take to listen.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How often one is started before it is given up.
 const STARTS: usize = 3;
 
@@ -62,6 +62,28 @@ impl Nats {
     /// # Panics
     /// When it cannot be started.
     pub async fn start_cluster(size: usize) -> Vec<Self> {
+        let mut servers = Self::cluster(size);
+        for _ in 0..STARTS {
+            let all = async {
+                for server in &servers {
+                    server.listens().await;
+                }
+            };
+            if tokio::time::timeout(PATIENCE / 3, all).await.is_ok() {
+                break;
+            }
+            servers = Self::cluster(size);
+        }
+        for server in &servers {
+            server.listens().await;
+        }
+        if let Some(first) = servers.first() {
+            first.streams_ensure(if size < 3 { 1 } else { 3 }).await;
+        }
+        servers
+    }
+
+    fn cluster(size: usize) -> Vec<Self> {
         let routes: Vec<String> = (0..size)
             .map(|_| format!("nats://127.0.0.1:{}", free_port()))
             .collect();
@@ -85,12 +107,6 @@ impl Nats {
             ];
             let flags = flags.map(str::to_owned).to_vec();
             servers.push(Self::in_folder(folder, keys.clone(), flags));
-        }
-        for server in &servers {
-            server.listens().await;
-        }
-        if let Some(first) = servers.first() {
-            first.streams_ensure(if size < 3 { 1 } else { 3 }).await;
         }
         servers
     }

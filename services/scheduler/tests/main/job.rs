@@ -1,6 +1,7 @@
 //! Jobs: what is refused, what an edit changes, who may; and what is said of all executions.
 
 use contract::ProblemKind;
+use contract::audit::AuditOutcome;
 use contract::job::{
     JobCreate, JobEdit, JobGet, JobList, Rate, Settings, SettingsEdit, SettingsGet,
 };
@@ -343,7 +344,8 @@ async fn rights_and_organisations_hold() {
         ProblemKind::Forbidden
     );
     // What was refused is in the audit, and nothing else of it is anywhere.
-    let denied = world.audited("job.edit", 1).await.remove(0);
+    let denied = AuditOutcome::Denied;
+    let denied = world.told("job.edit", denied, 1).await.remove(0);
     assert!(denied.reason.unwrap().contains("jobs:write"));
     assert!(world.ask(&get).await.unwrap().enabled);
 }

@@ -335,12 +335,15 @@ impl World {
 
     /// What the audit was told that was done by these calls, once it is `count` entries.
     pub async fn audited(&self, call: &str, count: usize) -> Vec<AuditEntry> {
+        self.told(call, AuditOutcome::Succeeded, count).await
+    }
+
+    /// What it was told of these calls that ended so.
+    pub async fn told(&self, call: &str, outcome: AuditOutcome, count: usize) -> Vec<AuditEntry> {
         let what = format!("{count} entries of {call}");
         testkit::eventually(&what, PATIENCE, || async {
             let entries = self.entries.lock().unwrap();
-            let done = |entry: &&AuditEntry| {
-                entry.call == call && entry.outcome == AuditOutcome::Succeeded
-            };
+            let done = |entry: &&AuditEntry| entry.call == call && entry.outcome == outcome;
             let found: Vec<_> = entries.iter().filter(done).collect();
             assert!(found.len() <= count, "{found:#?}");
             (found.len() == count).then(|| found.into_iter().cloned().collect())
