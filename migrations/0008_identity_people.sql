@@ -20,6 +20,8 @@ ALTER TABLE identity.organizations ADD COLUMN closed_at timestamptz;
 GRANT UPDATE (name, legacy_enabled, closed_at) ON identity.organizations TO df_identity;
 
 GRANT UPDATE (role), DELETE ON identity.memberships TO df_identity;
+-- It changes none: without this right a row cannot be held while a link for a new password is judged.
+GRANT UPDATE (role) ON identity.memberships TO df_identity_system;
 
 -- Who is invited. One invitation for an address: inviting again replaces it. It is gone when it was accepted.
 -- `hash`: of the link's secret. `mail_due_at`: when a mail is to be sent, or tried again; absent when nothing is to be
@@ -56,7 +58,9 @@ GRANT SELECT, UPDATE, DELETE ON identity.invitations TO df_identity_system;
 
 -- Links to set a new password. Asked for by somebody who forgot it, the row is made whether or not there is such a
 -- person: so both take the same time. `created_by` is the administrator who made it for somebody, then it is not
--- counted among those that strangers asked for.
+-- counted among those that strangers asked for. `made_in`: the organisation where that administrator had the right to;
+-- absent for whoever forgot a password, and for the command. `shown`: to the administrator, instead of being mailed.
+-- `standing`: a hash of what the person was then, everywhere: the link is worth nothing for somebody who is more since.
 CREATE TABLE identity.password_resets (
     id uuid NOT NULL,
     email text NOT NULL,
@@ -64,11 +68,15 @@ CREATE TABLE identity.password_resets (
     created_at timestamptz NOT NULL,
     expires_at timestamptz NOT NULL,
     created_by uuid,
+    made_in uuid,
+    shown boolean NOT NULL DEFAULT false,
+    standing bytea,
     mail_due_at timestamptz,
     mail_tries smallint NOT NULL DEFAULT 0,
     CONSTRAINT password_resets_pkey PRIMARY KEY (id),
     CONSTRAINT password_resets_hash_key UNIQUE (hash),
     CONSTRAINT password_resets_hash_check CHECK (octet_length(hash) = 32),
+    CONSTRAINT password_resets_made_in_check CHECK (made_in IS NULL OR created_by IS NOT NULL),
     CONSTRAINT password_resets_email_check CHECK (char_length(email) BETWEEN 1 AND 254)
 );
 CREATE INDEX password_resets_email_idx ON identity.password_resets (email);

@@ -48,6 +48,8 @@ mod principal;
 mod proxy;
 #[path = "main/raw_agent.rs"]
 mod raw_agent;
+#[path = "main/reset.rs"]
+mod reset;
 #[path = "main/revocation.rs"]
 mod revocation;
 #[path = "main/rotation.rs"]

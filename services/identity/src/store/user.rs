@@ -38,6 +38,10 @@ const BY_ID: &str =
 const PASSWORD: &str = "UPDATE identity.users SET password_hash = $2, password_changed_at = now()
     WHERE id = $1 AND password_hash = $3 RETURNING id";
 
+// Nobody makes the person a member of anything until the commit: that needs the row.
+const LOCK: &str = "SELECT password_hash, disabled_at IS NOT NULL AS disabled
+    FROM identity.users WHERE id = $1 FOR UPDATE";
+
 const ID: &str = "SELECT id FROM identity.users WHERE email = $1";
 
 const MEMBERSHIP_INSERT: &str = "INSERT INTO identity.memberships (org_id, user_id, role)
@@ -179,6 +183,14 @@ pub async fn by_id(connection: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Op
         .bind(id)
         .fetch_optional(connection)
         .await
+}
+
+/// The hash of a person's password, and whether the account is disabled, locked until the commit.
+///
+/// # Errors
+/// [`sqlx::Error`].
+pub async fn lock_in_tx(tx: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<(String, bool)>> {
+    sqlx::query_as(LOCK).bind(id).fetch_optional(tx).await
 }
 
 /// A new password instead of the one of this hash; `false` when it is another by now.
