@@ -194,7 +194,8 @@ impl<E: Endpoint<Output = Response>> Endpoint for Edge<E> {
             request.set_data(UrlQuery(query));
             let trace_id = bus::trace::current_id()
                 .unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string());
-            let answer = bus::client::on_behalf_of(facts.address, self.answer(request, &visit));
+            let from = address::known(facts.address);
+            let answer = bus::client::on_behalf_of(from, self.answer(request, &visit));
             let result = AssertUnwindSafe(answer).catch_unwind().await;
             let (known, response) = match result {
                 Ok(Ok(response)) => (self.known(response.data::<PathPattern>()), response),
