@@ -101,10 +101,14 @@ ALTER TABLE identity.login_failures FORCE ROW LEVEL SECURITY;
 CREATE POLICY system ON identity.login_failures TO df_identity_system USING (true);
 GRANT SELECT, INSERT, UPDATE, DELETE ON identity.login_failures TO df_identity_system;
 
+-- `family_hash`: of what all refresh tokens of a session end with, so that each that was ever given is known again.
 ALTER TABLE identity.sessions
     ADD COLUMN address text,
     ADD COLUMN user_agent text,
-    ADD COLUMN last_used_at timestamptz;
+    ADD COLUMN last_used_at timestamptz,
+    ADD COLUMN family_hash bytea NOT NULL,
+    ADD CONSTRAINT sessions_family_hash_key UNIQUE (family_hash),
+    ADD CONSTRAINT sessions_family_hash_check CHECK (octet_length(family_hash) = 32);
 CREATE INDEX sessions_person_idx ON identity.sessions (user_id, id);
 GRANT SELECT (last_used_at), DELETE ON identity.sessions TO df_identity;
 GRANT INSERT ON identity.sessions TO df_identity_system;

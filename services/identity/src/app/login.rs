@@ -130,32 +130,40 @@ impl App {
     }
 
     /// Replaces a session's tokens. A refresh token works once. Its successor follows from it, so that whoever lost the
-    /// answer gets the same one for [`REPEAT_SECONDS`]; shown later it was copied, and the session ends.
+    /// answer gets the same one for [`REPEAT_SECONDS`]; shown later it was copied, and the session ends. So it does for
+    /// each token before, however often the session was refreshed since: all end with the session's family.
     ///
     /// # Errors
     /// UNAUTHENTICATED, UNAVAILABLE.
     pub async fn refresh(&self, from: &Origin, request: &Refresh) -> Result<Tokens, IdentityError> {
-        if !SecretKind::RefreshToken.is_of(&request.refresh_token) {
-            return Err(unauthenticated("this is not a refresh token; log in again"));
-        }
-        let hash = secret::hash(&request.refresh_token);
+        let is_one = SecretKind::RefreshToken.is_of(&request.refresh_token);
+        let family = secret::family(&request.refresh_token).filter(|_| is_one);
+        let family =
+            family.ok_or_else(|| unauthenticated("this is not a refresh token; log in again"))?;
+        let (hash, family_hash) = (secret::hash(&request.refresh_token), secret::hash(family));
         let follows = |kind| self.signer.successors(kind, &request.refresh_token);
         let (access, refresh) = (
             follows(SecretKind::AccessToken)?,
             follows(SecretKind::RefreshToken)?,
         );
-        let (tokens, hashes) = hashed(access.first, refresh.first);
+        let (tokens, hashes) = hashed(access.first, &refresh.first, family);
         if store::session::rotate(self.pools.system(), &hash, &hashes).await? {
             return Ok(tokens);
         }
         // What was given before the keys that sign were rotated, or by a replica that has not come to the new one.
         let others = access.others.into_iter().zip(refresh.others);
         let given: Vec<_> = std::iter::once((tokens, hashes))
-            .chain(others.map(|(access, refresh)| hashed(access, refresh)))
+            .chain(others.map(|(access, refresh)| hashed(access, &refresh, family)))
             .collect();
         let successors: Vec<_> = given.iter().map(|(_, hashes)| hashes.refresh).collect();
         let mut tx = self.pools.system_tx().await?;
-        let found = store::session::by_refresh_in_tx(&mut tx, &hash, &successors, REPEAT_SECONDS);
+        let found = store::session::by_refresh_in_tx(
+            &mut tx,
+            &hash,
+            &family_hash,
+            &successors,
+            REPEAT_SECONDS,
+        );
         let Some(session) = found.await? else {
             return Err(unauthenticated(
                 "this refresh token is not known; log in again",
@@ -312,16 +320,20 @@ pub(crate) async fn session_begin_in_tx(
 fn new_tokens() -> (Tokens, TokenHashes) {
     hashed(
         secret::new(SecretKind::AccessToken),
-        secret::new(SecretKind::RefreshToken),
+        &secret::new(SecretKind::RefreshToken),
+        &secret::new_family(),
     )
 }
 
-fn hashed(access_token: String, refresh_token: String) -> (Tokens, TokenHashes) {
+/// A pair of tokens, of which the refresh token is of this family, and their hashes.
+fn hashed(access_token: String, refresh: &str, family: &str) -> (Tokens, TokenHashes) {
+    let refresh_token = format!("{refresh}{family}");
     let hashes = TokenHashes {
         access: secret::hash(&access_token),
         access_seconds: ACCESS_SECONDS.into(),
         refresh: secret::hash(&refresh_token),
         refresh_seconds: REFRESH_SECONDS.into(),
+        family: secret::hash(family),
     };
     (
         Tokens {
