@@ -26,6 +26,8 @@ mod enrollment;
 mod feed;
 #[path = "main/grant.rs"]
 mod grant;
+#[path = "main/invitation.rs"]
+mod invitation;
 #[path = "main/key.rs"]
 mod key;
 #[path = "main/legacy.rs"]

@@ -85,7 +85,10 @@ impl App {
         let phc = known.as_ref().map(|known| known.password_hash.clone());
         let fits = self.passwords.verify(request.current_password, phc).await?;
         let Some(known) = known.filter(|_| fits) else {
-            return Err(unauthenticated("the current password is wrong"));
+            let text = "the current password is wrong";
+            let entry = grant.did("auth.password", Resource::of("user", grant.sub));
+            self.denials.note(entry.denied(text));
+            return Err(unauthenticated(text));
         };
         rules::check(
             "newPassword",

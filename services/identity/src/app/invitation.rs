@@ -1,6 +1,6 @@
 //! Invitations: one for an address, by a link that works once. Nobody learns by it whether a person has an account.
 
-use contract::audit::Resource;
+use contract::audit::{Actor, AuditEntry, Resource};
 use contract::identity::{
     Done, Invitation, InvitationAccept, InvitationCancel, InvitationList, InvitationPage, Invited,
     MemberInvite, Tokens,
@@ -45,6 +45,12 @@ fn invitation(row: InvitationRow) -> Result<Invitation, IdentityError> {
 fn void() -> IdentityError {
     forbidden("this invitation was used before, taken back, or has expired; ask for a new one")
         .into()
+}
+
+/// Whether somebody who is that now may invite as this role: who invited may since be less, or nothing.
+fn vouches(inviter: Option<&str>, role: Role) -> Result<bool, IdentityError> {
+    let inviter = inviter.map(acting::role).transpose()?;
+    Ok(inviter.is_some_and(|inviter| inviter >= role && inviter >= Role::Admin))
 }
 
 /// Who takes an invitation.
@@ -148,7 +154,8 @@ impl App {
     ///
     /// # Errors
     /// FORBIDDEN when the link does not work (any more) or the account is disabled; UNAUTHENTICATED when the account has
-    /// another password; INVALID naming `password` or `name`; RATE_LIMITED, UNAVAILABLE.
+    /// another password; CONFLICT when it was changed or made meanwhile; INVALID naming `password` or `name`; RATE_LIMITED,
+    /// UNAVAILABLE.
     pub async fn invitation_accept(
         &self,
         from: &Origin,
@@ -162,20 +169,29 @@ impl App {
         let link = store::invitation::by_hash(self.pools.system(), &hash).await?;
         let link = link.ok_or_else(void)?;
         let role = acting::role(&link.role)?;
-        // Who invited may since be less than that, or nothing.
-        let inviter = link.inviter_role.as_deref().map(acting::role).transpose()?;
-        if !inviter.is_some_and(|inviter| inviter >= role && inviter >= Role::Admin) {
-            return Err(void());
+        if !vouches(link.inviter_role.as_deref(), role)? {
+            return Err(self.not_vouched_for(from, &link));
         }
         let who = who("login", &request.address, &link.email);
         self.attempt_begin(&who).await?;
-        let guest = self.guest(&link, &request).await;
+        let guest = self.guest(from, &link, &request).await;
         self.attempt_end(&who, guessed_wrong(&guest)).await;
         self.join(from, &hash, &link, role, guest?, &request).await
     }
 
+    /// The refusal of a link whose inviter may not invite any more, which the organisation is told of.
+    fn not_vouched_for(&self, from: &Origin, link: &LinkRow) -> IdentityError {
+        let actor = Actor::service(contract::identity::SERVICE);
+        let resource = Resource::of("invitation", link.id);
+        let entry = AuditEntry::new(OrgId(link.org_id), actor, "auth.accept", resource);
+        let reason = "whoever invited could not invite any more";
+        self.denials.note(entry.asked(from).denied(reason));
+        void()
+    }
+
     async fn guest(
         &self,
+        from: &Origin,
         link: &LinkRow,
         request: &InvitationAccept,
     ) -> Result<Guest, IdentityError> {
@@ -183,6 +199,10 @@ impl App {
         if let Some(known) = known {
             let phc = Some(known.password_hash.clone());
             if !self.passwords.verify(request.password.clone(), phc).await? {
+                // Told where the person is: whoever invites does not learn whether there is an account.
+                let reason = "the password is wrong";
+                self.denied_everywhere(known.id, "auth.accept", from, reason)
+                    .await?;
                 let text = "this address has an account, and this is not its password";
                 return Err(unauthenticated(text));
             }
@@ -212,6 +232,22 @@ impl App {
     ) -> Result<Tokens, IdentityError> {
         let org = OrgId(link.org_id);
         let mut tx = self.pools.system_tx().await?;
+        // All of this was so before the password was hashed, which takes a while: it must be so at the commit.
+        let inviter = UserId(link.created_by);
+        store::member::lock_in_tx(&mut tx, org, inviter).await?;
+        let standing = store::member::standing(&mut *tx, org, inviter).await?;
+        let standing = standing.filter(|inviter| !inviter.disabled && !inviter.closed);
+        if !vouches(standing.as_ref().map(|inviter| inviter.role.as_str()), role)? {
+            drop(tx);
+            return Err(self.not_vouched_for(from, link));
+        }
+        if let Guest::Known(known) = &guest {
+            let now = store::user::lock_in_tx(&mut tx, known.id).await?;
+            if now.is_none_or(|(hash, disabled)| disabled || hash != known.password_hash) {
+                let text = "this account was changed meanwhile; try again";
+                return Err(Problem::new(ProblemKind::Conflict, text).into());
+            }
+        }
         if !store::invitation::take_in_tx(&mut tx, hash).await? {
             return Err(void());
         }

@@ -7,6 +7,7 @@ use contract::{Author, Grant, Origin, Problem, ProblemKind};
 use database::{DatabaseError, OutboxRow, Tx};
 use domain::{CredentialId, OrgId, UserId};
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::app::acting::forbidden;
 use crate::app::attempts::{guessed_wrong, who};
@@ -17,6 +18,7 @@ use crate::error::IdentityError;
 use crate::metrics::Outcome;
 use crate::store;
 use crate::store::session::{Client, TokenHashes};
+use crate::store::user::LoginRow;
 
 /// Life of an access token, in seconds.
 const ACCESS_SECONDS: u32 = 15 * 60;
@@ -75,11 +77,15 @@ impl App {
         };
         let phc = user.as_ref().map(|user| user.password_hash.clone());
         let fits = self.passwords.verify(request.password, phc).await?;
-        if let Some(user) = user.as_ref().filter(|_| !fits)
-            && let Some(org) = user.org_id
-        {
-            let entry = session_entry(OrgId(org), UserId(user.id), "auth.login", from);
-            self.denials.note(entry.denied("the password is wrong"));
+        let denied = |user: &LoginRow, reason: &str| {
+            // Also where a foreign organisation is named: naming one must not keep guesses out of the audit.
+            if let Some(org) = user.org_id.or(user.home) {
+                let entry = session_entry(OrgId(org), UserId(user.id), "auth.login", from);
+                self.denials.note(entry.denied(reason));
+            }
+        };
+        if let Some(user) = user.as_ref().filter(|_| !fits) {
+            denied(user, "the password is wrong");
         }
         let Some(user) = user.filter(|_| fits) else {
             return Err(unauthenticated(
@@ -87,18 +93,43 @@ impl App {
             ));
         };
         if user.disabled {
+            denied(&user, "this account is disabled");
             return Err(forbidden("this account is disabled").into());
         }
-        let org = user.org_id.map(OrgId).ok_or_else(|| {
-            forbidden(match request.organization_id {
+        let Some(org) = user.org_id.map(OrgId) else {
+            let text = match request.organization_id {
                 None => "this account belongs to no organisation",
                 Some(_) => "this account does not belong to this organisation",
-            })
-        })?;
+            };
+            self.denied_everywhere(user.id, "auth.login", from, text)
+                .await?;
+            return Err(forbidden(text).into());
+        };
         let client = client(&request.address, &request.user_agent);
         let user = UserId(user.id);
         let entry = session_entry(org, user, "auth.login", from);
         self.session_begin(org, user, client, entry).await
+    }
+
+    /// Tells each organisation that a person is in of an attempt that was refused.
+    ///
+    /// # Errors
+    /// UNAVAILABLE.
+    pub(crate) async fn denied_everywhere(
+        &self,
+        person: Uuid,
+        call: &str,
+        from: &Origin,
+        reason: &str,
+    ) -> Result<(), IdentityError> {
+        let mut tx = self.pools.system_tx().await?;
+        let orgs = store::user::organizations_in_tx(&mut tx, person).await?;
+        drop(tx);
+        for org in orgs {
+            let entry = session_entry(OrgId(org), UserId(person), call, from);
+            self.denials.note(entry.denied(reason));
+        }
+        Ok(())
     }
 
     /// A new session of a member, with the entry that tells of it.

@@ -6,7 +6,10 @@ use sqlx::{FromRow, PgConnection, PgExecutor};
 use uuid::Uuid;
 
 // A person who belongs to several organisations comes into the one joined first, unless one is named. Closed ones are none.
-const LOGIN: &str = "SELECT u.id, u.password_hash, u.disabled_at IS NOT NULL AS disabled, m.org_id
+// `home` is where it is told of what goes wrong, whatever is named.
+const LOGIN: &str = "SELECT u.id, u.password_hash, u.disabled_at IS NOT NULL AS disabled, m.org_id,
+        (SELECT h.org_id FROM identity.memberships AS h WHERE h.user_id = u.id
+            ORDER BY h.created_at, h.org_id LIMIT 1) AS home
     FROM identity.users AS u
     LEFT JOIN (identity.memberships AS m
         JOIN identity.organizations AS o ON o.org_id = m.org_id AND o.closed_at IS NULL)
@@ -60,6 +63,8 @@ pub struct LoginRow {
     pub disabled: bool,
     /// The organisation to come into; absent when the person belongs to none.
     pub org_id: Option<Uuid>,
+    /// The organisation that the person joined first, open or not.
+    pub home: Option<Uuid>,
 }
 
 // Nobody is in so many; what is beyond is not told.
