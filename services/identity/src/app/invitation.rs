@@ -65,7 +65,8 @@ impl App {
     /// Invites somebody. Inviting again makes a new link, and the one before is void.
     ///
     /// # Errors
-    /// FORBIDDEN without the scope and above one's own role; INVALID naming `email`; CONFLICT for a member; UNAVAILABLE.
+    /// FORBIDDEN without the scope, above one's own role, and where a stronger one is invited; INVALID naming `email`;
+    /// CONFLICT for a member; UNAVAILABLE.
     pub async fn member_invite(
         &self,
         grant: &Author,
@@ -89,8 +90,12 @@ impl App {
             seconds: INVITATION_SECONDS,
             created_by: grant.sub,
             mailed,
+            by_owner: acting == Role::Owner,
         };
-        let row = store::invitation::put_in_tx(&mut tx, org, &secret::hash(&secret), new).await?;
+        let put = store::invitation::put_in_tx(&mut tx, org, &secret::hash(&secret), new).await?;
+        let row = put.ok_or_else(|| {
+            forbidden("this address is invited as OWNER: only an OWNER invites it as anything else")
+        })?;
         let resource = Resource::of("invitation", row.id).named(&email);
         let entry = grant.did("member.invite", resource);
         audit::note_in_tx(&mut tx, entry.after(json!({ "role": request.role }))).await?;
@@ -127,7 +132,7 @@ impl App {
     /// Takes an invitation back: its link is void.
     ///
     /// # Errors
-    /// FORBIDDEN, NOT_FOUND, UNAVAILABLE.
+    /// FORBIDDEN without the scope, and for an invitation above one's own role; NOT_FOUND, UNAVAILABLE.
     pub async fn invitation_cancel(
         &self,
         grant: &Author,
@@ -135,9 +140,14 @@ impl App {
     ) -> Result<Done, IdentityError> {
         grant.require(MEMBERS_WRITE)?;
         let mut tx = self.pools.tenant_tx(grant.org).await?;
-        acting::role_in_tx(&mut tx, grant, MEMBERS_WRITE).await?;
-        if !store::invitation::cancel_in_tx(&mut tx, grant.org, request.invitation_id).await? {
-            return Err(Problem::not_found("invitation").into());
+        let acting = acting::role_in_tx(&mut tx, grant, MEMBERS_WRITE).await?;
+        let id = request.invitation_id;
+        let gone = store::invitation::cancel_in_tx(&mut tx, grant.org, id).await?;
+        let gone = acting::role(&gone.ok_or_else(|| Problem::not_found("invitation"))?)?;
+        // Not committed, so it is there still.
+        if gone > acting {
+            let text = format!("{acting} cannot take back what invites {gone}");
+            return Err(forbidden(text).into());
         }
         let entry = grant.did(
             "member.cancel",
