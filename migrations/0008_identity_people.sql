@@ -87,8 +87,8 @@ ALTER TABLE identity.password_resets FORCE ROW LEVEL SECURITY;
 CREATE POLICY system ON identity.password_resets TO df_identity_system USING (true);
 GRANT SELECT, INSERT, UPDATE, DELETE ON identity.password_resets TO df_identity_system;
 
--- Failed logins, by the hash of address and account: a bucket that leaks, which all replicas share. A row is written
--- by failures only, and removed when it is empty again.
+-- Failed logins, by the hash of address and account: a bucket that leaks, which all replicas share. An attempt counts
+-- while it is under way, and then if it failed; a row is removed when it is empty again.
 CREATE TABLE identity.login_failures (
     who bytea NOT NULL,
     level double precision NOT NULL,
