@@ -20,6 +20,8 @@ ALTER TABLE identity.organizations ADD COLUMN closed_at timestamptz;
 GRANT UPDATE (name, legacy_enabled, closed_at) ON identity.organizations TO df_identity;
 
 GRANT UPDATE (role), DELETE ON identity.memberships TO df_identity;
+-- It changes none: without this right a row cannot be held while a link for a new password is judged.
+GRANT UPDATE (role) ON identity.memberships TO df_identity_system;
 
 -- Who is invited. One invitation for an address: inviting again replaces it. It is gone when it was accepted.
 -- `hash`: of the link's secret. `mail_due_at`: when a mail is to be sent, or tried again; absent when nothing is to be
@@ -56,7 +58,9 @@ GRANT SELECT, UPDATE, DELETE ON identity.invitations TO df_identity_system;
 
 -- Links to set a new password. Asked for by somebody who forgot it, the row is made whether or not there is such a
 -- person: so both take the same time. `created_by` is the administrator who made it for somebody, then it is not
--- counted among those that strangers asked for.
+-- counted among those that strangers asked for. `made_in`: the organisation where that administrator had the right to;
+-- absent for whoever forgot a password, and for the command. `shown`: to the administrator, instead of being mailed.
+-- `standing`: a hash of what the person was then, everywhere: the link is worth nothing for somebody who is more since.
 CREATE TABLE identity.password_resets (
     id uuid NOT NULL,
     email text NOT NULL,
@@ -64,11 +68,15 @@ CREATE TABLE identity.password_resets (
     created_at timestamptz NOT NULL,
     expires_at timestamptz NOT NULL,
     created_by uuid,
+    made_in uuid,
+    shown boolean NOT NULL DEFAULT false,
+    standing bytea,
     mail_due_at timestamptz,
     mail_tries smallint NOT NULL DEFAULT 0,
     CONSTRAINT password_resets_pkey PRIMARY KEY (id),
     CONSTRAINT password_resets_hash_key UNIQUE (hash),
     CONSTRAINT password_resets_hash_check CHECK (octet_length(hash) = 32),
+    CONSTRAINT password_resets_made_in_check CHECK (made_in IS NULL OR created_by IS NOT NULL),
     CONSTRAINT password_resets_email_check CHECK (char_length(email) BETWEEN 1 AND 254)
 );
 CREATE INDEX password_resets_email_idx ON identity.password_resets (email);
@@ -79,8 +87,8 @@ ALTER TABLE identity.password_resets FORCE ROW LEVEL SECURITY;
 CREATE POLICY system ON identity.password_resets TO df_identity_system USING (true);
 GRANT SELECT, INSERT, UPDATE, DELETE ON identity.password_resets TO df_identity_system;
 
--- Failed logins, by the hash of address and account: a bucket that leaks, which all replicas share. A row is written
--- by failures only, and removed when it is empty again.
+-- Failed logins, by the hash of address and account: a bucket that leaks, which all replicas share. An attempt counts
+-- while it is under way, and then if it failed; a row is removed when it is empty again.
 CREATE TABLE identity.login_failures (
     who bytea NOT NULL,
     level double precision NOT NULL,
@@ -93,10 +101,14 @@ ALTER TABLE identity.login_failures FORCE ROW LEVEL SECURITY;
 CREATE POLICY system ON identity.login_failures TO df_identity_system USING (true);
 GRANT SELECT, INSERT, UPDATE, DELETE ON identity.login_failures TO df_identity_system;
 
+-- `family_hash`: of what all refresh tokens of a session end with, so that each that was ever given is known again.
 ALTER TABLE identity.sessions
     ADD COLUMN address text,
     ADD COLUMN user_agent text,
-    ADD COLUMN last_used_at timestamptz;
+    ADD COLUMN last_used_at timestamptz,
+    ADD COLUMN family_hash bytea NOT NULL,
+    ADD CONSTRAINT sessions_family_hash_key UNIQUE (family_hash),
+    ADD CONSTRAINT sessions_family_hash_check CHECK (octet_length(family_hash) = 32);
 CREATE INDEX sessions_person_idx ON identity.sessions (user_id, id);
 GRANT SELECT (last_used_at), DELETE ON identity.sessions TO df_identity;
 GRANT INSERT ON identity.sessions TO df_identity_system;

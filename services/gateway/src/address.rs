@@ -1,8 +1,12 @@
 //! Whose request it is, seen from the network: the peer, or whom a proxy that is trusted names; and whether it came by TLS.
+//!
+//! What a trusted proxy says and nobody can read makes the client [`UNKNOWN`], and not the proxy: no key that is bound to
+//! networks is taken from there, all such share the limits of one address, and the audit is told none.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use domain::network::Network;
+use domain::network::neighbour;
 use poem::http::HeaderMap;
 
 /// Each proxy appends the address that it saw.
@@ -10,7 +14,22 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 /// What the client spoke with the proxy.
 const FORWARDED_PROTO: &str = "x-forwarded-proto";
 
-/// The client's address: the nearest one that is not a trusted proxy's. What stands further left in the header is
+/// The address of whoever cannot be told: no host has it.
+pub const UNKNOWN: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+
+/// The address, if it is one.
+#[must_use]
+pub fn known(address: IpAddr) -> Option<IpAddr> {
+    (!address.is_unspecified()).then_some(address)
+}
+
+/// The neighbour that an address belongs to, for owners that count by it; empty when unknown.
+#[must_use]
+pub fn neighbour_text(address: IpAddr) -> String {
+    known(address).map_or_else(String::new, |address| neighbour(address).to_string())
+}
+
+/// The client's address, or [`UNKNOWN`]: the nearest one that is not a trusted proxy's. What stands further left in the header is
 /// the client's own invention.
 #[must_use]
 pub fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
@@ -29,21 +48,43 @@ pub fn is_unknown_proxy(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) 
 fn believed(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> (IpAddr, bool) {
     let is_proxy = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
     let mut client = peer.to_canonical();
-    let lines = headers
-        .get_all(FORWARDED_FOR)
-        .iter()
-        .rev()
-        .filter_map(|line| line.to_str().ok());
-    for named in lines.flat_map(|line| line.rsplit(',')) {
+    let lines = headers.get_all(FORWARDED_FOR).iter().rev();
+    // Of bytes: a line with one that is no text must not vanish with what a proxy of ours appended to it.
+    for named in lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')) {
         if !is_proxy(client) {
             return (client, true);
         }
-        match named.trim().parse::<IpAddr>() {
-            Ok(address) => client = address.to_canonical(),
-            Err(_) => break,
+        match read(named) {
+            Some(address) => client = address.to_canonical(),
+            None => return (UNKNOWN, false),
         }
     }
     (client, false)
+}
+
+/// An address as proxies write it: by itself, or with the port.
+fn read(named: &[u8]) -> Option<IpAddr> {
+    let named = std::str::from_utf8(named).ok()?.trim_matches([' ', '\t']);
+    if let Ok(address) = named.parse() {
+        return Some(address);
+    }
+    let (address, port): (IpAddr, _) = match named.strip_prefix('[') {
+        Some(named) => {
+            let (address, rest) = named.split_once(']')?;
+            let address: Ipv6Addr = address.parse().ok()?;
+            if rest.is_empty() {
+                return Some(address.into());
+            }
+            (address.into(), rest.strip_prefix(':')?)
+        }
+        None => {
+            let (address, port) = named.split_once(':')?;
+            let address: Ipv4Addr = address.parse().ok()?;
+            (address.into(), port)
+        }
+    };
+    let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    (digits && port.parse::<u16>().is_ok()).then_some(address)
 }
 
 /// Whether an address is of a network that is not the world's: of an organisation, a cluster, a link, a provider.
@@ -136,7 +177,7 @@ mod tests {
                 vec!["10.0.0.0/8"],
                 "198.51.100.7",
             ),
-            ("10.1.2.3", vec!["unknown"], vec!["10.0.0.0/8"], "10.1.2.3"),
+            ("10.1.2.3", vec!["unknown"], vec!["10.0.0.0/8"], "::"),
             ("10.1.2.3", vec![], vec!["10.0.0.0/8"], "10.1.2.3"),
             (
                 "::ffff:10.1.2.3",
@@ -156,6 +197,53 @@ mod tests {
                 expected,
                 "{peer} {forwarded:?}"
             );
+        }
+    }
+
+    #[test]
+    fn what_a_trusted_proxy_says_and_nobody_can_read_is_nobodys_address() {
+        let trusted: Vec<Network> = vec!["10.0.0.0/8".parse().expect("a network")];
+        let cases: [(&[&[u8]], &str); 24] = [
+            (&[b"203.0.113.7:4711"], "203.0.113.7"),
+            (&[b"1.1.1.1, 203.0.113.7:4711"], "203.0.113.7"),
+            (&[b"[2001:db8::1]:44"], "2001:db8::1"),
+            (&[b"[2001:db8::1]"], "2001:db8::1"),
+            (&[b"2001:db8::1"], "2001:db8::1"),
+            (&[b"[::ffff:203.0.113.7]:1"], "203.0.113.7"),
+            (&[b"203.0.113.7:4711, 10.0.0.9:80"], "203.0.113.7"),
+            (&[b"\t203.0.113.7 "], "203.0.113.7"),
+            // What the client itself wrote, of which our proxy's part is good.
+            (&[b"\xff\xfe, 203.0.113.7"], "203.0.113.7"),
+            (&[b"\xff\xfe", b"203.0.113.7"], "203.0.113.7"),
+            (&[b", ,203.0.113.7"], "203.0.113.7"),
+            // What nobody can read, whatever stands further left, in this line or in one before.
+            (&[b"203.0.113.7, \xff"], "::"),
+            (&[b"203.0.113.7", b"\xff"], "::"),
+            (&[b"203.0.113.7,"], "::"),
+            (&[b"203.0.113.7", b""], "::"),
+            (&[b"203.0.113.7, unknown"], "::"),
+            (&[b"203.0.113.7, x, 10.0.0.9"], "::"),
+            (&[b"203.0.113.7", b"x", b"10.0.0.9"], "::"),
+            (&[b"203.0.113.7:"], "::"),
+            (&[b"203.0.113.7:65536"], "::"),
+            (&[b"203.0.113.7:+80"], "::"),
+            (&[b"[2001:db8::1]44"], "::"),
+            (&[b"[203.0.113.7]:44"], "::"),
+            (&[b"0.0.0.0"], "0.0.0.0"),
+        ];
+        for (lines, expected) in cases {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                let line = poem::http::HeaderValue::from_bytes(line).expect("a header");
+                headers.append(FORWARDED_FOR, line);
+            }
+            let peer = "10.1.2.3".parse().expect("an address");
+            let found = client(peer, &headers, &trusted);
+            assert_eq!(found.to_string(), expected, "{lines:?}");
+            let unknown = ["::", "0.0.0.0"].contains(&expected);
+            assert_eq!(known(found).is_none(), unknown, "{lines:?}");
+            assert_eq!(neighbour_text(found).is_empty(), unknown, "{lines:?}");
+            assert!(!is_unknown_proxy(peer, &headers, &trusted), "{lines:?}");
         }
     }
 

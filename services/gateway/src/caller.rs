@@ -199,9 +199,15 @@ async fn in_cookie(request: &Request) -> Result<&str, Refused> {
 
 /// The credential of the `Authorization` header.
 fn presented(request: &Request) -> Result<&str, Refused> {
-    let Some(value) = request.headers().get(header::AUTHORIZATION) else {
+    let mut values = request.headers().get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else {
         return Err(Refused::no_credential());
     };
+    // Whoever stands in front may have looked at the other one.
+    if values.next().is_some() {
+        let text = "there is more than one `Authorization` header";
+        return Err(Refused::new(Kind::Unauthenticated, text));
+    }
     let (scheme, credential) = value
         .to_str()
         .ok()

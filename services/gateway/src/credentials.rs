@@ -22,6 +22,7 @@ use sha2::{Digest, Sha256};
 use tracing::Instrument;
 
 use self::attempts::Attempts;
+use crate::address;
 use crate::config::Config;
 use crate::error::Refused;
 use crate::error::catalogue::Kind;
@@ -88,12 +89,14 @@ fn networks(credential: CredentialId, texts: Option<&Vec<String>>) -> Option<Vec
 }
 
 impl Granted {
-    /// Whether the credential is taken from this address.
+    /// Whether the credential is taken from this address. One that is bound to networks, however wide, is taken from none
+    /// that is unknown.
     #[must_use]
     pub fn admits(&self, address: IpAddr) -> bool {
-        self.networks
-            .as_ref()
-            .is_none_or(|networks| networks.iter().any(|network| network.contains(address)))
+        self.networks.as_ref().is_none_or(|networks| {
+            address::known(address)
+                .is_some_and(|address| networks.iter().any(|network| network.contains(address)))
+        })
     }
 
     fn holds(&self) -> bool {

@@ -146,6 +146,7 @@ impl<E: Endpoint<Output = Response>> Edge<E> {
     /// What comes before anybody looks at what is asked, or presented; then what is asked.
     async fn answer(&self, request: Request, visit: &Visit) -> poem::Result<Response> {
         self.admit(visit)?;
+        check_host(&request)?;
         if let Some(answer) = visit.browsers.preflight(&request) {
             return Ok(answer);
         }
@@ -194,7 +195,8 @@ impl<E: Endpoint<Output = Response>> Endpoint for Edge<E> {
             request.set_data(UrlQuery(query));
             let trace_id = bus::trace::current_id()
                 .unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string());
-            let answer = bus::client::on_behalf_of(facts.address, self.answer(request, &visit));
+            let from = address::known(facts.address);
+            let answer = bus::client::on_behalf_of(from, self.answer(request, &visit));
             let result = AssertUnwindSafe(answer).catch_unwind().await;
             let (known, response) = match result {
                 Ok(Ok(response)) => (self.known(response.data::<PathPattern>()), response),
@@ -216,6 +218,22 @@ impl<E: Endpoint<Output = Response>> Endpoint for Edge<E> {
         }
         .instrument(span)
         .await
+    }
+}
+
+/// Refuses a request that names no host, or two (RFC 9112, 3.2): whoever stands in front may have looked at the other. HTTP/2
+/// says it by `:authority`, HTTP/1.0 need not.
+fn check_host(request: &Request) -> Result<(), Refused> {
+    let named = request.headers().get_all(header::HOST).iter().count();
+    let needed = request.version() == Version::HTTP_11;
+    match named {
+        1 => Ok(()),
+        0 if !needed => Ok(()),
+        0 => Err(Refused::new(Kind::Invalid, "`Host` is required")),
+        _ => Err(Refused::new(
+            Kind::Invalid,
+            "there is more than one `Host` header",
+        )),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Decisions, authorization, transactions.
 //!
-//! People: [`login`], [`session`], [`account`] (their passwords), [`password`], [`attempts`] (limits of guessing), [`member`],
+//! People: [`login`], [`session`], [`account`] (their passwords), [`reset`] (what a link for one is worth), [`password`], [`attempts`] (limits of guessing), [`member`],
 //! [`invitation`], [`mail`], [`organization`]. Keys: [`key`], [`token`], [`grant`], [`signer`], [`secret`], [`idempotency`].
 //! Who acts: [`acting`]; lists: [`page`]. Machines: [`enrollment`],
 //! [`machine`], [`edit`] (what operators say of them), [`legacy`] (those over HTTP), [`action_key`]. Connections: [`callout`] who may connect, [`key_set`] what it decides from, [`feed`]
@@ -33,6 +33,7 @@ pub mod organization;
 pub mod page;
 pub mod password;
 pub mod rescue;
+pub mod reset;
 pub mod secret;
 pub mod session;
 pub mod signer;

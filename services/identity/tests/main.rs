@@ -26,6 +26,8 @@ mod enrollment;
 mod feed;
 #[path = "main/grant.rs"]
 mod grant;
+#[path = "main/invitation.rs"]
+mod invitation;
 #[path = "main/key.rs"]
 mod key;
 #[path = "main/legacy.rs"]
@@ -48,6 +50,8 @@ mod principal;
 mod proxy;
 #[path = "main/raw_agent.rs"]
 mod raw_agent;
+#[path = "main/reset.rs"]
+mod reset;
 #[path = "main/revocation.rs"]
 mod revocation;
 #[path = "main/rotation.rs"]

@@ -22,6 +22,7 @@ use runtime::Shutdown;
 use tokio::sync::Notify;
 
 use super::Granted;
+use crate::address;
 
 /// How many kinds of attempts are counted at once; of what is more only the log says how often it was.
 const KINDS_MAX: usize = 1_024;
@@ -169,7 +170,8 @@ impl Attempts {
         };
         let grant = attempt.granted.token.as_str();
         let call = self.bus.gateway_call(&refused, Some(grant), self.timeout);
-        let Err(problem) = bus::client::on_behalf_of(attempt.address, call).await else {
+        let from = address::known(attempt.address);
+        let Err(problem) = bus::client::on_behalf_of(from, call).await else {
             return;
         };
         if problem.is_lasting() || !attempt.granted.holds() {

@@ -7,7 +7,6 @@ use contract::identity::{
     Refresh, SessionList, SessionPage, SessionRevoke, Switch, Tokens,
 };
 use contract::{Problem, ProblemKind};
-use domain::network::neighbour;
 use poem::Request;
 use poem::http::header;
 use poem_openapi::param::{Path, Query};
@@ -15,6 +14,7 @@ use poem_openapi::{ApiResponse, OpenApi};
 
 use self::session::{SessionKind, SignedIn};
 use super::parameter::{Id, Limit, Maybe};
+use crate::address::neighbour_text;
 use crate::browser;
 use crate::caller::Caller;
 use crate::credentials::Credentials;
@@ -111,7 +111,7 @@ impl Auth {
         let login = Login {
             email: asked.email,
             password: asked.password,
-            address: neighbour(visit.address).to_string(),
+            address: neighbour_text(visit.address),
             user_agent: user_agent(request),
             organization_id: asked.organization_id,
         };
@@ -182,7 +182,7 @@ impl Auth {
     ) -> Result<SignedIn, Refusal<ChangeWithBody>> {
         let cookies = browser::session::carried(request);
         let switch = Switch {
-            address: neighbour(Visit::of(request)?.address).to_string(),
+            address: neighbour_text(Visit::of(request)?.address),
             user_agent: user_agent(request),
             ..body.0
         };
@@ -263,7 +263,7 @@ impl Auth {
         let visit = Visit::of(request)?;
         self.credentials.may_ask(visit.address)?;
         let forgot = PasswordForgot {
-            address: neighbour(visit.address).to_string(),
+            address: neighbour_text(visit.address),
             ..body.0
         };
         self.owners.write_open(&forgot).await?;
@@ -306,7 +306,7 @@ impl Auth {
     ) -> Result<InvitationAccepted, Refusal<OpenWithBody>> {
         let visit = Visit::of(request)?;
         let accept = InvitationAccept {
-            address: neighbour(visit.address).to_string(),
+            address: neighbour_text(visit.address),
             user_agent: user_agent(request),
             ..body.0
         };

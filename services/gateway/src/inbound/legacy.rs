@@ -23,7 +23,7 @@ use crate::limits::class::Class;
 use crate::owners::Owners;
 use crate::routes::Unversioned;
 use crate::visit::Visit;
-use crate::{body, json};
+use crate::{address, body, json};
 
 /// What answers the routes.
 struct Legacy {
@@ -36,6 +36,10 @@ struct Legacy {
 /// What machines are told whose address nobody knows.
 const UNKNOWN_PROXY: &str = "this came through a proxy that the gateway does not know, so nobody knows from where: \
     DASHFLEET_TRUSTED_PROXIES has to name the proxy's network";
+
+/// The same, where a proxy that the gateway knows says nothing that can be read.
+const UNKNOWN_ADDRESS: &str = "the proxy's `X-Forwarded-For` names no address that can be read, so nobody knows from where \
+    this came";
 
 /// A route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +157,9 @@ impl Legacy {
                 tracing::warn!(proxy = %visit.address, "{UNKNOWN_PROXY}");
             });
             return Err(Refused::new(Kind::Unavailable, UNKNOWN_PROXY));
+        }
+        if call.is_by_address() && address::known(visit.address).is_none() {
+            return Err(Refused::new(Kind::Forbidden, UNKNOWN_ADDRESS));
         }
         let read = match call.route().0 {
             Method::POST => body::read_legacy(visit)

@@ -444,3 +444,31 @@ async fn a_head_has_so_many_headers_and_bytes_and_no_more() {
         "HTTP/1.1 431"
     );
 }
+
+#[tokio::test]
+async fn a_request_names_one_host_and_presents_one_credential() {
+    let world = World::new().await;
+    let ask = |headers: String| {
+        let world = &world;
+        async move {
+            let mut stream = connect(world).await;
+            let head = format!("GET /api/v1/auth/me HTTP/1.1\r\n{headers}\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let answer = response(&mut stream).await;
+            answer.get(9..12).unwrap_or_default().to_owned()
+        }
+    };
+    let good = format!("Authorization: Bearer {GOOD}\r\n");
+    assert_eq!(ask(format!("Host: x\r\n{good}")).await, "200");
+    assert_eq!(ask(good.clone()).await, "400");
+    assert_eq!(ask(format!("Host: x\r\nHost: y\r\n{good}")).await, "400");
+    assert_eq!(ask(format!("Host: x\r\nHost: x\r\n{good}")).await, "400");
+    for other in ["Bearer dfk_other", "Basic eDp5", ""] {
+        for both in [
+            format!("Host: x\r\n{good}Authorization: {other}\r\n"),
+            format!("Host: x\r\nAuthorization: {other}\r\n{good}"),
+        ] {
+            assert_eq!(ask(both.clone()).await, "401", "{both}");
+        }
+    }
+}

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use testkit::eventually;
 
 use crate::standin::{ELSEWHERE, HERE};
-use crate::world::World;
+use crate::world::{World, patience};
 
 /// Method, path and body of an operation with a caller; its status, and what the owner is asked.
 type Operation = (&'static str, String, Value, u16, &'static str, Value);
@@ -455,6 +455,33 @@ async fn a_key_is_taken_from_its_networks_alone() {
             .status,
         200
     );
+}
+
+#[tokio::test]
+async fn whose_address_nobody_can_read_is_nowhere_and_not_at_the_proxy() {
+    let trusted = [("DASHFLEET_TRUSTED_PROXIES", "127.0.0.1")];
+    let world = World::with(patience(), &trusted).await;
+    let ask = async |credential: &str, forwarded: &[u8]| {
+        let bearer = format!("Bearer {credential}");
+        let headers = [
+            ("authorization", bearer.as_bytes()),
+            ("x-forwarded-for", forwarded),
+        ];
+        let reply = world.send("GET", "/api/v1/machines", &headers, "").await;
+        reply.status
+    };
+    for unread in [&b"198.51.100.7, \xff"[..], b"198.51.100.7,", b"unknown"] {
+        assert_eq!(ask("dfk_good_anywhere", unread).await, 403, "{unread:?}");
+        assert_eq!(ask("dfk_good_too", unread).await, 200, "{unread:?}");
+    }
+    for read in [
+        &b"\xff, 198.51.100.7"[..],
+        b"198.51.100.7:4711",
+        b"[2001:db8::1]:44",
+    ] {
+        assert_eq!(ask("dfk_good_anywhere", read).await, 200, "{read:?}");
+    }
+    assert_eq!(ask("dfk_good_elsewhere", &b"192.0.2.7:4711"[..]).await, 200);
 }
 
 #[tokio::test]

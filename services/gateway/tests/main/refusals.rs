@@ -232,7 +232,12 @@ async fn a_panic_is_a_problem_too_and_the_next_request_is_served() {
     let limits = Limits::new(Amounts::default(), "secret", &metrics);
     let edge = Edge::new(inner.map_to_response(), house, Vec::new(), limits, metrics);
     let mut response = edge
-        .get_response(Request::builder().uri_str("/panic").finish())
+        .get_response(
+            Request::builder()
+                .uri_str("/panic")
+                .header("host", "x")
+                .finish(),
+        )
         .await;
     assert_eq!(response.status().as_u16(), 500);
     assert_eq!(response.content_type(), Some("application/problem+json"));
@@ -243,7 +248,12 @@ async fn a_panic_is_a_problem_too_and_the_next_request_is_served() {
         "what a panic says is for the log: {problem}"
     );
     let response = edge
-        .get_response(Request::builder().uri_str("/fine").finish())
+        .get_response(
+            Request::builder()
+                .uri_str("/fine")
+                .header("host", "x")
+                .finish(),
+        )
         .await;
     assert_eq!(response.status().as_u16(), 200);
 }

@@ -147,9 +147,11 @@ impl Identity {
             .iter()
             .any(|good| credential.starts_with(good));
         let legacy = credential.starts_with("dfl_");
-        let networks = credential
-            .ends_with("_elsewhere")
-            .then(|| vec!["192.0.2.0/24".to_owned()]);
+        let networks = match credential.rsplit_once('_') {
+            Some((_, "elsewhere")) => Some(vec!["192.0.2.0/24".to_owned()]),
+            Some((_, "anywhere")) => Some(vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()]),
+            _ => None,
+        };
         if !good || self.refused.lock().unwrap().contains(credential) {
             return Err(Problem::new(
                 ProblemKind::Unauthenticated,

@@ -7,12 +7,12 @@ use database::{OutboxRow, Tx};
 use domain::{CredentialId, OrgId, UserId};
 use uuid::Uuid;
 
-use crate::app::acting::person;
+use crate::app::acting::{forbidden, person};
 use crate::app::attempts::{guessed_wrong, who};
 use crate::app::login::{check_length, session_entry, session_revoked, unauthenticated};
 use crate::app::password::rules;
 use crate::app::secret::{self, SecretKind};
-use crate::app::{App, audit};
+use crate::app::{App, audit, reset};
 use crate::error::IdentityError;
 use crate::store;
 
@@ -57,7 +57,7 @@ pub(crate) async fn end_sessions_in_tx(
 }
 
 impl App {
-    /// A new password, by somebody who knows the old one. The person's other sessions end.
+    /// A new password, by somebody who knows the old one. The person's other sessions end, and open links are void.
     ///
     /// # Errors
     /// FORBIDDEN for a key; UNAUTHENTICATED when the current password is wrong; INVALID naming `newPassword`; RATE_LIMITED,
@@ -85,7 +85,10 @@ impl App {
         let phc = known.as_ref().map(|known| known.password_hash.clone());
         let fits = self.passwords.verify(request.current_password, phc).await?;
         let Some(known) = known.filter(|_| fits) else {
-            return Err(unauthenticated("the current password is wrong"));
+            let text = "the current password is wrong";
+            let entry = grant.did("auth.password", Resource::of("user", grant.sub));
+            self.denials.note(entry.denied(text));
+            return Err(unauthenticated(text));
         };
         rules::check(
             "newPassword",
@@ -98,6 +101,8 @@ impl App {
         if !store::user::password_in_tx(&mut tx, known.id, &hash, &known.password_hash).await? {
             return Err(changed_meanwhile());
         }
+        // Whoever changes the password because somebody else may have a link is rid of it.
+        store::password_reset::void_in_tx(&mut tx, &known.email).await?;
         end_sessions_in_tx(&mut tx, known.id, grant.credential.0).await?;
         let entry = grant.did("auth.password", Resource::of("user", known.id));
         audit::note_in_tx(&mut tx, entry).await?;
@@ -135,31 +140,35 @@ impl App {
     /// A new password, by a link. All of the person's sessions end, and all links of the same person are void.
     ///
     /// # Errors
-    /// FORBIDDEN when the link does not work (any more); INVALID naming `password`; UNAVAILABLE.
+    /// FORBIDDEN when the link does not work (any more), or outlived the right by which it was made; INVALID naming
+    /// `password`; UNAVAILABLE.
     pub async fn password_reset(
         &self,
         from: &Origin,
         request: PasswordReset,
     ) -> Result<Done, IdentityError> {
-        let void = || {
-            let text =
-                "this link was used before, has expired, or was never made; ask for a new one";
-            IdentityError::from(Problem::new(ProblemKind::Forbidden, text))
-        };
         if !SecretKind::PasswordReset.is_of(&request.token) {
-            return Err(void());
+            return Err(reset::void());
         }
         let hash = secret::hash(&request.token);
         let system = self.pools.system();
-        let email = store::password_reset::by_hash(system, &hash).await?;
-        let email = email.ok_or_else(void)?;
-        let known = store::user::by_email(system, &email).await?;
-        let known = known.ok_or_else(void)?;
+        let link = store::password_reset::by_hash(system, &hash).await?;
+        let link = link.ok_or_else(reset::void)?;
+        let known = store::user::by_email(system, &link.email).await?;
+        let known = known.ok_or_else(reset::void)?;
         rules::check("password", &request.password, &known.email, &known.name)?;
         let password = self.passwords.hash(request.password).await?;
         let mut tx = self.pools.system_tx().await?;
-        if !store::password_reset::take_in_tx(&mut tx, &hash, &email).await? {
-            return Err(void());
+        if let Some(org) = link.made_in
+            && !reset::still_may_in_tx(&mut tx, &hash, &link, known.id).await?
+        {
+            drop(tx);
+            let entry = session_entry(OrgId(org), UserId(known.id), "auth.reset", from);
+            self.denials.note(entry.denied(reset::OUTLIVED));
+            return Err(forbidden(reset::OUTLIVED).into());
+        }
+        if !store::password_reset::take_in_tx(&mut tx, &hash, &link.email).await? {
+            return Err(reset::void());
         }
         if !store::user::password_in_tx(&mut tx, known.id, &password, &known.password_hash).await? {
             return Err(changed_meanwhile());

@@ -1,5 +1,7 @@
-//! Limits of guessing: failures by address and account, a few at once in this process, and so many a minute together with
-//! all other replicas. Accounts that are not there count like those that are.
+//! Limits of guessing: failures by address and account, so many a minute at all replicas together. An attempt is counted
+//! before the password is looked at, and given back when it was none: so of many at once no more are looked at than that.
+//! This process counts besides, so that whoever is held back does not ask the database each time. Accounts that are not
+//! there count like those that are.
 
 use std::time::{Duration, Instant};
 
@@ -14,6 +16,8 @@ use crate::store::Hash;
 
 /// Failures that an address may have for one account at once, and in a minute.
 const PER_MINUTE: u32 = 10;
+/// Who is refused waits at least for this part of an attempt.
+const WAIT_LEAST: f64 = 0.1;
 /// How many pairs of address and account are remembered here.
 const REMEMBERED: usize = 65_536;
 /// The longest network address that is told from others.
@@ -54,7 +58,7 @@ fn limited(wait: Duration) -> IdentityError {
 }
 
 impl App {
-    /// Begins an attempt. It counts here until [`App::attempt_end`], so that many at once count too.
+    /// Begins an attempt. It counts until [`App::attempt_end`] says that it was none.
     ///
     /// # Errors
     /// RATE_LIMITED with the time to wait; UNAVAILABLE.
@@ -62,31 +66,33 @@ impl App {
         self.login_failures
             .take(who, Instant::now())
             .map_err(limited)?;
-        let level = store::login_failure::level(self.pools.system(), who, per_second()).await;
-        let refused = match level {
-            Ok(level) => {
-                let above = level - f64::from(PER_MINUTE - 1);
-                if above <= 0.0 {
-                    return Ok(());
-                }
-                limited(Duration::from_secs_f64(above / per_second()))
-            }
-            Err(error) => error.into(),
-        };
-        self.login_failures.give_back(who);
-        Err(refused)
+        let taken = self.attempt_take(who).await;
+        if taken.is_err() {
+            self.login_failures.give_back(who);
+        }
+        taken
     }
 
-    /// Ends an attempt. Only a failure is written.
+    async fn attempt_take(&self, who: &Hash) -> Result<(), IdentityError> {
+        let (system, most) = (self.pools.system(), f64::from(PER_MINUTE - 1));
+        if store::login_failure::take(system, who, per_second(), most).await? {
+            return Ok(());
+        }
+        let level = store::login_failure::level(system, who, per_second()).await?;
+        // There may be room by now; who was refused waits all the same.
+        let above = (level - most).max(WAIT_LEAST);
+        Err(limited(Duration::from_secs_f64(above / per_second())))
+    }
+
+    /// Ends an attempt: one that did not fail is given back.
     pub(crate) async fn attempt_end(&self, who: &Hash, failed: bool) {
-        if !failed {
-            self.login_failures.give_back(who);
+        if failed {
             return;
         }
-        let counted = store::login_failure::count(self.pools.system(), who, per_second()).await;
-        if let Err(error) = counted {
-            // It counts in this process all the same.
-            tracing::warn!(%error, "a failed attempt is not known to the other replicas");
+        self.login_failures.give_back(who);
+        let given = store::login_failure::give_back(self.pools.system(), who).await;
+        if let Err(error) = given {
+            tracing::warn!(%error, "an attempt that did not fail counts as one that did, for a minute");
         }
     }
 }

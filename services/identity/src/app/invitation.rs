@@ -1,6 +1,6 @@
 //! Invitations: one for an address, by a link that works once. Nobody learns by it whether a person has an account.
 
-use contract::audit::Resource;
+use contract::audit::{Actor, AuditEntry, Resource};
 use contract::identity::{
     Done, Invitation, InvitationAccept, InvitationCancel, InvitationList, InvitationPage, Invited,
     MemberInvite, Tokens,
@@ -47,6 +47,12 @@ fn void() -> IdentityError {
         .into()
 }
 
+/// Whether somebody who is that now may invite as this role: who invited may since be less, or nothing.
+fn vouches(inviter: Option<&str>, role: Role) -> Result<bool, IdentityError> {
+    let inviter = inviter.map(acting::role).transpose()?;
+    Ok(inviter.is_some_and(|inviter| inviter >= role && inviter >= Role::Admin))
+}
+
 /// Who takes an invitation.
 enum Guest {
     /// Somebody who has an account.
@@ -59,7 +65,8 @@ impl App {
     /// Invites somebody. Inviting again makes a new link, and the one before is void.
     ///
     /// # Errors
-    /// FORBIDDEN without the scope and above one's own role; INVALID naming `email`; CONFLICT for a member; UNAVAILABLE.
+    /// FORBIDDEN without the scope, above one's own role, and where a stronger one is invited; INVALID naming `email`;
+    /// CONFLICT for a member; UNAVAILABLE.
     pub async fn member_invite(
         &self,
         grant: &Author,
@@ -83,8 +90,12 @@ impl App {
             seconds: INVITATION_SECONDS,
             created_by: grant.sub,
             mailed,
+            by_owner: acting == Role::Owner,
         };
-        let row = store::invitation::put_in_tx(&mut tx, org, &secret::hash(&secret), new).await?;
+        let put = store::invitation::put_in_tx(&mut tx, org, &secret::hash(&secret), new).await?;
+        let row = put.ok_or_else(|| {
+            forbidden("this address is invited as OWNER: only an OWNER invites it as anything else")
+        })?;
         let resource = Resource::of("invitation", row.id).named(&email);
         let entry = grant.did("member.invite", resource);
         audit::note_in_tx(&mut tx, entry.after(json!({ "role": request.role }))).await?;
@@ -121,7 +132,7 @@ impl App {
     /// Takes an invitation back: its link is void.
     ///
     /// # Errors
-    /// FORBIDDEN, NOT_FOUND, UNAVAILABLE.
+    /// FORBIDDEN without the scope, and for an invitation above one's own role; NOT_FOUND, UNAVAILABLE.
     pub async fn invitation_cancel(
         &self,
         grant: &Author,
@@ -129,9 +140,14 @@ impl App {
     ) -> Result<Done, IdentityError> {
         grant.require(MEMBERS_WRITE)?;
         let mut tx = self.pools.tenant_tx(grant.org).await?;
-        acting::role_in_tx(&mut tx, grant, MEMBERS_WRITE).await?;
-        if !store::invitation::cancel_in_tx(&mut tx, grant.org, request.invitation_id).await? {
-            return Err(Problem::not_found("invitation").into());
+        let acting = acting::role_in_tx(&mut tx, grant, MEMBERS_WRITE).await?;
+        let id = request.invitation_id;
+        let gone = store::invitation::cancel_in_tx(&mut tx, grant.org, id).await?;
+        let gone = acting::role(&gone.ok_or_else(|| Problem::not_found("invitation"))?)?;
+        // Not committed, so it is there still.
+        if gone > acting {
+            let text = format!("{acting} cannot take back what invites {gone}");
+            return Err(forbidden(text).into());
         }
         let entry = grant.did(
             "member.cancel",
@@ -148,7 +164,8 @@ impl App {
     ///
     /// # Errors
     /// FORBIDDEN when the link does not work (any more) or the account is disabled; UNAUTHENTICATED when the account has
-    /// another password; INVALID naming `password` or `name`; RATE_LIMITED, UNAVAILABLE.
+    /// another password; CONFLICT when it was changed or made meanwhile; INVALID naming `password` or `name`; RATE_LIMITED,
+    /// UNAVAILABLE.
     pub async fn invitation_accept(
         &self,
         from: &Origin,
@@ -162,20 +179,29 @@ impl App {
         let link = store::invitation::by_hash(self.pools.system(), &hash).await?;
         let link = link.ok_or_else(void)?;
         let role = acting::role(&link.role)?;
-        // Who invited may since be less than that, or nothing.
-        let inviter = link.inviter_role.as_deref().map(acting::role).transpose()?;
-        if !inviter.is_some_and(|inviter| inviter >= role && inviter >= Role::Admin) {
-            return Err(void());
+        if !vouches(link.inviter_role.as_deref(), role)? {
+            return Err(self.not_vouched_for(from, &link));
         }
         let who = who("login", &request.address, &link.email);
         self.attempt_begin(&who).await?;
-        let guest = self.guest(&link, &request).await;
+        let guest = self.guest(from, &link, &request).await;
         self.attempt_end(&who, guessed_wrong(&guest)).await;
         self.join(from, &hash, &link, role, guest?, &request).await
     }
 
+    /// The refusal of a link whose inviter may not invite any more, which the organisation is told of.
+    fn not_vouched_for(&self, from: &Origin, link: &LinkRow) -> IdentityError {
+        let actor = Actor::service(contract::identity::SERVICE);
+        let resource = Resource::of("invitation", link.id);
+        let entry = AuditEntry::new(OrgId(link.org_id), actor, "auth.accept", resource);
+        let reason = "whoever invited could not invite any more";
+        self.denials.note(entry.asked(from).denied(reason));
+        void()
+    }
+
     async fn guest(
         &self,
+        from: &Origin,
         link: &LinkRow,
         request: &InvitationAccept,
     ) -> Result<Guest, IdentityError> {
@@ -183,6 +209,10 @@ impl App {
         if let Some(known) = known {
             let phc = Some(known.password_hash.clone());
             if !self.passwords.verify(request.password.clone(), phc).await? {
+                // Told where the person is: whoever invites does not learn whether there is an account.
+                let reason = "the password is wrong";
+                self.denied_everywhere(known.id, "auth.accept", from, reason)
+                    .await?;
                 let text = "this address has an account, and this is not its password";
                 return Err(unauthenticated(text));
             }
@@ -212,6 +242,22 @@ impl App {
     ) -> Result<Tokens, IdentityError> {
         let org = OrgId(link.org_id);
         let mut tx = self.pools.system_tx().await?;
+        // All of this was so before the password was hashed, which takes a while: it must be so at the commit.
+        let inviter = UserId(link.created_by);
+        store::member::lock_in_tx(&mut tx, org, inviter).await?;
+        let standing = store::member::standing(&mut *tx, org, inviter).await?;
+        let standing = standing.filter(|inviter| !inviter.disabled && !inviter.closed);
+        if !vouches(standing.as_ref().map(|inviter| inviter.role.as_str()), role)? {
+            drop(tx);
+            return Err(self.not_vouched_for(from, link));
+        }
+        if let Guest::Known(known) = &guest {
+            let now = store::user::lock_in_tx(&mut tx, known.id).await?;
+            if now.is_none_or(|(hash, disabled)| disabled || hash != known.password_hash) {
+                let text = "this account was changed meanwhile; try again";
+                return Err(Problem::new(ProblemKind::Conflict, text).into());
+            }
+        }
         if !store::invitation::take_in_tx(&mut tx, hash).await? {
             return Err(void());
         }

@@ -7,6 +7,7 @@ use contract::{Author, Grant, Origin, Problem, ProblemKind};
 use database::{DatabaseError, OutboxRow, Tx};
 use domain::{CredentialId, OrgId, UserId};
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::app::acting::forbidden;
 use crate::app::attempts::{guessed_wrong, who};
@@ -17,6 +18,7 @@ use crate::error::IdentityError;
 use crate::metrics::Outcome;
 use crate::store;
 use crate::store::session::{Client, TokenHashes};
+use crate::store::user::LoginRow;
 
 /// Life of an access token, in seconds.
 const ACCESS_SECONDS: u32 = 15 * 60;
@@ -75,11 +77,15 @@ impl App {
         };
         let phc = user.as_ref().map(|user| user.password_hash.clone());
         let fits = self.passwords.verify(request.password, phc).await?;
-        if let Some(user) = user.as_ref().filter(|_| !fits)
-            && let Some(org) = user.org_id
-        {
-            let entry = session_entry(OrgId(org), UserId(user.id), "auth.login", from);
-            self.denials.note(entry.denied("the password is wrong"));
+        let denied = |user: &LoginRow, reason: &str| {
+            // Also where a foreign organisation is named: naming one must not keep guesses out of the audit.
+            if let Some(org) = user.org_id.or(user.home) {
+                let entry = session_entry(OrgId(org), UserId(user.id), "auth.login", from);
+                self.denials.note(entry.denied(reason));
+            }
+        };
+        if let Some(user) = user.as_ref().filter(|_| !fits) {
+            denied(user, "the password is wrong");
         }
         let Some(user) = user.filter(|_| fits) else {
             return Err(unauthenticated(
@@ -87,18 +93,43 @@ impl App {
             ));
         };
         if user.disabled {
+            denied(&user, "this account is disabled");
             return Err(forbidden("this account is disabled").into());
         }
-        let org = user.org_id.map(OrgId).ok_or_else(|| {
-            forbidden(match request.organization_id {
+        let Some(org) = user.org_id.map(OrgId) else {
+            let text = match request.organization_id {
                 None => "this account belongs to no organisation",
                 Some(_) => "this account does not belong to this organisation",
-            })
-        })?;
+            };
+            self.denied_everywhere(user.id, "auth.login", from, text)
+                .await?;
+            return Err(forbidden(text).into());
+        };
         let client = client(&request.address, &request.user_agent);
         let user = UserId(user.id);
         let entry = session_entry(org, user, "auth.login", from);
         self.session_begin(org, user, client, entry).await
+    }
+
+    /// Tells each organisation that a person is in of an attempt that was refused.
+    ///
+    /// # Errors
+    /// UNAVAILABLE.
+    pub(crate) async fn denied_everywhere(
+        &self,
+        person: Uuid,
+        call: &str,
+        from: &Origin,
+        reason: &str,
+    ) -> Result<(), IdentityError> {
+        let mut tx = self.pools.system_tx().await?;
+        let orgs = store::user::organizations_in_tx(&mut tx, person).await?;
+        drop(tx);
+        for org in orgs {
+            let entry = session_entry(OrgId(org), UserId(person), call, from);
+            self.denials.note(entry.denied(reason));
+        }
+        Ok(())
     }
 
     /// A new session of a member, with the entry that tells of it.
@@ -130,32 +161,40 @@ impl App {
     }
 
     /// Replaces a session's tokens. A refresh token works once. Its successor follows from it, so that whoever lost the
-    /// answer gets the same one for [`REPEAT_SECONDS`]; shown later it was copied, and the session ends.
+    /// answer gets the same one for [`REPEAT_SECONDS`]; shown later it was copied, and the session ends. So it does for
+    /// each token before, however often the session was refreshed since: all end with the session's family.
     ///
     /// # Errors
     /// UNAUTHENTICATED, UNAVAILABLE.
     pub async fn refresh(&self, from: &Origin, request: &Refresh) -> Result<Tokens, IdentityError> {
-        if !SecretKind::RefreshToken.is_of(&request.refresh_token) {
-            return Err(unauthenticated("this is not a refresh token; log in again"));
-        }
-        let hash = secret::hash(&request.refresh_token);
+        let is_one = SecretKind::RefreshToken.is_of(&request.refresh_token);
+        let family = secret::family(&request.refresh_token).filter(|_| is_one);
+        let family =
+            family.ok_or_else(|| unauthenticated("this is not a refresh token; log in again"))?;
+        let (hash, family_hash) = (secret::hash(&request.refresh_token), secret::hash(family));
         let follows = |kind| self.signer.successors(kind, &request.refresh_token);
         let (access, refresh) = (
             follows(SecretKind::AccessToken)?,
             follows(SecretKind::RefreshToken)?,
         );
-        let (tokens, hashes) = hashed(access.first, refresh.first);
+        let (tokens, hashes) = hashed(access.first, &refresh.first, family);
         if store::session::rotate(self.pools.system(), &hash, &hashes).await? {
             return Ok(tokens);
         }
         // What was given before the keys that sign were rotated, or by a replica that has not come to the new one.
         let others = access.others.into_iter().zip(refresh.others);
         let given: Vec<_> = std::iter::once((tokens, hashes))
-            .chain(others.map(|(access, refresh)| hashed(access, refresh)))
+            .chain(others.map(|(access, refresh)| hashed(access, &refresh, family)))
             .collect();
         let successors: Vec<_> = given.iter().map(|(_, hashes)| hashes.refresh).collect();
         let mut tx = self.pools.system_tx().await?;
-        let found = store::session::by_refresh_in_tx(&mut tx, &hash, &successors, REPEAT_SECONDS);
+        let found = store::session::by_refresh_in_tx(
+            &mut tx,
+            &hash,
+            &family_hash,
+            &successors,
+            REPEAT_SECONDS,
+        );
         let Some(session) = found.await? else {
             return Err(unauthenticated(
                 "this refresh token is not known; log in again",
@@ -312,16 +351,20 @@ pub(crate) async fn session_begin_in_tx(
 fn new_tokens() -> (Tokens, TokenHashes) {
     hashed(
         secret::new(SecretKind::AccessToken),
-        secret::new(SecretKind::RefreshToken),
+        &secret::new(SecretKind::RefreshToken),
+        &secret::new_family(),
     )
 }
 
-fn hashed(access_token: String, refresh_token: String) -> (Tokens, TokenHashes) {
+/// A pair of tokens, of which the refresh token is of this family, and their hashes.
+fn hashed(access_token: String, refresh: &str, family: &str) -> (Tokens, TokenHashes) {
+    let refresh_token = format!("{refresh}{family}");
     let hashes = TokenHashes {
         access: secret::hash(&access_token),
         access_seconds: ACCESS_SECONDS.into(),
         refresh: secret::hash(&refresh_token),
         refresh_seconds: REFRESH_SECONDS.into(),
+        family: secret::hash(family),
     };
     (
         Tokens {

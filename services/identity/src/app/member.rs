@@ -21,6 +21,7 @@ use crate::app::{App, audit};
 use crate::error::IdentityError;
 use crate::store;
 use crate::store::member::MemberRow;
+use crate::store::password_reset::Maker;
 
 /// How long a link lives that an administrator makes for somebody, in seconds.
 const RESET_SECONDS: f64 = 24.0 * 3_600.0;
@@ -207,7 +208,7 @@ impl App {
 
     /// A link by which a member sets a new password: mailed when there is SMTP, else shown to whoever asks. Shown, it is
     /// the account: so only of a member who is in no other organisation and no platform administrator, unless a platform
-    /// administrator asks.
+    /// administrator asks. All of this is judged again when it is used ([`super::reset`]).
     ///
     /// # Errors
     /// FORBIDDEN without the scope, about a stronger member, and when the link would open more than this organisation;
@@ -240,7 +241,10 @@ impl App {
             &known.email,
             &secret::hash(&secret),
             RESET_SECONDS,
-            grant.sub,
+            Maker {
+                by: grant.sub,
+                org: Some(org),
+            },
             mailed,
         )
         .await?;

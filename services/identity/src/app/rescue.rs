@@ -10,6 +10,7 @@ use crate::app::secret::{self, SecretKind};
 use crate::config::AccountConfig;
 use crate::error::IdentityError;
 use crate::store;
+use crate::store::password_reset::Maker;
 
 /// How long the link works, in seconds.
 const SECONDS: f64 = 3_600.0;
@@ -55,7 +56,11 @@ pub async fn password_reset(config: &AccountConfig) -> Result<String, IdentityEr
     let known = known.ok_or_else(|| nobody(config))?;
     let (email, hash) = (known.email, secret::hash(&secret));
     // By nobody who has an account.
-    store::password_reset::make_in_tx(&mut tx, &email, &hash, SECONDS, Uuid::nil(), false).await?;
+    let maker = Maker {
+        by: Uuid::nil(),
+        org: None,
+    };
+    store::password_reset::make_in_tx(&mut tx, &email, &hash, SECONDS, maker, false).await?;
     note_in_tx(&mut tx, known.id, "member.reset").await?;
     tx.commit().await?;
     pools.close().await;

@@ -7,6 +7,8 @@ use crate::store::Hash;
 
 /// The fewest characters after the prefix of a secret that somebody else made.
 const BODY_MIN_CHARS: usize = 24;
+/// The characters of 32 bytes.
+const BODY_CHARS: usize = 43;
 /// The longest secret that is looked at.
 const MAX_CHARS: usize = 256;
 
@@ -58,6 +60,21 @@ pub fn new(kind: SecretKind) -> String {
     format!("{}{}", kind.prefix(), URL_SAFE_NO_PAD.encode(random))
 }
 
+/// A family: what all refresh tokens of a session end with. Whoever shows it has, or had, one of them.
+#[must_use]
+pub fn new_family() -> String {
+    let random: [u8; 32] = rand::random();
+    URL_SAFE_NO_PAD.encode(random)
+}
+
+/// The family of a refresh token; nothing of a text that is none.
+#[must_use]
+pub fn family(refresh_token: &str) -> Option<&str> {
+    let body = refresh_token.strip_prefix(SecretKind::RefreshToken.prefix())?;
+    body.get(BODY_CHARS..)
+        .filter(|family| family.len() == BODY_CHARS)
+}
+
 /// What is stored of a secret. It is random, so a slow hash would add nothing.
 #[must_use]
 pub fn hash(secret: &str) -> Hash {
@@ -100,5 +117,21 @@ mod tests {
             .is_err()
         );
         assert_ne!(key, new(SecretKind::ApiKey));
+    }
+
+    #[test]
+    fn a_refresh_token_ends_with_its_family_and_nothing_else_has_one() {
+        let (token, one) = (new(SecretKind::RefreshToken), new_family());
+        assert_eq!(family(&format!("{token}{one}")), Some(one.as_str()));
+        for none in [
+            "",
+            "dfr_",
+            token.as_str(),
+            &format!("{token}{one}x"),
+            &format!("{}{one}", new(SecretKind::AccessToken)),
+            &format!("dfr_{}\u{e9}{one}", "x".repeat(42)),
+        ] {
+            assert_eq!(family(none), None, "{none}");
+        }
     }
 }

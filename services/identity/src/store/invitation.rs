@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::store::Hash;
 
-// Inviting again replaces what was: role, link, and who invites.
+// Inviting again replaces what was: role, link, and who invites. What an OWNER is to become, only an OWNER replaces.
 const PUT: &str = "INSERT INTO identity.invitations AS i
         (org_id, id, email, role, hash, created_at, expires_at, created_by, mail_due_at)
     VALUES ($1, $2, $3, $4, $5, now(), now() + make_interval(secs => $6), $7, CASE WHEN $8 THEN now() END)
@@ -15,13 +15,15 @@ const PUT: &str = "INSERT INTO identity.invitations AS i
         SET role = excluded.role, hash = $5, created_at = excluded.created_at,
             expires_at = excluded.expires_at, created_by = excluded.created_by,
             mail_due_at = excluded.mail_due_at, mail_tries = 0
+        WHERE i.role <> 'OWNER' OR $9::boolean OR i.expires_at <= now()
     RETURNING id, email, role, created_at, expires_at, mail_due_at IS NOT NULL AS mail_pending";
 
 const LIST: &str =
     "SELECT id, email, role, created_at, expires_at, mail_due_at IS NOT NULL AS mail_pending
     FROM identity.invitations WHERE org_id = $1 AND id > $2 ORDER BY id LIMIT $3";
 
-const CANCEL: &str = "DELETE FROM identity.invitations WHERE org_id = $1 AND id = $2 RETURNING id";
+const CANCEL: &str =
+    "DELETE FROM identity.invitations WHERE org_id = $1 AND id = $2 RETURNING role";
 
 const BY_HASH: &str = "SELECT i.org_id, i.id, i.email, i.role, i.created_by, m.role AS inviter_role
     FROM identity.invitations AS i
@@ -105,9 +107,11 @@ pub struct NewInvitation<'a> {
     pub created_by: Uuid,
     /// Whether it is mailed.
     pub mailed: bool,
+    /// Whether an OWNER invites, who alone may replace an OWNER's invitation.
+    pub by_owner: bool,
 }
 
-/// Makes or replaces the invitation of an address.
+/// Makes or replaces the invitation of an address; nothing when there is one that whoever invites may not replace.
 ///
 /// # Errors
 /// [`sqlx::Error`].
@@ -116,7 +120,7 @@ pub async fn put_in_tx(
     org: OrgId,
     hash: &Hash,
     new: NewInvitation<'_>,
-) -> sqlx::Result<InvitationRow> {
+) -> sqlx::Result<Option<InvitationRow>> {
     sqlx::query_as(PUT)
         .bind(org.0)
         .bind(Uuid::now_v7())
@@ -126,7 +130,8 @@ pub async fn put_in_tx(
         .bind(new.seconds)
         .bind(new.created_by)
         .bind(new.mailed)
-        .fetch_one(tx)
+        .bind(new.by_owner)
+        .fetch_optional(tx)
         .await
 }
 
@@ -148,17 +153,20 @@ pub async fn list_in_tx(
         .await
 }
 
-/// Removes an invitation; `false` when there is none.
+/// Removes an invitation; gives as what it invited, or nothing when there is none.
 ///
 /// # Errors
 /// [`sqlx::Error`].
-pub async fn cancel_in_tx(tx: &mut PgConnection, org: OrgId, id: Uuid) -> sqlx::Result<bool> {
-    let gone: Option<Uuid> = sqlx::query_scalar(CANCEL)
+pub async fn cancel_in_tx(
+    tx: &mut PgConnection,
+    org: OrgId,
+    id: Uuid,
+) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar(CANCEL)
         .bind(org.0)
         .bind(id)
         .fetch_optional(tx)
-        .await?;
-    Ok(gone.is_some())
+        .await
 }
 
 /// The invitation of a link that works.

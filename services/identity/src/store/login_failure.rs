@@ -7,9 +7,15 @@ use crate::store::Hash;
 const LEVEL: &str = "SELECT greatest(0, level - extract(epoch FROM now() - at)::float8 * $2)
     FROM identity.login_failures WHERE who = $1";
 
-const COUNT: &str = "INSERT INTO identity.login_failures AS f (who, level, at) VALUES ($1, 1, now())
+// One statement, under the row's lock: of many at once, at whatever replicas, no more get in than there is room for.
+const TAKE: &str = "INSERT INTO identity.login_failures AS f (who, level, at) VALUES ($1, 1, now())
     ON CONFLICT ON CONSTRAINT login_failures_pkey DO UPDATE
-        SET level = greatest(0, f.level - extract(epoch FROM now() - f.at)::float8 * $2) + 1, at = now()";
+        SET level = greatest(0, f.level - extract(epoch FROM now() - f.at)::float8 * $2) + 1, at = now()
+        WHERE f.level - extract(epoch FROM now() - f.at)::float8 * $2 <= $3
+    RETURNING level";
+
+const GIVE_BACK: &str =
+    "UPDATE identity.login_failures SET level = greatest(0, level - 1) WHERE who = $1";
 
 const DELETE_EMPTY: &str = "DELETE FROM identity.login_failures WHERE who IN (
     SELECT who FROM identity.login_failures WHERE at < now() - make_interval(secs => $1) LIMIT $2)";
@@ -31,20 +37,31 @@ pub async fn level(
     Ok(level.unwrap_or_default())
 }
 
-/// Counts one.
+/// Counts one, unless more than `most` count at this moment; says whether it did.
 ///
 /// # Errors
 /// [`sqlx::Error`].
-pub async fn count(
+pub async fn take(
     connection: impl PgExecutor<'_>,
     who: &Hash,
     per_second: f64,
-) -> sqlx::Result<()> {
-    sqlx::query(COUNT)
+    most: f64,
+) -> sqlx::Result<bool> {
+    let level: Option<f64> = sqlx::query_scalar(TAKE)
         .bind(who)
         .bind(per_second)
-        .execute(connection)
+        .bind(most)
+        .fetch_optional(connection)
         .await?;
+    Ok(level.is_some())
+}
+
+/// One that was counted was none.
+///
+/// # Errors
+/// [`sqlx::Error`].
+pub async fn give_back(connection: impl PgExecutor<'_>, who: &Hash) -> sqlx::Result<()> {
+    sqlx::query(GIVE_BACK).bind(who).execute(connection).await?;
     Ok(())
 }
 

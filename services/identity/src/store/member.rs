@@ -29,6 +29,10 @@ const STANDING: &str =
 const LOCK: &str =
     "SELECT role FROM identity.memberships WHERE org_id = $1 AND user_id = $2 FOR UPDATE";
 
+// Of all organisations that the person is in, and of one other person in one: nobody changes them until the commit.
+const HOLD: &str = "SELECT org_id FROM identity.memberships
+    WHERE user_id = $1 OR (org_id = $2 AND user_id = $3) ORDER BY org_id, user_id FOR SHARE";
+
 const OWNERS: &str =
     "SELECT count(*) FROM identity.memberships WHERE org_id = $1 AND role = 'OWNER'";
 
@@ -135,6 +139,25 @@ pub async fn lock_in_tx(
         .bind(user.0)
         .fetch_optional(tx)
         .await
+}
+
+/// Holds all memberships of a person, and what somebody else is in one organisation, until the commit.
+///
+/// # Errors
+/// [`sqlx::Error`].
+pub async fn hold_in_tx(
+    tx: &mut PgConnection,
+    person: Uuid,
+    org: Uuid,
+    other: Uuid,
+) -> sqlx::Result<()> {
+    sqlx::query(HOLD)
+        .bind(person)
+        .bind(org)
+        .bind(other)
+        .execute(tx)
+        .await?;
+    Ok(())
 }
 
 /// How many OWNERs there are.

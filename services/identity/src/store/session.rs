@@ -8,8 +8,9 @@ use uuid::Uuid;
 use crate::store::Hash;
 
 const INSERT: &str = "INSERT INTO identity.sessions
-    (org_id, id, user_id, access_hash, access_expires_at, refresh_hash, refresh_expires_at, address, user_agent)
-    VALUES ($1, $2, $3, $4, now() + make_interval(secs => $5), $6, now() + make_interval(secs => $7), $8, $9)";
+    (org_id, id, user_id, access_hash, access_expires_at, refresh_hash, refresh_expires_at, address, user_agent,
+        family_hash)
+    VALUES ($1, $2, $3, $4, now() + make_interval(secs => $5), $6, now() + make_interval(secs => $7), $8, $9, $10)";
 
 const BY_ACCESS: &str = "SELECT s.org_id, s.id, s.user_id, m.role, s.access_expires_at,
         s.access_expires_at <= now() AS expired, s.revoked_at IS NOT NULL AS revoked,
@@ -34,7 +35,7 @@ const BY_REFRESH: &str = "SELECT org_id, id, revoked_at IS NOT NULL AS revoked,
         CASE WHEN rotated_at > now() - make_interval(secs => $3)
             THEN array_position($2::bytea[], refresh_hash) END AS successor,
         greatest(0, extract(epoch FROM access_expires_at - now()))::int4 AS access_seconds
-    FROM identity.sessions WHERE refresh_hash = $1 OR previous_refresh_hash = $1";
+    FROM identity.sessions WHERE refresh_hash = $1 OR previous_refresh_hash = $1 OR family_hash = $4";
 
 const REVOKE: &str = "UPDATE identity.sessions SET revoked_at = now()
     WHERE org_id = $1 AND id = $2 AND revoked_at IS NULL RETURNING id";
@@ -75,6 +76,8 @@ pub struct TokenHashes {
     pub refresh: Hash,
     /// Seconds until it expires.
     pub refresh_seconds: f64,
+    /// Of what all refresh tokens of the session end with.
+    pub family: Hash,
 }
 
 /// A session, as an exchange sees it.
@@ -141,7 +144,7 @@ pub struct RefreshRow {
     pub id: Uuid,
     /// Whether the session was ended.
     pub revoked: bool,
-    /// Whether the token is the current one, else the one before.
+    /// Whether the token is the current one, else one of those before.
     pub current: bool,
     /// When it is the one before, replaced a moment ago by one of the tokens that follow from it: which of them, from 1.
     pub successor: Option<i32>,
@@ -171,6 +174,7 @@ pub async fn insert_in_tx(
         .bind(tokens.refresh_seconds)
         .bind(client.address)
         .bind(client.user_agent)
+        .bind(tokens.family)
         .execute(tx)
         .await?;
     Ok(())
@@ -293,14 +297,15 @@ pub async fn rotate(
     Ok(id.is_some())
 }
 
-/// The session that has or had this refresh token; `successors` are what may have replaced it, for so many seconds a
-/// repetition.
+/// The session that has or had this refresh token, which is of this family; `successors` are what may have replaced it,
+/// for so many seconds a repetition.
 ///
 /// # Errors
 /// [`sqlx::Error`].
 pub async fn by_refresh_in_tx(
     tx: &mut PgConnection,
     refresh: &Hash,
+    family: &Hash,
     successors: &[Hash],
     seconds: f64,
 ) -> sqlx::Result<Option<RefreshRow>> {
@@ -308,6 +313,7 @@ pub async fn by_refresh_in_tx(
         .bind(refresh)
         .bind(successors)
         .bind(seconds)
+        .bind(family)
         .fetch_optional(tx)
         .await
 }

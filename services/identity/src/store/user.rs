@@ -6,7 +6,10 @@ use sqlx::{FromRow, PgConnection, PgExecutor};
 use uuid::Uuid;
 
 // A person who belongs to several organisations comes into the one joined first, unless one is named. Closed ones are none.
-const LOGIN: &str = "SELECT u.id, u.password_hash, u.disabled_at IS NOT NULL AS disabled, m.org_id
+// `home` is where it is told of what goes wrong, whatever is named.
+const LOGIN: &str = "SELECT u.id, u.password_hash, u.disabled_at IS NOT NULL AS disabled, m.org_id,
+        (SELECT h.org_id FROM identity.memberships AS h WHERE h.user_id = u.id
+            ORDER BY h.created_at, h.org_id LIMIT 1) AS home
     FROM identity.users AS u
     LEFT JOIN (identity.memberships AS m
         JOIN identity.organizations AS o ON o.org_id = m.org_id AND o.closed_at IS NULL)
@@ -38,6 +41,10 @@ const BY_ID: &str =
 const PASSWORD: &str = "UPDATE identity.users SET password_hash = $2, password_changed_at = now()
     WHERE id = $1 AND password_hash = $3 RETURNING id";
 
+// Nobody makes the person a member of anything until the commit: that needs the row.
+const LOCK: &str = "SELECT password_hash, disabled_at IS NOT NULL AS disabled
+    FROM identity.users WHERE id = $1 FOR UPDATE";
+
 const ID: &str = "SELECT id FROM identity.users WHERE email = $1";
 
 const MEMBERSHIP_INSERT: &str = "INSERT INTO identity.memberships (org_id, user_id, role)
@@ -56,6 +63,8 @@ pub struct LoginRow {
     pub disabled: bool,
     /// The organisation to come into; absent when the person belongs to none.
     pub org_id: Option<Uuid>,
+    /// The organisation that the person joined first, open or not.
+    pub home: Option<Uuid>,
 }
 
 // Nobody is in so many; what is beyond is not told.
@@ -179,6 +188,14 @@ pub async fn by_id(connection: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Op
         .bind(id)
         .fetch_optional(connection)
         .await
+}
+
+/// The hash of a person's password, and whether the account is disabled, locked until the commit.
+///
+/// # Errors
+/// [`sqlx::Error`].
+pub async fn lock_in_tx(tx: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<(String, bool)>> {
+    sqlx::query_as(LOCK).bind(id).fetch_optional(tx).await
 }
 
 /// A new password instead of the one of this hash; `false` when it is another by now.

@@ -186,6 +186,40 @@ async fn a_refresh_token_used_again_later_ends_the_session_and_everybody_hears()
 }
 
 #[tokio::test]
+async fn any_refresh_token_that_was_ever_given_ends_the_session_however_often_it_was_refreshed() {
+    let (world, _replica) = World::start().await;
+    let first = world.login(EMAIL, PASSWORD, "a").await.unwrap();
+    let other = world.login(EMAIL, PASSWORD, "a").await.unwrap();
+    // Whoever copied it is quick: when it is shown the second time, it is five generations old.
+    let mut last = refresh(&world, &first).await.unwrap();
+    for _ in 0..4 {
+        last = refresh(&world, &last).await.unwrap();
+    }
+    let reused = refresh(&world, &first).await.err().unwrap();
+    assert_eq!(reused.kind, ProblemKind::Unauthenticated);
+    assert!(reused.detail.contains("used before"), "{}", reused.detail);
+    let ended = world.exchange(&last.access_token).await.err().unwrap();
+    assert!(ended.detail.contains("was ended"), "{}", ended.detail);
+    assert!(refresh(&world, &last).await.is_err());
+    assert!(
+        refresh(&world, &other).await.is_ok(),
+        "another session goes on"
+    );
+    let told = "SELECT count(*) FROM identity.audit_events
+        WHERE call = 'auth.refresh' AND outcome = 'DENIED'";
+    testkit::eventually("it is told", PATIENCE, || async {
+        (world.count(told).await == 1).then_some(())
+    })
+    .await;
+    // What is made up in a family that nobody has is not known, and ends nothing.
+    let made_up = Refresh {
+        refresh_token: format!("dfr_{}", "x".repeat(86)),
+    };
+    let unknown = world.ask(made_up).await.err().unwrap();
+    assert!(unknown.detail.contains("not known"), "{}", unknown.detail);
+}
+
+#[tokio::test]
 async fn a_refresh_whose_answer_was_lost_can_be_repeated_for_half_a_minute() {
     let (world, _one) = World::start().await;
     let _two = world.replica().await;

@@ -10,12 +10,12 @@ use contract::envelope::ADDRESS_HEADER;
 use crate::trace;
 
 tokio::task_local! {
-    static ADDRESS: IpAddr;
+    static ADDRESS: Option<IpAddr>;
 }
 
-/// Runs what is done for a client there.
-pub async fn on_behalf_of<F: Future>(address: IpAddr, work: F) -> F::Output {
-    ADDRESS.scope(address, work).await
+/// Runs what is done for a client there; for one of whom nobody knows where, without an address.
+pub async fn on_behalf_of<F: Future>(address: impl Into<Option<IpAddr>>, work: F) -> F::Output {
+    ADDRESS.scope(address.into(), work).await
 }
 
 /// Takes the address along into a task of its own.
@@ -32,7 +32,7 @@ pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
 /// The client for whom this is done; `None` outside of its request.
 #[must_use]
 pub fn current() -> Option<IpAddr> {
-    ADDRESS.try_with(|address| *address).ok()
+    ADDRESS.try_with(|address| *address).ok().flatten()
 }
 
 pub(crate) fn inject(headers: &mut HeaderMap) {
@@ -64,6 +64,8 @@ mod tests {
         assert_eq!(inside, Some(here));
         assert_eq!(task.0.expect("a task"), None);
         assert_eq!(task.1.expect("a task"), Some(here));
+        let nowhere = on_behalf_of(None::<IpAddr>, async { current() }).await;
+        assert_eq!(nowhere, None);
         assert_eq!(current(), None);
     }
 }

@@ -54,6 +54,9 @@ impl From<sqlx::Error> for DatabaseError {
                     ("40", _) => Self::Collision,
                     // Insufficient resources, operator intervention (shutdown, recovery), connection exceptions.
                     ("53" | "57" | "08", _) => Self::Unavailable(database.message().to_owned()),
+                    // The server ended a session that was idle, or too long, in a transaction: a slow minute of ours or of
+                    // the machine's. The transaction never was; nothing is wrong with what it said.
+                    (_, "25P03" | "25P04") => Self::Unavailable(database.message().to_owned()),
                     // Another statement waited for a lock for too long.
                     (_, "55P03") => Self::Unavailable(database.message().to_owned()),
                     ("23", _) => {

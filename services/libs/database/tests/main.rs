@@ -11,6 +11,7 @@ extern crate dashfleet_database as database;
 
 mod main {
     mod audit;
+    mod error;
     mod group_commit;
     mod lost_host;
     mod outbox;

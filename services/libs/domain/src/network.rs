@@ -1,6 +1,6 @@
 //! Network addresses as limits and bindings count them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// What counts as one neighbour: an IPv4 address, or the /64 that an IPv6 host chooses its addresses from.
@@ -18,11 +18,11 @@ pub fn neighbour(address: IpAddr) -> IpAddr {
 pub fn block(address: IpAddr) -> String {
     match address.to_canonical() {
         IpAddr::V4(address) => {
-            let base = std::net::Ipv4Addr::from_bits(address.to_bits() & (u32::MAX << 8));
+            let base = Ipv4Addr::from_bits(address.to_bits() & (u32::MAX << 8));
             format!("{base}/24")
         }
         IpAddr::V6(address) => {
-            let base = std::net::Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64));
+            let base = Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64));
             format!("{base}/64")
         }
     }
@@ -39,18 +39,26 @@ impl Network {
     /// Whether the address lies in it.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.base, address.to_canonical()) {
-            (IpAddr::V4(base), IpAddr::V4(address)) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(self.bits)).unwrap_or(0);
-                base.to_bits() & mask == address.to_bits() & mask
-            }
-            (IpAddr::V6(base), IpAddr::V6(address)) => {
-                let mask = u128::MAX
-                    .checked_shl(128 - u32::from(self.bits))
-                    .unwrap_or(0);
-                base.to_bits() & mask == address.to_bits() & mask
-            }
-            _ => false,
+        let address = address.to_canonical();
+        self.base.is_ipv4() == address.is_ipv4() && first(address, self.bits) == self.base
+    }
+}
+
+/// The first address of the network of so many bits that an address is in.
+fn first(address: IpAddr, bits: u8) -> IpAddr {
+    let bits = u32::from(bits);
+    match address {
+        IpAddr::V4(address) => {
+            let mask = u32::MAX
+                .checked_shl(32_u32.saturating_sub(bits))
+                .unwrap_or(0);
+            Ipv4Addr::from_bits(address.to_bits() & mask).into()
+        }
+        IpAddr::V6(address) => {
+            let mask = u128::MAX
+                .checked_shl(128_u32.saturating_sub(bits))
+                .unwrap_or(0);
+            Ipv6Addr::from_bits(address.to_bits() & mask).into()
         }
     }
 }
@@ -65,7 +73,7 @@ impl FromStr for Network {
         };
         let base: IpAddr = base.parse().map_err(|_| wrong())?;
         let longest = if base.is_ipv4() { 32 } else { 128 };
-        let bits = match bits {
+        let bits: u8 = match bits {
             Some(bits) => bits
                 .parse()
                 .ok()
@@ -73,6 +81,17 @@ impl FromStr for Network {
                 .ok_or_else(wrong)?,
             None => longest,
         };
+        // An IPv4 address in the clothes of an IPv6 one: so no client's address ever looks.
+        let (base, bits) = match (base.to_canonical(), bits.checked_sub(96)) {
+            (mapped @ IpAddr::V4(_), Some(bits)) if base.is_ipv6() => (mapped, bits),
+            _ => (base, bits),
+        };
+        let first = first(base, bits);
+        if first != base {
+            return Err(format!(
+                "`{text}` has bits set behind its first {bits}: the network that it is in is {first}/{bits}"
+            ));
+        }
         Ok(Self { base, bits })
     }
 }
@@ -117,6 +136,29 @@ mod tests {
         ] {
             assert!(text.parse::<Network>().is_err(), "{text}");
         }
+        // Which of the two is meant nobody knows: 10.0.0.0/0 would be the whole world.
+        for (text, meant) in [
+            ("10.0.0.0/0", "0.0.0.0/0"),
+            ("10.0.0.5/8", "10.0.0.0/8"),
+            ("2001:db8::1/64", "2001:db8::/64"),
+            ("::ffff:10.0.0.5/104", "10.0.0.0/8"),
+            ("::ffff:10.0.0.0/64", "::/64"),
+        ] {
+            let refused = text.parse::<Network>().err().unwrap_or_default();
+            assert!(refused.contains(text), "{text}: {refused}");
+            assert!(refused.ends_with(meant), "{text}: {refused}");
+        }
+        for (text, same) in [
+            ("::ffff:10.0.0.5", "10.0.0.5"),
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:0.0.0.0/96", "0.0.0.0/0"),
+        ] {
+            assert_eq!(text.parse::<Network>()?, same.parse::<Network>()?, "{text}");
+        }
+        let one: Network = "::ffff:10.0.0.5".parse()?;
+        assert!(one.contains("10.0.0.5".parse()?));
+        assert!(one.contains("::ffff:10.0.0.5".parse()?));
+        assert!(!one.contains("10.0.0.6".parse()?));
         let all: Network = "0.0.0.0/0".parse()?;
         assert!(all.contains("203.0.113.9".parse()?));
         assert!(!all.contains("::1".parse()?));

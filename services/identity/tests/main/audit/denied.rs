@@ -4,11 +4,13 @@ use std::net::IpAddr;
 
 use contract::ProblemKind;
 use contract::audit::{AuditOutcome, AuditRefused, TurnedAway};
-use contract::identity::{ApiKeyCreate, KeyKind, Logout, OrganizationClose};
+use contract::identity::{
+    ApiKeyCreate, KeyKind, Logout, MemberEdit, MemberInvite, OrganizationClose, PasswordChange,
+};
 use domain::access::Role;
 
 use super::{of_call, viewer};
-use crate::world::{World, kind};
+use crate::world::{PASSWORD, World, kind, login};
 
 fn refused(count: u32) -> AuditRefused {
     AuditRefused {
@@ -169,4 +171,78 @@ async fn a_credential_of_a_closed_organisation_is_told_there() {
     .await;
     let mine = "SELECT count(*) FROM identity.audit_events WHERE call = 'grant.exchange'";
     assert_eq!(world.count(mine).await, 1, "and nowhere else");
+}
+
+#[tokio::test]
+async fn guesses_that_come_by_another_way_than_the_login_are_told_too() {
+    let (world, _replica) = World::start().await;
+    let owner = world.owner().await;
+    let (there, elsewhere) = world.organization("second").await;
+    let (inviter, admin) = world.join(&owner, "admin@example.org", Role::Admin).await;
+    let (_, ann) = world.join(&owner, "ann@example.org", Role::Viewer).await;
+    let invite = |email: &str| MemberInvite {
+        email: email.into(),
+        role: Role::Viewer,
+    };
+    // By an invitation of somebody else's organisation: told where the person is, and not there.
+    let made = world.ask_as(&elsewhere, invite("ann@example.org")).await;
+    let link = made.unwrap().link.unwrap();
+    assert_eq!(
+        kind(world.accept(&link, "wrong").await),
+        ProblemKind::Unauthenticated
+    );
+    // By a change of the password.
+    let change = PasswordChange {
+        current_password: "wrong".into(),
+        new_password: "a new and better password".into(),
+    };
+    assert_eq!(
+        kind(world.ask_as(&ann, change).await),
+        ProblemKind::Unauthenticated
+    );
+    // By naming an organisation that is not the person's: right, and wrong.
+    for (password, address, refused) in [
+        (PASSWORD, "10.0.0.1", ProblemKind::Forbidden),
+        ("wrong", "10.0.0.2", ProblemKind::Unauthenticated),
+    ] {
+        let mut request = login("ann@example.org", password, address);
+        request.organization_id = Some(there);
+        assert_eq!(kind(world.ask(request).await), refused);
+    }
+    // By a link of somebody who may not invite any more.
+    let made = world.ask_as(&admin, invite("new@example.org")).await;
+    let link = made.unwrap().link.unwrap();
+    let edit = MemberEdit {
+        user_id: inviter,
+        role: Role::Viewer,
+    };
+    world.ask_as(&owner, edit).await.unwrap();
+    assert_eq!(
+        kind(world.accept(&link, PASSWORD).await),
+        ProblemKind::Forbidden
+    );
+    for (call, reason) in [
+        ("auth.accept", "the password is wrong"),
+        ("auth.accept", "whoever invited could not invite any more"),
+        ("auth.password", "the current password is wrong"),
+        (
+            "auth.login",
+            "this account does not belong to this organisation",
+        ),
+        ("auth.login", "the password is wrong"),
+    ] {
+        let told = format!(
+            "SELECT count(*) FROM identity.audit_events WHERE org_id = '{}' AND call = '{call}'
+             AND outcome = 'DENIED' AND reason = '{reason}'",
+            world.org
+        );
+        testkit::eventually(reason, crate::world::PATIENCE, || async {
+            (world.count(&told).await == 1).then_some(())
+        })
+        .await;
+    }
+    let told = format!(
+        "SELECT count(*) FROM identity.audit_events WHERE org_id = '{there}' AND outcome = 'DENIED'"
+    );
+    assert_eq!(world.count(&told).await, 0, "nothing is told of a stranger");
 }

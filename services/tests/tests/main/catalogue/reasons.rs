@@ -51,7 +51,7 @@ pub const NO_ORGANISATION: [(&str, &str); 13] = [
 ];
 
 /// Unique and foreign keys that do not begin with the organisation, and why that is right.
-pub const NO_PREFIX: [(&str, &str); 29] = [
+pub const NO_PREFIX: [(&str, &str); 30] = [
     (
         "identity.outbox.outbox_pkey",
         "the order in which all rows leave",
@@ -95,6 +95,7 @@ pub const NO_PREFIX: [(&str, &str); 29] = [
         "identity.sessions.sessions_previous_refresh_hash_key",
         "likewise",
     ),
+    ("identity.sessions.sessions_family_hash_key", "likewise"),
     ("identity.api_keys.api_keys_hash_key", "likewise"),
     (
         "identity.enrollment_tokens.enrollment_tokens_hash_key",
@@ -145,11 +146,12 @@ pub const RETENTION: [(&str, &str); 6] = [
 ];
 
 /// What a tenant's transaction may not even select.
-pub const SECRETS: [(&str, &str); 8] = [
+pub const SECRETS: [(&str, &str); 9] = [
     ("identity.users", "password_hash"),
     ("identity.sessions", "access_hash"),
     ("identity.sessions", "refresh_hash"),
     ("identity.sessions", "previous_refresh_hash"),
+    ("identity.sessions", "family_hash"),
     ("identity.api_keys", "hash"),
     ("identity.enrollment_tokens", "hash"),
     ("identity.invitations", "hash"),
