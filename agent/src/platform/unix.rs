@@ -176,7 +176,11 @@ pub(super) fn permissions(folder: &Path) -> Vec<(bool, String, String)> {
         };
         if meta.mode() & 0o077 != 0 {
             let mode = meta.mode() & 0o7777;
-            let advice = format!("Run `chmod go= {shown}`.");
+            let advice = if meta.is_dir() {
+                format!("Run `chmod go= {shown}`.")
+            } else {
+                format!("Do what `run` asks for: {}.", super::private_advice(path))
+            };
             return (
                 false,
                 format!("Others than its owner may use {shown} (mode {mode:o})."),
@@ -189,5 +193,20 @@ pub(super) fn permissions(folder: &Path) -> Vec<(bool, String, String)> {
             String::new(),
         )
     };
-    vec![looked(folder), looked(&folder.join("seed.nk"))]
+    let mut found = vec![looked(folder), looked(&folder.join("seed.nk"))];
+    for file in crate::state::TRUSTED {
+        let path = folder.join(file);
+        let Ok(meta) = std::fs::metadata(&path) else {
+            // Whether it has to be there, others look.
+            continue;
+        };
+        if let Err(reason) = check_owner(&meta, "it", "0600") {
+            found.push((
+                false,
+                format!("{} is not used: {reason}.", path.display()),
+                format!("Do what `run` asks for: {}.", super::trusted_advice(folder)),
+            ));
+        }
+    }
+    found
 }

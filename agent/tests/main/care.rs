@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use dashfleet_agent::care::wrapped;
 use dashfleet_agent::config::{AgentConfig, file};
 use dashfleet_agent::log_file::{self, LogFile};
+use dashfleet_agent::state::StateFolder;
 use domain::action::ActionKind;
 use runtime::Reader;
 use serde_json::Value;
@@ -230,7 +231,86 @@ async fn diagnose_says_what_is_wrong_and_what_to_do() {
     );
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     std::fs::set_permissions(state.join("seed.nk"), mode).unwrap();
-    assert!(diagnose().1.contains("chmod go="));
+    let said = || {
+        let words: Vec<_> = diagnose().1.split_whitespace().map(str::to_owned).collect();
+        words.join(" ")
+    };
+    assert!(said().contains("chmod 600"), "as `run` says: {}", said());
+    std::fs::set_permissions(
+        state.join("seal.json"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o666),
+    )
+    .unwrap();
+    assert!(said().contains("chmod -R go="), "{}", said());
+}
+
+#[test]
+fn what_everybody_can_write_is_not_run() {
+    let folder = Folder::new("trusted");
+    let state = folder.path().join("state");
+    let held = StateFolder::take(&state, true).unwrap();
+    let mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    };
+    for name in ["enrolment.json", "seal.json", "action-keys.json"] {
+        let path = state.join(name);
+        std::fs::write(&path, "{}").unwrap();
+        mode(&path, 0o600);
+        held.check_trusted().unwrap();
+        mode(&path, 0o666);
+        let error = held.check_trusted().unwrap_err();
+        assert_eq!(error.code(), 69);
+        for part in [name, "mode 666", "chmod -R go="] {
+            assert!(error.to_string().contains(part), "{part}: {error}");
+        }
+        mode(&path, 0o600);
+    }
+    mode(&state, 0o777);
+    let error = held.check_trusted().unwrap_err().to_string();
+    assert!(error.contains("its folder"), "{error}");
+    // And `run` asks.
+    drop(held);
+    let machine_id = write(&folder, "machine-id", "1");
+    write(&folder, "state.policy.json", "{}");
+    mode(folder.path(), 0o700);
+    let output = call(Path::new(PROGRAM), &state, &machine_id, &["run"]);
+    assert_eq!(output.status.code(), Some(69), "{}", text(&output));
+    assert!(text(&output).contains("its folder"), "{}", text(&output));
+}
+
+#[test]
+fn diagnose_names_a_damaged_key_and_starts_nobody_who_was_revoked() {
+    let folder = Folder::new("diagnose");
+    let state = folder.path().join("state");
+    drop(StateFolder::take(&state, true).unwrap());
+    write(&folder, "state.policy.json", "{}");
+    let enrolment = serde_json::json!({
+        "url": "http://127.0.0.1:1",
+        "publicKey": "U",
+        "enrolled": {
+            "organizationId": domain::OrgId::new(),
+            "machineId": domain::MachineId::new(),
+            "deploymentId": domain::DeploymentId::new(),
+            "natsUrls": [],
+            "actionKeys": [],
+        },
+    });
+    std::fs::write(state.join("enrolment.json"), enrolment.to_string()).unwrap();
+    let seed = nkeys::KeyPair::new_user().seed().unwrap();
+    std::fs::write(state.join("seed.nk"), &seed[..30]).unwrap();
+    let said = diagnosed(&folder, &state);
+    assert!(
+        said.contains("seed.nk: the file is damaged") && !said.contains("Run this as root"),
+        "{said}"
+    );
+    assert!(said.contains("systemctl start"), "{said}");
+    let revoked = r#"{ "heardAt": "2026-01-01T00:00:00Z" }"#;
+    std::fs::write(state.join("revoked.json"), revoked).unwrap();
+    let said = diagnosed(&folder, &state);
+    assert!(
+        !said.contains("systemctl start") && said.contains("dashfleet-agent uninstall"),
+        "{said}"
+    );
 }
 
 /// What `diagnose` says, in one line.
@@ -290,7 +370,7 @@ fn a_torn_enrolment_is_named_with_what_is_wrong_and_what_to_do() {
 }
 
 #[test]
-fn uninstall_asks_first_and_leaves_nothing() {
+fn uninstall_asks_first_and_leaves_nothing_of_what_the_agent_made() {
     let folder = Folder::new("uninstall");
     let program = folder.path().join("dashfleet-agent");
     std::fs::copy(PROGRAM, &program).unwrap();
@@ -305,16 +385,41 @@ fn uninstall_asks_first_and_leaves_nothing() {
     assert!(text(&output).contains("--yes") && state.exists() && program.exists());
     let output = call(&program, &state, &machine_id, &["uninstall", "--yes"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-    assert!(!state.exists() && !program.exists() && !config.exists());
+    assert!(!state.exists() && !config.exists());
+    assert!(
+        program.exists() && text(&output).contains("it was not installed here"),
+        "{}",
+        text(&output)
+    );
+}
 
-    // Somebody's folder that is none of an agent stays.
+#[test]
+fn uninstall_removes_nothing_where_nothing_is_installed() {
+    let folder = Folder::new("uninstall");
+    let program = folder.path().join("dashfleet-agent");
     std::fs::copy(PROGRAM, &program).unwrap();
+    let state = folder.path().join("state");
+    let machine_id = write(&folder, "machine-id", "1");
+    let config = write(&folder, "state.agent.json", "{}");
+    let uninstall = || {
+        let output = call(&program, &state, &machine_id, &["uninstall", "--yes"]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        assert!(
+            text(&output).contains("Nothing is installed here"),
+            "{}",
+            text(&output)
+        );
+        assert!(program.exists() && config.exists());
+    };
+    uninstall();
+    // An empty folder is nobody's state.
     std::fs::create_dir(&state).unwrap();
+    uninstall();
+    assert!(state.exists());
+    // Somebody's folder that is none of an agent stays.
     std::fs::write(state.join("thesis.tex"), "x").unwrap();
-    write(&folder, "state.agent.json", "{}");
-    let output = call(&program, &state, &machine_id, &["uninstall", "--yes"]);
-    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-    assert!(state.join("thesis.tex").exists() && program.exists());
+    uninstall();
+    assert!(state.join("thesis.tex").exists());
 }
 
 #[test]
