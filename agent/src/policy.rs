@@ -12,6 +12,9 @@ use crate::error::AgentError;
 /// The longest policy file.
 const POLICY_MAX_BYTES: u64 = 64 * 1024;
 
+/// Its keys.
+const KEYS: [&str; 3] = ["kinds", "users", "paths"];
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PolicyFile {
@@ -83,6 +86,14 @@ impl Policy {
             return Err(format!(
                 "{field}: is null; leave it out to allow everything, or write a list"
             ));
+        }
+        for (field, value) in &fields {
+            let is_list = value
+                .as_array()
+                .is_some_and(|items| items.iter().all(serde_json::Value::is_string));
+            if KEYS.contains(&field.as_str()) && !is_list {
+                return Err(format!("{field}: is not a list of texts, such as [\"…\"]"));
+            }
         }
         let file: PolicyFile = serde_json::from_value(serde_json::Value::Object(fields))
             .map_err(|error| error.to_string())?;

@@ -69,6 +69,16 @@ fn the_environment_beats_the_file_and_what_is_unknown_there_is_refused_by_name()
         (r#"{ "sampleMs": "soon" }"#, "sampleMs"),
         (r#"{ "processes": "perhaps" }"#, "processes"),
         (
+            r#"{ "sampleMs": 10 }"#,
+            "sampleMs: `10` is not within 50 to 86400000",
+        ),
+        (r#"{ "sampleMs": 86400001 }"#, "50 to 86400000"),
+        (
+            r#"{ "adminAddr": "9100" }"#,
+            "adminAddr: `9100` is not HOST:PORT",
+        ),
+        (r#"{ "log": "agent=loud" }"#, "log: `agent=loud`: "),
+        (
             r#"{ "sampleMs": 1000, "state": "/srv", "sampleMs": 2000 }"#,
             "sampleMs: is given twice",
         ),
@@ -95,6 +105,45 @@ fn the_environment_beats_the_file_and_what_is_unknown_there_is_refused_by_name()
             .unwrap()
             .is_empty()
     );
+}
+
+#[test]
+fn the_range_of_a_period_is_the_same_in_the_environment() {
+    let folder = Folder::new("config");
+    // Editors on Windows put this mark first.
+    let path = write(&folder, "agent.json", "\u{feff}{ \"sampleMs\": 1000 }");
+    assert_eq!(read(&path, &[]).unwrap().0.sample.as_secs(), 1);
+    for given in ["10", "86400001"] {
+        let error = read(&path, &[("DASHFLEET_AGENT_SAMPLE_MS", given)]).unwrap_err();
+        assert!(
+            error.contains("DASHFLEET_AGENT_SAMPLE_MS: ") && error.contains("50 to 86400000"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn the_configuration_that_is_shown_is_the_one_that_would_hold() {
+    let folder = Folder::new("config");
+    let state = folder.path().join("state");
+    let machine_id = write(&folder, "machine-id", "1");
+    let arguments = ["run", "--state", "/srv/elsewhere", "--print-config"];
+    let output = call(Path::new(PROGRAM), &state, &machine_id, &arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(
+        text(&output).contains("DASHFLEET_AGENT_STATE=/srv/elsewhere\n"),
+        "{}",
+        text(&output)
+    );
+    for (wrong, named) in [
+        (r#"{ "adminAddr": "9100" }"#, "adminAddr"),
+        (r#"{ "log": "agent=loud" }"#, "log"),
+    ] {
+        write(&folder, "state.agent.json", wrong);
+        let output = call(Path::new(PROGRAM), &state, &machine_id, &arguments);
+        assert_eq!(output.status.code(), Some(64), "{}", text(&output));
+        assert!(text(&output).contains(named), "{}", text(&output));
+    }
 }
 
 /// Calls the agent's program; its output.
