@@ -5,15 +5,13 @@ use std::path::Path;
 
 use domain::action::ActionKind;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::config::{PolicyPath, object};
 use crate::error::AgentError;
 
 /// The longest policy file.
 const POLICY_MAX_BYTES: u64 = 64 * 1024;
-
-/// Its keys.
-const KEYS: [&str; 3] = ["kinds", "users", "paths"];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -88,15 +86,15 @@ impl Policy {
             ));
         }
         for (field, value) in &fields {
-            let is_list = value
-                .as_array()
-                .is_some_and(|items| items.iter().all(serde_json::Value::is_string));
-            if KEYS.contains(&field.as_str()) && !is_list {
+            let list = value.as_array();
+            let known = matches!(field.as_str(), "kinds" | "users" | "paths");
+            let texts = list.is_some_and(|list| list.iter().all(Value::is_string));
+            if known && !texts {
                 return Err(format!("{field}: is not a list of texts, such as [\"…\"]"));
             }
         }
-        let file: PolicyFile = serde_json::from_value(serde_json::Value::Object(fields))
-            .map_err(|error| error.to_string())?;
+        let file: PolicyFile =
+            serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())?;
         let mut kinds = Vec::new();
         for name in file
             .kinds

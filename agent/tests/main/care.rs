@@ -1,4 +1,4 @@
-//! What the machine's owner asks the agent about itself: configuration file, `status`, `diagnose`, `uninstall`, logs.
+//! What the machine's owner asks the agent about itself: configuration file, `status`, `diagnose`, logs.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,6 @@ use std::process::{Command, Output};
 use dashfleet_agent::care::wrapped;
 use dashfleet_agent::config::{AgentConfig, file};
 use dashfleet_agent::log_file::{self, LogFile};
-use dashfleet_agent::state::StateFolder;
 use domain::action::ActionKind;
 use runtime::Reader;
 use serde_json::Value;
@@ -17,7 +16,7 @@ use super::program::task;
 use super::world::{PATIENCE, World};
 
 /// A file that only its owner can write, in a folder of which the same holds.
-fn write(folder: &Folder, name: &str, text: &str) -> PathBuf {
+pub fn write(folder: &Folder, name: &str, text: &str) -> PathBuf {
     let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
     std::fs::set_permissions(folder.path(), mode(0o700)).unwrap();
     let path = folder.path().join(name);
@@ -26,7 +25,7 @@ fn write(folder: &Folder, name: &str, text: &str) -> PathBuf {
     path
 }
 
-fn read(file: &Path, more: &[(&'static str, &str)]) -> Result<(AgentConfig, String), String> {
+pub fn read(file: &Path, more: &[(&'static str, &str)]) -> Result<(AgentConfig, String), String> {
     let pairs = more
         .iter()
         .map(|(name, value)| (*name, (*value).to_owned()));
@@ -107,45 +106,6 @@ fn the_environment_beats_the_file_and_what_is_unknown_there_is_refused_by_name()
     );
 }
 
-#[test]
-fn the_range_of_a_period_is_the_same_in_the_environment() {
-    let folder = Folder::new("config");
-    // Editors on Windows put this mark first.
-    let path = write(&folder, "agent.json", "\u{feff}{ \"sampleMs\": 1000 }");
-    assert_eq!(read(&path, &[]).unwrap().0.sample.as_secs(), 1);
-    for given in ["10", "86400001"] {
-        let error = read(&path, &[("DASHFLEET_AGENT_SAMPLE_MS", given)]).unwrap_err();
-        assert!(
-            error.contains("DASHFLEET_AGENT_SAMPLE_MS: ") && error.contains("50 to 86400000"),
-            "{error}"
-        );
-    }
-}
-
-#[test]
-fn the_configuration_that_is_shown_is_the_one_that_would_hold() {
-    let folder = Folder::new("config");
-    let state = folder.path().join("state");
-    let machine_id = write(&folder, "machine-id", "1");
-    let arguments = ["run", "--state", "/srv/elsewhere", "--print-config"];
-    let output = call(Path::new(PROGRAM), &state, &machine_id, &arguments);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-    assert!(
-        text(&output).contains("DASHFLEET_AGENT_STATE=/srv/elsewhere\n"),
-        "{}",
-        text(&output)
-    );
-    for (wrong, named) in [
-        (r#"{ "adminAddr": "9100" }"#, "adminAddr"),
-        (r#"{ "log": "agent=loud" }"#, "log"),
-    ] {
-        write(&folder, "state.agent.json", wrong);
-        let output = call(Path::new(PROGRAM), &state, &machine_id, &arguments);
-        assert_eq!(output.status.code(), Some(64), "{}", text(&output));
-        assert!(text(&output).contains(named), "{}", text(&output));
-    }
-}
-
 /// Calls the agent's program; its output.
 pub fn call(program: &Path, state: &Path, machine_id: &Path, arguments: &[&str]) -> Output {
     let policy = state.with_extension("policy.json");
@@ -166,7 +126,7 @@ pub fn call(program: &Path, state: &Path, machine_id: &Path, arguments: &[&str])
         .unwrap()
 }
 
-fn text(output: &Output) -> String {
+pub fn text(output: &Output) -> String {
     format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
@@ -293,77 +253,8 @@ async fn diagnose_says_what_is_wrong_and_what_to_do() {
     assert!(said().contains("chmod -R go="), "{}", said());
 }
 
-#[test]
-fn what_everybody_can_write_is_not_run() {
-    let folder = Folder::new("trusted");
-    let state = folder.path().join("state");
-    let held = StateFolder::take(&state, true).unwrap();
-    let mode = |path: &Path, mode| {
-        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
-    };
-    for name in ["enrolment.json", "seal.json", "action-keys.json"] {
-        let path = state.join(name);
-        std::fs::write(&path, "{}").unwrap();
-        mode(&path, 0o600);
-        held.check_trusted().unwrap();
-        mode(&path, 0o666);
-        let error = held.check_trusted().unwrap_err();
-        assert_eq!(error.code(), 69);
-        for part in [name, "mode 666", "chmod -R go="] {
-            assert!(error.to_string().contains(part), "{part}: {error}");
-        }
-        mode(&path, 0o600);
-    }
-    mode(&state, 0o777);
-    let error = held.check_trusted().unwrap_err().to_string();
-    assert!(error.contains("its folder"), "{error}");
-    // And `run` asks.
-    drop(held);
-    let machine_id = write(&folder, "machine-id", "1");
-    write(&folder, "state.policy.json", "{}");
-    mode(folder.path(), 0o700);
-    let output = call(Path::new(PROGRAM), &state, &machine_id, &["run"]);
-    assert_eq!(output.status.code(), Some(69), "{}", text(&output));
-    assert!(text(&output).contains("its folder"), "{}", text(&output));
-}
-
-#[test]
-fn diagnose_names_a_damaged_key_and_starts_nobody_who_was_revoked() {
-    let folder = Folder::new("diagnose");
-    let state = folder.path().join("state");
-    drop(StateFolder::take(&state, true).unwrap());
-    write(&folder, "state.policy.json", "{}");
-    let enrolment = serde_json::json!({
-        "url": "http://127.0.0.1:1",
-        "publicKey": "U",
-        "enrolled": {
-            "organizationId": domain::OrgId::new(),
-            "machineId": domain::MachineId::new(),
-            "deploymentId": domain::DeploymentId::new(),
-            "natsUrls": [],
-            "actionKeys": [],
-        },
-    });
-    std::fs::write(state.join("enrolment.json"), enrolment.to_string()).unwrap();
-    let seed = nkeys::KeyPair::new_user().seed().unwrap();
-    std::fs::write(state.join("seed.nk"), &seed[..30]).unwrap();
-    let said = diagnosed(&folder, &state);
-    assert!(
-        said.contains("seed.nk: the file is damaged") && !said.contains("Run this as root"),
-        "{said}"
-    );
-    assert!(said.contains("systemctl start"), "{said}");
-    let revoked = r#"{ "heardAt": "2026-01-01T00:00:00Z" }"#;
-    std::fs::write(state.join("revoked.json"), revoked).unwrap();
-    let said = diagnosed(&folder, &state);
-    assert!(
-        !said.contains("systemctl start") && said.contains("dashfleet-agent uninstall"),
-        "{said}"
-    );
-}
-
 /// What `diagnose` says, in one line.
-fn diagnosed(folder: &Folder, state: &Path) -> String {
+pub fn diagnosed(folder: &Folder, state: &Path) -> String {
     let machine_id = write(folder, "machine-id", "1");
     let output = call(Path::new(PROGRAM), state, &machine_id, &["diagnose"]);
     let said = text(&output);
@@ -416,59 +307,6 @@ fn a_torn_enrolment_is_named_with_what_is_wrong_and_what_to_do() {
             "{said}"
         );
     }
-}
-
-#[test]
-fn uninstall_asks_first_and_leaves_nothing_of_what_the_agent_made() {
-    let folder = Folder::new("uninstall");
-    let program = folder.path().join("dashfleet-agent");
-    std::fs::copy(PROGRAM, &program).unwrap();
-    let state = folder.path().join("state");
-    std::fs::create_dir(&state).unwrap();
-    std::fs::write(state.join("seed.nk"), "x").unwrap();
-    let machine_id = write(&folder, "machine-id", "1");
-    let config = write(&folder, "state.agent.json", "{}");
-    write(&folder, "state.policy.json", "{}");
-    let output = call(&program, &state, &machine_id, &["uninstall"]);
-    assert_eq!(output.status.code(), Some(64), "{}", text(&output));
-    assert!(text(&output).contains("--yes") && state.exists() && program.exists());
-    let output = call(&program, &state, &machine_id, &["uninstall", "--yes"]);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-    assert!(!state.exists() && !config.exists());
-    assert!(
-        program.exists() && text(&output).contains("it was not installed here"),
-        "{}",
-        text(&output)
-    );
-}
-
-#[test]
-fn uninstall_removes_nothing_where_nothing_is_installed() {
-    let folder = Folder::new("uninstall");
-    let program = folder.path().join("dashfleet-agent");
-    std::fs::copy(PROGRAM, &program).unwrap();
-    let state = folder.path().join("state");
-    let machine_id = write(&folder, "machine-id", "1");
-    let config = write(&folder, "state.agent.json", "{}");
-    let uninstall = || {
-        let output = call(&program, &state, &machine_id, &["uninstall", "--yes"]);
-        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-        assert!(
-            text(&output).contains("Nothing is installed here"),
-            "{}",
-            text(&output)
-        );
-        assert!(program.exists() && config.exists());
-    };
-    uninstall();
-    // An empty folder is nobody's state.
-    std::fs::create_dir(&state).unwrap();
-    uninstall();
-    assert!(state.exists());
-    // Somebody's folder that is none of an agent stays.
-    std::fs::write(state.join("thesis.tex"), "x").unwrap();
-    uninstall();
-    assert!(state.join("thesis.tex").exists());
 }
 
 #[test]

@@ -61,8 +61,6 @@ fn a_file_that_is_not_understood_allows_nothing_silently() {
         ("[]", "policy.json"),
         (r#"{"kind": ["ping"]}"#, "unknown field `kind`"),
         (r#"{"kinds": "ping"}"#, "kinds: is not a list of texts"),
-        (r#"{"users": [7]}"#, "users: is not a list of texts"),
-        (r#"{"paths": {}}"#, "paths: is not a list of texts"),
         (r#"{"paths": ["srv"]}"#, "not absolute"),
         (r#"{"kinds": null}"#, "kinds: is null"),
         (r#"{"users": null}"#, "users: is null"),
