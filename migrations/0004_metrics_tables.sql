@@ -34,6 +34,10 @@ CREATE TABLE metrics.machines (
     presence_at timestamptz,
     presence_reason text NOT NULL DEFAULT 'never connected',
     offline_due_at timestamptz,
+    -- Why it goes offline, where that is known before it does (a machine over HTTP that is revoked or quarantined).
+    offline_reason text,
+    -- Until when it is said of a machine that is online that it came and went often.
+    unstable_until timestamptz,
     -- What the agent said when it last stopped of its own will.
     stopping_at timestamptz,
     stopping_reason text,

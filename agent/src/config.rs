@@ -23,12 +23,12 @@ use crate::platform::PLACES;
 const STATE_DEFAULT: &str = PLACES.state;
 /// Where the policy is.
 const POLICY_DEFAULT: &str = PLACES.policy;
-/// How often a sample is taken.
-const SAMPLE_DEFAULT: Duration = Duration::from_secs(5);
+/// How often a sample is taken, in milliseconds.
+const SAMPLE_DEFAULT_MS: u64 = 5_000;
 /// How often it is looked at what the machine is.
 const INVENTORY_DEFAULT: Duration = Duration::from_secs(300);
-/// More often makes no sense: shares of processor time need a while to be measured.
-const SAMPLE_MIN: Duration = Duration::from_millis(50);
+/// From the least that makes sense (shares of processor time need a while to be measured) to a day, in milliseconds.
+const SAMPLE_MS: std::ops::RangeInclusive<u64> = 50..=86_400_000;
 /// How long what is under way may take at the end.
 const SHUTDOWN_DEFAULT: Duration = Duration::from_secs(10);
 
@@ -325,13 +325,7 @@ impl AgentConfig {
     }
 
     fn effective(reader: &mut Reader, file: ConfigPath) -> Result<Self, ConfigError> {
-        let sample = reader.millis("DASHFLEET_AGENT_SAMPLE_MS", SAMPLE_DEFAULT)?;
-        if sample < SAMPLE_MIN {
-            return Err(ConfigError {
-                variable: "DASHFLEET_AGENT_SAMPLE_MS".into(),
-                reason: format!("is less than {} ms", SAMPLE_MIN.as_millis()),
-            });
-        }
+        let sample = reader.within("DASHFLEET_AGENT_SAMPLE_MS", SAMPLE_DEFAULT_MS, &SAMPLE_MS)?;
         Ok(Self {
             state: reader
                 .or("DASHFLEET_AGENT_STATE", STATE_DEFAULT.to_owned())?
@@ -341,19 +335,37 @@ impl AgentConfig {
                 .secret_optional("DASHFLEET_ENROLLMENT_TOKEN")
                 .map(Token::from),
             reboot: reader.or("DASHFLEET_AGENT_REBOOT", RebootMode::Real)?,
-            sample,
+            sample: Duration::from_millis(sample),
             inventory: reader.millis("DASHFLEET_AGENT_INVENTORY_MS", INVENTORY_DEFAULT)?,
             optional: Optional {
                 processes: reader.or("DASHFLEET_AGENT_PROCESSES", Switch::Off)? == Switch::On,
             },
             machine_id: reader.path_optional("DASHFLEET_AGENT_MACHINE_ID"),
-            admin_addr: reader.optional("DASHFLEET_AGENT_ADMIN_ADDR"),
+            admin_addr: admin_addr(reader)?,
             log_file: reader.path_optional("DASHFLEET_AGENT_LOG_FILE"),
             file,
             shutdown: reader.millis("DASHFLEET_SHUTDOWN_MS", SHUTDOWN_DEFAULT)?,
             telemetry: TelemetryConfig::read(reader)?,
         })
     }
+}
+
+/// Where health and metrics are shown. Whether the address is this machine's is seen when it is used.
+fn admin_addr(reader: &mut Reader) -> Result<Option<String>, ConfigError> {
+    const NAME: &str = "DASHFLEET_AGENT_ADMIN_ADDR";
+    let Some(address) = reader.optional(NAME) else {
+        return Ok(None);
+    };
+    let is_good = address
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    if is_good {
+        return Ok(Some(address));
+    }
+    Err(ConfigError {
+        variable: NAME.into(),
+        reason: format!("`{address}` is not HOST:PORT, such as 127.0.0.1:9100"),
+    })
 }
 
 /// Labels from `key=value` texts.

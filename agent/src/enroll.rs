@@ -59,16 +59,27 @@ pub async fn enroll(
         check_accepted(&folder, &url).await?;
         // Keys rotate: what counts is whom this machine obeys now.
         let pinned = PinnedKeys::read(&folder, &enrolment.enrolled.action_keys)?;
-        check_keys(expected, &pinned.keys)?;
+        check_keys(
+            expected,
+            &fingerprints(&pinned.keys),
+            "the machine stays enrolled as it is",
+        )?;
         return Ok(enrolment);
     }
     let token = options.token(config)?;
+    let had_key = MachineKey::read(&folder)?.is_some();
     let key = MachineKey::read_or_make(&folder)?;
     let mut tries = 1;
     let mut enrolled = loop {
-        match prove(&server, &key, token.text(), &labels).await {
+        match prove(&server, &key, token.text(), &labels, expected).await {
             Ok(enrolled) => break enrolled,
-            Err(Failure::Final(error)) => return Err(error),
+            Err(Failure::Final(error)) => {
+                // A key that is new here cannot be one that was revoked.
+                if had_key && matches!(error, AgentError::EnrolmentRefused(_)) {
+                    check_not_revoked(&folder, &url, &key).await?;
+                }
+                return Err(error);
+            }
             Err(Failure::Passing(reason, _)) if tries == TRIES => {
                 return Err(AgentError::Unreachable(reason));
             }
@@ -86,7 +97,12 @@ pub async fn enroll(
             }
         }
     };
-    check_keys(expected, &enrolled.action_keys)?;
+    // The server said before whose they would be; what counts is what it says now.
+    let used = format!(
+        "the token was used: revoke the machine {} on the server",
+        enrolled.machine_id
+    );
+    check_keys(expected, &fingerprints(&enrolled.action_keys), &used)?;
     if let Some(expected) = expected {
         // What else the answer names, nobody has vouched for: that comes later, signed by this one.
         enrolled.action_keys.retain(|key| is_key(key, expected));
@@ -130,6 +146,20 @@ async fn check_accepted(folder: &StateFolder, url: &str) -> Result<(), AgentErro
     Ok(())
 }
 
+/// Whether a refusal is because the key was revoked, which the enrolment that is lost would have remembered.
+async fn check_not_revoked(
+    folder: &StateFolder,
+    url: &str,
+    key: &MachineKey,
+) -> Result<(), AgentError> {
+    let asked = Box::pin(standing(url, &key.pair));
+    match tokio::time::timeout(STANDING_PATIENCE, asked).await {
+        Ok(Ok(KeyStanding::Revoked)) => Err(Revocation::note(folder, Timestamp::now())?.error()),
+        // The refusal has another reason, and says it.
+        _ => Ok(()),
+    }
+}
+
 /// The fingerprint that the owner expects, before anything is asked of the server: it would enrol the machine first.
 fn expected_key(given: Option<&str>) -> Result<Option<&str>, AgentError> {
     let Some(given) = given.filter(|given| !given.is_empty()) else {
@@ -147,18 +177,28 @@ fn is_key(key: &str, expected: &str) -> bool {
     fingerprint(key).eq_ignore_ascii_case(expected)
 }
 
-/// Whether orders will come from whom the owner expects.
-fn check_keys(expected: Option<&str>, keys: &[String]) -> Result<(), AgentError> {
+fn fingerprints(keys: &[String]) -> Vec<String> {
+    keys.iter().map(|key| fingerprint(key)).collect()
+}
+
+/// Whether orders will come from whom the owner expects; `then` is what else to say when they will not.
+fn check_keys(
+    expected: Option<&str>,
+    fingerprints: &[String],
+    then: &str,
+) -> Result<(), AgentError> {
     let Some(expected) = expected else {
         return Ok(());
     };
-    if keys.iter().any(|key| is_key(key, expected)) {
+    if fingerprints
+        .iter()
+        .any(|key| key.eq_ignore_ascii_case(expected))
+    {
         return Ok(());
     }
-    let keys: Vec<_> = keys.iter().map(|key| fingerprint(key)).collect();
-    Err(AgentError::EnrolmentRefused(format!(
-        "orders would be signed by {}, and not by {expected} as --action-key says",
-        keys.join(", ")
+    Err(AgentError::KeyRefused(format!(
+        "orders would be signed by {}, and not by {expected} as --action-key says; {then}",
+        fingerprints.join(", ")
     )))
 }
 
@@ -168,10 +208,19 @@ async fn prove(
     key: &MachineKey,
     token: &str,
     labels: &domain::labels::Labels,
+    expected: Option<&str>,
 ) -> Result<Enrolled, Failure> {
-    let Challenged { challenge, .. } = server
+    let Challenged {
+        challenge,
+        action_keys,
+        ..
+    } = server
         .post("enroll/challenge", &serde_json::json!({}))
         .await?;
+    // Before the token is shown. A server of before says nothing here, and what it answers at the end is compared.
+    if !action_keys.is_empty() {
+        check_keys(expected, &action_keys, "the token was not used").map_err(Failure::Final)?;
+    }
     let public_key = key.pair.public_key();
     let signature = key
         .pair
@@ -349,17 +398,35 @@ impl Server {
             .map_err(|error| Failure::Passing(words(&error), None))?;
         if status.is_success() {
             return serde_json::from_str(&text).map_err(|error| {
-                Failure::Final(AgentError::EnrolmentRefused(format!(
-                    "its answer is not understood: {error}"
-                )))
+                self.foreign(status, &format!("its answer is not understood: {error}"))
             });
         }
-        let said = said(status, &text);
+        let words = said(status, &text);
         if status.is_server_error() || matches!(status.as_u16(), 408 | 429) {
-            return Err(Failure::Passing(said, pause));
+            return Err(Failure::Passing(words, pause));
         }
-        Err(Failure::Final(AgentError::EnrolmentRefused(said)))
+        if !is_problem(&text) {
+            // The sign-in page of a network, or another server: it has not judged the token.
+            return Err(self.foreign(status, "its refusal is not in the form of one"));
+        }
+        Err(Failure::Final(AgentError::EnrolmentRefused(words)))
     }
+
+    /// What answers is somebody else.
+    fn foreign(&self, status: reqwest::StatusCode, why: &str) -> Failure {
+        Failure::Final(AgentError::Unreachable(format!(
+            "what answers at {} does not answer like a DashFleet server (HTTP status {}; {why}). Look at --url, and whether \
+             this network wants a sign-in in a browser first",
+            self.url,
+            status.as_u16()
+        )))
+    }
+}
+
+/// Whether a refusal has the form in which a DashFleet server refuses (RFC 9457).
+fn is_problem(text: &str) -> bool {
+    serde_json::from_str::<Problem>(text)
+        .is_ok_and(|problem| !problem.title.is_empty() || !problem.detail.is_empty())
 }
 
 /// What a refusal says, in one line.

@@ -15,6 +15,9 @@ pub enum AgentError {
     /// The server does not take this machine: the server's own words.
     #[error("the server refused the enrolment: {0}")]
     EnrolmentRefused(String),
+    /// This agent does not take the server's enrolment: orders would come from another than its owner expects.
+    #[error("this agent refused the enrolment: {0}")]
+    KeyRefused(String),
     /// The state folder was made on another machine, or nothing says on which.
     #[error("this state folder is not used on this machine: {0}")]
     Sealed(String),
@@ -54,7 +57,7 @@ impl AgentError {
             Self::Unwell(_) => 1,
             Self::Config(_) => 64,
             Self::NotEnrolled(_) => 65,
-            Self::EnrolmentRefused(_) => 66,
+            Self::EnrolmentRefused(_) | Self::KeyRefused(_) => 66,
             Self::Sealed(_) => 67,
             Self::Revoked(_) => 68,
             Self::State { .. } => 69,

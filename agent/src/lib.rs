@@ -70,6 +70,11 @@ pub fn main() -> ExitCode {
 
 fn start(line: CommandLine, program: Option<&Path>) -> Result<Exit, AgentError> {
     let mut reader = Reader::from_environment();
+    if let Command::Run(options) = &line.command
+        && let Some(state) = &options.state
+    {
+        reader.set("DASHFLEET_AGENT_STATE", state.display().to_string());
+    }
     let config = AgentConfig::read(&mut reader)?;
     if let Command::Run(options) = &line.command
         && options.print_config

@@ -50,12 +50,12 @@ const NAMES: &[(Name, &str, &str)] = &[
     (
         Name::SamplesDropped,
         "dashfleet_agent_samples_dropped",
-        "Samples dropped for want of room",
+        "Samples dropped for want of room since the start",
     ),
     (
         Name::SamplesRefused,
         "dashfleet_agent_samples_refused",
-        "Samples that the server refused for good",
+        "Samples that the server refused for good since the start",
     ),
 ];
 

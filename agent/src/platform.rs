@@ -46,6 +46,8 @@ pub struct Places {
     pub policy: &'static str,
     /// The configuration.
     pub config: &'static str,
+    /// The program, where the install script puts it.
+    pub program: &'static str,
 }
 
 /// On systems with `/etc`.
@@ -53,6 +55,7 @@ pub const UNIX_PLACES: Places = Places {
     state: "/var/lib/dashfleet-agent",
     policy: "/etc/dashfleet/policy.json",
     config: "/etc/dashfleet/agent.json",
+    program: "/usr/local/bin/dashfleet-agent",
 };
 /// On Windows: below the one folder that the install script gives to administrators alone. (`/etc` would be `C:\etc`,
 /// which any user can make.)
@@ -60,6 +63,7 @@ pub const WINDOWS_PLACES: Places = Places {
     state: r"C:\ProgramData\DashFleet\agent",
     policy: r"C:\ProgramData\DashFleet\policy.json",
     config: r"C:\ProgramData\DashFleet\agent.json",
+    program: r"C:\ProgramData\DashFleet\dashfleet-agent.exe",
 };
 /// On this system.
 pub const PLACES: Places = if cfg!(windows) {
@@ -348,6 +352,26 @@ pub fn users() -> Vec<String> {
 /// Shows a notice to whoever uses the machine.
 pub async fn show(notice: &Notice, policy: &Policy) -> Shown {
     os::show(notice, policy).await
+}
+
+/// What to do about a key that others could use.
+#[must_use]
+pub fn private_advice(path: &Path) -> String {
+    format!(
+        "run `chmod 600 {}`, and if others have used this machine meanwhile, revoke it on the server and enrol it anew with \
+         an empty state folder",
+        path.display()
+    )
+}
+
+/// What to do about a state folder that others could have written.
+#[must_use]
+pub fn trusted_advice(folder: &Path) -> String {
+    format!(
+        "whoever could write there could say whom this machine obeys: if others have used this machine meanwhile, enrol it \
+         anew with an empty state folder; else run `chmod -R go= {}`",
+        folder.display()
+    )
 }
 
 /// Who may read the state folder and what is in it: for each look whether it is well, what was found, and what to do.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use domain::action::ActionKind;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::config::{PolicyPath, object};
 use crate::error::AgentError;
@@ -84,8 +85,16 @@ impl Policy {
                 "{field}: is null; leave it out to allow everything, or write a list"
             ));
         }
-        let file: PolicyFile = serde_json::from_value(serde_json::Value::Object(fields))
-            .map_err(|error| error.to_string())?;
+        for (field, value) in &fields {
+            let list = value.as_array();
+            let known = matches!(field.as_str(), "kinds" | "users" | "paths");
+            let texts = list.is_some_and(|list| list.iter().all(Value::is_string));
+            if known && !texts {
+                return Err(format!("{field}: is not a list of texts, such as [\"…\"]"));
+            }
+        }
+        let file: PolicyFile =
+            serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())?;
         let mut kinds = Vec::new();
         for name in file
             .kinds

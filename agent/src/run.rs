@@ -41,6 +41,7 @@ pub async fn run(
         return Err(AgentError::NotEnrolled(config.state.clone()));
     }
     let folder = Arc::new(StateFolder::take_patiently(&config.state, false).await?);
+    folder.check_trusted()?;
     let policy = Policy::read(&config.policy)?;
     let not_enrolled = || AgentError::NotEnrolled(config.state.clone());
     let enrolment = Enrolment::read(&folder)?.ok_or_else(not_enrolled)?;

@@ -22,6 +22,9 @@ const LOCK_AGAIN: Duration = Duration::from_millis(50);
 /// What is said of a folder in use.
 const HELD: &str = "another agent process is using it";
 
+/// Files that say whom the agent obeys, and on which machine: nobody else may write them.
+pub const TRUSTED: [&str; 3] = ["enrolment.json", "seal.json", "action-keys.json"];
+
 /// The state folder, held by this process alone.
 #[derive(Debug)]
 pub struct StateFolder {
@@ -81,6 +84,27 @@ impl StateFolder {
             return false;
         };
         matches!(lock.try_lock(), Err(TryLockError::WouldBlock))
+    }
+
+    /// Whether only root and the agent's own user could have written what it is told to obey: the files, and the folder
+    /// that they are in.
+    ///
+    /// # Errors
+    /// [`AgentError::State`] naming the file, who else could have, and what to do.
+    pub fn check_trusted(&self) -> Result<(), AgentError> {
+        for name in TRUSTED {
+            let path = self.file(name);
+            let file = match File::open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(AgentError::state(&path, error)),
+            };
+            crate::platform::check_trusted(&file, &path).map_err(|reason| {
+                let advice = crate::platform::trusted_advice(&self.path);
+                AgentError::state(&path, format!("{reason}; {advice}"))
+            })?;
+        }
+        Ok(())
     }
 
     /// Where it is.

@@ -31,7 +31,10 @@ mod main {
     pub mod program;
     pub mod sequence;
     pub mod servers;
+    pub mod shown_config;
     pub mod state;
     pub mod task;
+    pub mod trusted;
+    pub mod uninstall;
     pub mod world;
 }

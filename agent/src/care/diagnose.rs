@@ -18,13 +18,14 @@ use crate::error::AgentError;
 use crate::policy::Policy;
 use crate::state::StateFolder;
 use crate::state::enrolment::{Enrolment, MachineKey};
+use crate::state::revocation::Revocation;
 use crate::state::seal::Seal;
 use crate::state::standing::{Connection, Standing};
 use crate::{enroll, platform};
 
 /// How long one server may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How far the clocks may lie apart: the server takes samples from the future up to ten minutes.
+/// How far the clocks may lie apart: certificates are judged by this machine's.
 const CLOCK_MAX: chrono::Duration = chrono::Duration::minutes(5);
 
 /// What one look found.
@@ -96,6 +97,7 @@ async fn findings(config: &AgentConfig, folder: &Path) -> Vec<Finding> {
             .into_iter()
             .map(|(well, what, advice)| Finding { well, what, advice }),
     );
+    let not_running = findings.len();
     if StateFolder::is_held(folder) {
         findings.push(Finding::well("An agent is running with this state folder."));
     } else {
@@ -128,13 +130,26 @@ async fn findings(config: &AgentConfig, folder: &Path) -> Vec<Finding> {
     )));
     findings.push(seal(config, folder).await);
     findings.extend(server(&enrolment.url).await);
+    let mut revoked = matches!(Revocation::look(folder), Ok(Some(_)));
     match MachineKey::look(folder) {
-        Ok(Some(key)) => findings.push(standing(&enrolment.url, &key).await),
-        Ok(None) | Err(_) => findings.push(Finding::bad(
-            "The machine's key cannot be read.",
-            "Run this as root or as the agent's user. When the key is lost, enrol this machine anew with an empty state \
-             folder.",
+        Ok(Some(key)) => {
+            let said = standing(&enrolment.url, &key).await;
+            if let Ok(standing) = &said {
+                revoked = *standing == KeyStanding::Revoked;
+            }
+            findings.push(of_standing(said));
+        }
+        Ok(None) => findings.push(Finding::bad(
+            "The machine's key (seed.nk) is gone.",
+            "Enrol this machine anew with an empty state folder.",
         )),
+        Err(error) => findings.push(key_unread(&error)),
+    }
+    if revoked && let Some(finding) = findings.get_mut(not_running).filter(|it| !it.well) {
+        // Whoever starts it now sees it end again.
+        finding.advice = "It ends when it is started, because the server has revoked its key. `dashfleet-agent uninstall` \
+                          removes it; to use the machine again, enrol it with an empty state folder and a new token."
+            .into();
     }
     let running = match Standing::read(folder) {
         Ok(standing) if StateFolder::is_held(folder) => standing,
@@ -238,26 +253,43 @@ fn clock(here: Timestamp, server: DateTime<Utc>) -> Finding {
             "This machine's clock is {} s {direction} the server's.",
             apart.abs().num_seconds()
         ),
-        "Set it (`timedatectl set-ntp true`). Samples with a wrong time are refused, or appear at the wrong time.",
+        "Set it (`timedatectl set-ntp true`). Samples get right times from the server all the same; what this machine writes \
+         for itself has wrong ones, and certificates may seem to be invalid.",
     )
 }
 
-async fn standing(url: &str, key: &MachineKey) -> Finding {
+/// How the server says that the key stands; else why it does not say.
+async fn standing(url: &str, key: &MachineKey) -> Result<KeyStanding, String> {
     match tokio::time::timeout(PATIENCE, enroll::standing(url, &key.pair)).await {
-        Ok(Ok(KeyStanding::Revoked)) => Finding::bad(
+        Ok(said) => said,
+        Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+    }
+}
+
+fn of_standing(said: Result<KeyStanding, String>) -> Finding {
+    match said {
+        Ok(KeyStanding::Revoked) => Finding::bad(
             "The server has revoked this machine's key.",
             "Enrol this machine anew with an empty state folder, if it is to be used again.",
         ),
-        Ok(Ok(standing)) => Finding::well(format!(
+        Ok(standing) => Finding::well(format!(
             "What the server says of this machine's key: {standing:?}."
         )),
-        Ok(Err(reason)) => Finding::bad(
+        Err(reason) => Finding::bad(
             format!("The server does not say how this machine's key stands: {reason}."),
             "Try again when the server can be reached.",
         ),
-        Err(_) => Finding::bad(
-            "The server does not say in time how this machine's key stands.",
-            "Try again when the server can be reached.",
-        ),
     }
+}
+
+fn key_unread(error: &AgentError) -> Finding {
+    let advice = if error.to_string().contains("denied") {
+        "Run this as root or as the agent's user."
+    } else {
+        "Do what the text says."
+    };
+    Finding::bad(
+        format!("The machine's key cannot be used: {error}."),
+        advice,
+    )
 }

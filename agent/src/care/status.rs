@@ -193,12 +193,15 @@ impl Status {
         if agent.samples_dropped > 0 {
             line(
                 "dropped",
-                &format!("{} samples, for want of room", agent.samples_dropped),
+                &format!(
+                    "{} samples since its start, for want of room",
+                    agent.samples_dropped
+                ),
             );
         }
         if agent.samples_refused > 0 {
             let refused = format!(
-                "{} samples, by the server (is the clock right?)",
+                "{} samples since its start, by the server (is the clock right?)",
                 agent.samples_refused
             );
             line("refused", &refused);

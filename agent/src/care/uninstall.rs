@@ -1,5 +1,6 @@
 //! `uninstall`: the agent goes, and leaves nothing. The service ends first; then unit, state, configuration and program
-//! are removed, in this order, so that whoever is interrupted can call it again.
+//! are removed, in this order, so that whoever is interrupted can call it again. A program that nobody has installed (in
+//! a checkout, or still in a download) stays, whoever calls it.
 
 use std::io::{BufRead, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -37,6 +38,18 @@ pub async fn uninstall(
     let has_files = !files.is_empty();
     files.retain(|file| names(file, program));
     let is_service = !has_files || !files.is_empty();
+    let named = !files.is_empty();
+    let installed = program.filter(|program| named || is_installed(program));
+    if installed.is_none() && !is_state(folder) {
+        let told = format!(
+            "Nothing is installed here: no service names this program, it is not {}, and {} is no state folder of an \
+             agent. Nothing was removed.",
+            platform::PLACES.program,
+            folder.display()
+        );
+        say(&format!("{}\n", wrapped(&told, 0)));
+        return Ok(Exit::Stopped);
+    }
     files.push(config.file.path().to_owned());
     if config.policy == PolicyPath::Usual {
         files.push(config.policy.path().to_owned());
@@ -48,7 +61,7 @@ pub async fn uninstall(
             .flat_map(|log| crate::log_file::all(log)),
     );
     files.retain(|file| file.exists());
-    if !options.yes && !agreed(folder, &files, program)? {
+    if !options.yes && !agreed(folder, &files, installed)? {
         return Err(AgentError::Config("nothing was removed".into()));
     }
     let mut wrong = Vec::new();
@@ -67,7 +80,7 @@ pub async fn uninstall(
             Err(error) => wrong.push(format!("{}: {error}", file.display())),
         }
     }
-    if let Some(program) = program.filter(|_| wrong.is_empty()) {
+    if let Some(program) = installed.filter(|_| wrong.is_empty()) {
         match std::fs::remove_file(program) {
             Ok(()) => removed.push(program.to_owned()),
             Err(error) => wrong.push(format!("{}: {error}", program.display())),
@@ -88,6 +101,12 @@ pub async fn uninstall(
     for path in &removed {
         say(&format!("removed {}\n", path.display()));
     }
+    if let (None, Some(program)) = (installed, program) {
+        say(&format!(
+            "left    {}: it was not installed here\n",
+            program.display()
+        ));
+    }
     if let Some(enrolment) = enrolment {
         let told = format!(
             "The server still lists this machine as offline. A machine cannot revoke itself: whoever may revoke machines \
@@ -104,6 +123,17 @@ pub async fn uninstall(
             wrong.join("; ")
         )))
     }
+}
+
+/// Whether a program is where the install script puts it.
+fn is_installed(program: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    real(program) == real(Path::new(platform::PLACES.program))
+}
+
+/// Whether a folder is one that an agent keeps its state in.
+fn is_state(folder: &Path) -> bool {
+    SIGNS.iter().any(|sign| folder.join(sign).exists())
 }
 
 /// Whether a unit names this program.
@@ -155,8 +185,12 @@ fn remove_state(folder: &Path, removed: &mut Vec<PathBuf>) -> Result<(), String>
     if !folder.exists() {
         return Ok(());
     }
-    let mut entries = std::fs::read_dir(folder).map_err(|error| error.to_string())?;
-    if entries.next().is_some() && !SIGNS.iter().any(|sign| folder.join(sign).exists()) {
+    if !is_state(folder) {
+        let mut entries = std::fs::read_dir(folder).map_err(|error| error.to_string())?;
+        // An empty one is nobody's state, and may be there for something else.
+        if entries.next().is_none() {
+            return Ok(());
+        }
         return Err("is no state folder of an agent: look at it and remove it by hand".into());
     }
     std::fs::remove_dir_all(folder).map_err(|error| error.to_string())?;

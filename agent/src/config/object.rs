@@ -40,6 +40,8 @@ impl<'de> Deserialize<'de> for Fields {
 /// # Errors
 /// Why it is none, or the key that is there twice, and where.
 pub fn read(text: &str) -> Result<Map<String, Value>, String> {
+    // Some editors put this mark first, which no reader of JSON takes.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // First of all whether it is JSON: where it breaks off says more than what it might have become.
     let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
     if !value.is_object() {

@@ -176,7 +176,11 @@ pub(super) fn permissions(folder: &Path) -> Vec<(bool, String, String)> {
         };
         if meta.mode() & 0o077 != 0 {
             let mode = meta.mode() & 0o7777;
-            let advice = format!("Run `chmod go= {shown}`.");
+            let advice = if meta.is_dir() {
+                format!("Run `chmod go= {shown}`.")
+            } else {
+                format!("Do what `run` asks for: {}.", super::private_advice(path))
+            };
             return (
                 false,
                 format!("Others than its owner may use {shown} (mode {mode:o})."),
@@ -189,5 +193,22 @@ pub(super) fn permissions(folder: &Path) -> Vec<(bool, String, String)> {
             String::new(),
         )
     };
-    vec![looked(folder), looked(&folder.join("seed.nk"))]
+    let mut found = vec![looked(folder), looked(&folder.join("seed.nk"))];
+    for file in crate::state::TRUSTED {
+        let path = folder.join(file);
+        let Ok(meta) = std::fs::metadata(&path) else {
+            // Whether it has to be there, others look.
+            continue;
+        };
+        // By its mode alone: whoever asks need not be the user that the agent runs as.
+        if meta.mode() & 0o022 != 0 {
+            let (shown, mode) = (path.display(), meta.mode() & 0o7777);
+            found.push((
+                false,
+                format!("{shown} can be written by others than its owner (mode {mode:o}), and is not used."),
+                format!("Do what `run` asks for: {}.", super::trusted_advice(folder)),
+            ));
+        }
+    }
+    found
 }

@@ -63,12 +63,8 @@ impl MachineKey {
         let path = folder.file(SEED);
         Self::of_file(&path, |file| {
             crate::platform::check_private(file).map_err(|reason| {
-                let advice = format!(
-                    "{reason}; run `chmod 600 {}`, and if others have used this machine meanwhile, revoke it on the server \
-                     and enrol it anew with an empty state folder",
-                    path.display()
-                );
-                AgentError::state(&path, advice)
+                let advice = crate::platform::private_advice(&path);
+                AgentError::state(&path, format!("{reason}; {advice}"))
             })
         })
     }
@@ -91,7 +87,10 @@ impl MachineKey {
         let seed = text.trim().to_owned();
         let pair = KeyPair::from_seed(&seed).map_err(|error| {
             let advice = "enrol this machine anew with an empty state folder";
-            AgentError::state(path, format!("the file holds no key ({error}); {advice}"))
+            AgentError::state(
+                path,
+                format!("the file is damaged: it holds no key ({error}); {advice}"),
+            )
         })?;
         Ok(Some(Self { pair, seed }))
     }

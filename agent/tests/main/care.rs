@@ -1,4 +1,4 @@
-//! What the machine's owner asks the agent about itself: configuration file, `status`, `diagnose`, `uninstall`, logs.
+//! What the machine's owner asks the agent about itself: configuration file, `status`, `diagnose`, logs.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use super::program::task;
 use super::world::{PATIENCE, World};
 
 /// A file that only its owner can write, in a folder of which the same holds.
-fn write(folder: &Folder, name: &str, text: &str) -> PathBuf {
+pub fn write(folder: &Folder, name: &str, text: &str) -> PathBuf {
     let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
     std::fs::set_permissions(folder.path(), mode(0o700)).unwrap();
     let path = folder.path().join(name);
@@ -25,7 +25,7 @@ fn write(folder: &Folder, name: &str, text: &str) -> PathBuf {
     path
 }
 
-fn read(file: &Path, more: &[(&'static str, &str)]) -> Result<(AgentConfig, String), String> {
+pub fn read(file: &Path, more: &[(&'static str, &str)]) -> Result<(AgentConfig, String), String> {
     let pairs = more
         .iter()
         .map(|(name, value)| (*name, (*value).to_owned()));
@@ -67,6 +67,16 @@ fn the_environment_beats_the_file_and_what_is_unknown_there_is_refused_by_name()
         (r#"{ "sampleMs": [1] }"#, "sampleMs"),
         (r#"{ "sampleMs": "soon" }"#, "sampleMs"),
         (r#"{ "processes": "perhaps" }"#, "processes"),
+        (
+            r#"{ "sampleMs": 10 }"#,
+            "sampleMs: `10` is not within 50 to 86400000",
+        ),
+        (r#"{ "sampleMs": 86400001 }"#, "50 to 86400000"),
+        (
+            r#"{ "adminAddr": "9100" }"#,
+            "adminAddr: `9100` is not HOST:PORT",
+        ),
+        (r#"{ "log": "agent=loud" }"#, "log: `agent=loud`: "),
         (
             r#"{ "sampleMs": 1000, "state": "/srv", "sampleMs": 2000 }"#,
             "sampleMs: is given twice",
@@ -116,7 +126,7 @@ pub fn call(program: &Path, state: &Path, machine_id: &Path, arguments: &[&str])
         .unwrap()
 }
 
-fn text(output: &Output) -> String {
+pub fn text(output: &Output) -> String {
     format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
@@ -230,11 +240,21 @@ async fn diagnose_says_what_is_wrong_and_what_to_do() {
     );
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     std::fs::set_permissions(state.join("seed.nk"), mode).unwrap();
-    assert!(diagnose().1.contains("chmod go="));
+    let said = || {
+        let words: Vec<_> = diagnose().1.split_whitespace().map(str::to_owned).collect();
+        words.join(" ")
+    };
+    assert!(said().contains("chmod 600"), "as `run` says: {}", said());
+    std::fs::set_permissions(
+        state.join("seal.json"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o666),
+    )
+    .unwrap();
+    assert!(said().contains("chmod -R go="), "{}", said());
 }
 
 /// What `diagnose` says, in one line.
-fn diagnosed(folder: &Folder, state: &Path) -> String {
+pub fn diagnosed(folder: &Folder, state: &Path) -> String {
     let machine_id = write(folder, "machine-id", "1");
     let output = call(Path::new(PROGRAM), state, &machine_id, &["diagnose"]);
     let said = text(&output);
@@ -287,34 +307,6 @@ fn a_torn_enrolment_is_named_with_what_is_wrong_and_what_to_do() {
             "{said}"
         );
     }
-}
-
-#[test]
-fn uninstall_asks_first_and_leaves_nothing() {
-    let folder = Folder::new("uninstall");
-    let program = folder.path().join("dashfleet-agent");
-    std::fs::copy(PROGRAM, &program).unwrap();
-    let state = folder.path().join("state");
-    std::fs::create_dir(&state).unwrap();
-    std::fs::write(state.join("seed.nk"), "x").unwrap();
-    let machine_id = write(&folder, "machine-id", "1");
-    let config = write(&folder, "state.agent.json", "{}");
-    write(&folder, "state.policy.json", "{}");
-    let output = call(&program, &state, &machine_id, &["uninstall"]);
-    assert_eq!(output.status.code(), Some(64), "{}", text(&output));
-    assert!(text(&output).contains("--yes") && state.exists() && program.exists());
-    let output = call(&program, &state, &machine_id, &["uninstall", "--yes"]);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-    assert!(!state.exists() && !program.exists() && !config.exists());
-
-    // Somebody's folder that is none of an agent stays.
-    std::fs::copy(PROGRAM, &program).unwrap();
-    std::fs::create_dir(&state).unwrap();
-    std::fs::write(state.join("thesis.tex"), "x").unwrap();
-    write(&folder, "state.agent.json", "{}");
-    let output = call(&program, &state, &machine_id, &["uninstall", "--yes"]);
-    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-    assert!(state.join("thesis.tex").exists() && program.exists());
 }
 
 #[test]

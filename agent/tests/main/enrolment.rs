@@ -32,6 +32,8 @@ pub struct Server {
     asked: u32,
     /// The keys whose orders it names; one of its own when there are none.
     action_keys: Vec<String>,
+    /// Whether it is a server of before, which says them at the end only.
+    says_keys_late: bool,
     /// Whether it says of every key that it is revoked.
     pub revoked: bool,
 }
@@ -91,10 +93,22 @@ impl Server {
             return (*status, answer.clone());
         }
         match path {
-            "/api/v1/agents/enroll/challenge" => (
-                200,
-                json!({ "challenge": "c-1", "expiresAt": "2030-01-01T00:00:00Z" }),
-            ),
+            "/api/v1/agents/enroll/challenge" => {
+                let mut challenged =
+                    json!({ "challenge": "c-1", "expiresAt": "2030-01-01T00:00:00Z" });
+                if !self.says_keys_late && !self.action_keys.is_empty() {
+                    let keys: Vec<_> = self
+                        .action_keys
+                        .iter()
+                        .map(|key| fingerprint(key))
+                        .collect();
+                    challenged["actionKeys"] = json!(keys);
+                }
+                (200, challenged)
+            }
+            "/api/v1/agents/enroll" if self.revoked => {
+                (403, json!({ "detail": "this machine was revoked" }))
+            }
             "/api/v1/agents/enroll" => {
                 let request: Enroll = serde_json::from_slice(body).unwrap();
                 let message =
@@ -286,6 +300,84 @@ async fn a_named_key_is_the_only_one_that_is_obeyed() {
     );
     let shown = Status::look(&state).unwrap().action_keys;
     assert_eq!(shown, [fingerprint(&genuine)]);
+}
+
+#[tokio::test]
+async fn a_key_that_nobody_expected_is_refused_before_the_token_is_used() {
+    let (url, server) = serve(None);
+    let [genuine, expected] = [(); 2].map(|()| KeyPair::new_service().public_key());
+    server.lock().unwrap().action_keys = vec![genuine.clone()];
+    let expecting = EnrollOptions {
+        action_key: Some(fingerprint(&expected)),
+        ..options(&url)
+    };
+    let folder = Folder::new("enrol");
+    let (early, state) = config(&folder);
+    let error = enroll(&early, &expecting).await.unwrap_err();
+    assert_eq!(error.code(), 66);
+    for part in [
+        "this agent refused the enrolment",
+        &fingerprint(&genuine),
+        "the token was not used",
+    ] {
+        assert!(error.to_string().contains(part), "{part}: {error}");
+    }
+    assert!(!error.to_string().contains("the server refused"), "{error}");
+    assert!(server.lock().unwrap().tokens.is_empty());
+    assert!(!state.join("enrolment.json").exists());
+    // A server that says its keys only at the end is refused then.
+    server.lock().unwrap().says_keys_late = true;
+    let error = enroll(&early, &expecting).await.unwrap_err();
+    assert_eq!(error.code(), 66);
+    for part in [
+        "this agent refused",
+        "the token was used: revoke the machine",
+    ] {
+        assert!(error.to_string().contains(part), "{part}: {error}");
+    }
+    assert!(!state.join("enrolment.json").exists());
+}
+
+#[tokio::test]
+async fn a_revoked_machine_whose_enrolment_is_lost_is_told_so_and_remembers_it() {
+    let folder = Folder::new("enrol");
+    let (config, state) = config(&folder);
+    let (url, server) = serve(None);
+    enroll(&config, &options(&url)).await.unwrap();
+    std::fs::remove_file(state.join("enrolment.json")).unwrap();
+    server.lock().unwrap().revoked = true;
+    let error = enroll(&config, &options(&url)).await.unwrap_err();
+    assert_eq!(error.code(), 68, "{error}");
+    assert!(state.join("revoked.json").exists());
+}
+
+#[tokio::test]
+async fn what_is_no_dashfleet_server_is_not_said_to_have_judged_the_token() {
+    for (status, answer) in [
+        (200, json!("<html>Welcome to the hotel</html>")),
+        (200, json!({ "ok": true })),
+        (302, json!("moved")),
+        (404, json!("<html>not found</html>")),
+        (404, json!({ "message": "no route" })),
+    ] {
+        let folder = Folder::new("enrol");
+        let (url, server) = serve(Some((status, answer, 99)));
+        let error = enroll(&config(&folder).0, &options(&url))
+            .await
+            .unwrap_err();
+        assert_eq!(error.code(), 75, "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("does not answer like a DashFleet server"),
+            "{error}"
+        );
+        assert_eq!(
+            server.lock().unwrap().asked,
+            1,
+            "it would say the same again"
+        );
+    }
 }
 
 #[tokio::test]

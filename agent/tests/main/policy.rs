@@ -60,7 +60,7 @@ fn a_file_that_is_not_understood_allows_nothing_silently() {
         ("", "policy.json"),
         ("[]", "policy.json"),
         (r#"{"kind": ["ping"]}"#, "unknown field `kind`"),
-        (r#"{"kinds": "ping"}"#, "policy.json"),
+        (r#"{"kinds": "ping"}"#, "kinds: is not a list of texts"),
         (r#"{"paths": ["srv"]}"#, "not absolute"),
         (r#"{"kinds": null}"#, "kinds: is null"),
         (r#"{"users": null}"#, "users: is null"),

@@ -12,7 +12,9 @@ pub struct Graces {
     pub client: Duration,
     /// After the server closed it (shutdown, lame duck, expiry, lost): a whole fleet comes back, with jitter.
     pub server: Duration,
-    /// After the client went and had come and gone too often of late: flaps are damped.
+    /// After the client went and had come and gone too often of late: flaps are damped. Only what is shown and told comes
+    /// later by this; that a machine was gone counts from when it went. Short, because whoever looks at a machine that was
+    /// restarted by hand a few times wants to see it go; long enough for an unsteady line to be one incident.
     pub unstable: Duration,
     /// What is too often.
     pub damping: Damping,
@@ -64,9 +66,10 @@ impl Default for Timing {
             graces: Graces {
                 client: Duration::from_secs(2),
                 server: Duration::from_secs(45),
-                unstable: Duration::from_secs(60),
+                unstable: Duration::from_secs(15),
                 damping: Damping {
-                    changes: 8,
+                    // Six times gone and back: more than somebody does who restarts an agent again and again.
+                    changes: 12,
                     within: Duration::from_secs(600),
                 },
             },

@@ -18,6 +18,8 @@ pub struct EnrollmentChallenge {
     challenge: String,
     /// When it is too late.
     expires_at: DateTime<Utc>,
+    /// Fingerprints of the keys that sign orders, the current one first: SHA-256 of each key's nkey text, hexadecimal.
+    action_keys: Option<Vec<String>>,
 }
 
 /// A machine's request to join: token, key, and the proof that it holds the key.

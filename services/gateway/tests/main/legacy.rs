@@ -43,7 +43,8 @@ fn said(reply: &Reply) -> String {
 #[tokio::test]
 async fn each_route_answers_as_dash_fleet_did() {
     let world = World::new().await;
-    let reply = post(&world, REPORT, &report("web 1")).await;
+    // The space around a name is no part of it.
+    let reply = post(&world, REPORT, &report(" web 1 ")).await;
     assert_eq!(reply.status, 200, "{}", reply.text);
     let org = world.identity.org.to_string();
     assert_eq!(

@@ -248,6 +248,7 @@ pub fn challenged() -> Challenged {
     Challenged {
         challenge: text("opaque"),
         expires_at: time(),
+        action_keys: vec![text("f0")],
     }
 }
 

@@ -7,6 +7,7 @@ use contract::identity::{
     Challenged, Enroll, Enrolled, KeyStanding, Standing, StandingGet, enrollment_message,
     standing_message,
 };
+use contract::order::fingerprint;
 use contract::{Origin, Problem, ProblemKind};
 use database::{DatabaseError, OutboxRow};
 use domain::{MachineId, OrgId, Timestamp};
@@ -42,12 +43,15 @@ enum Tried {
 }
 
 impl App {
-    /// What an agent must sign.
+    /// What an agent must sign, and whose orders it would obey.
     ///
     /// # Errors
-    /// [`IdentityError::Internal`].
-    pub fn challenge(&self) -> Result<Challenged, IdentityError> {
-        self.signer.challenge(Timestamp::now())
+    /// UNAVAILABLE; [`IdentityError::Internal`].
+    pub async fn challenge(&self) -> Result<Challenged, IdentityError> {
+        let keys = store::action_key::list(self.pools.system()).await?;
+        let mut challenged = self.signer.challenge(Timestamp::now())?;
+        challenged.action_keys = keys.iter().map(|key| fingerprint(key)).collect();
+        Ok(challenged)
     }
 
     /// Makes a machine one of the organisation's. The token's labels win over those that the machine asks for: whoever

@@ -165,6 +165,7 @@ impl Signer {
         Ok(Challenged {
             challenge,
             expires_at,
+            action_keys: Vec::new(),
         })
     }
 

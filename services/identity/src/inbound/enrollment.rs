@@ -16,7 +16,7 @@ pub(super) async fn answer(service: &Service, app: &Arc<App>) -> Result<(), BusE
 }
 
 async fn challenge(app: Arc<App>, _: Context, _: Challenge) -> Result<Challenged, Problem> {
-    Ok(app.challenge()?)
+    Ok(app.challenge().await?)
 }
 
 async fn complete(app: Arc<App>, context: Context, request: Enroll) -> Result<Enrolled, Problem> {

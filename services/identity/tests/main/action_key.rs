@@ -1,7 +1,8 @@
 //! The keys that action puts.
 
 use contract::ProblemKind;
-use contract::identity::ActionKeysPut;
+use contract::identity::{ActionKeysPut, Challenge};
+use contract::order::fingerprint;
 use futures::future::join_all;
 use nkeys::KeyPair;
 
@@ -37,6 +38,9 @@ async fn replicas_of_action_may_say_the_same_at_once_and_a_rotation_replaces() {
         .await
         .unwrap();
     assert_eq!(world.machine().await.1.action_keys, rotated);
+    // Whoever enrols sees them first, in the same order: no token is used for keys that nobody expected.
+    let seen: Vec<String> = rotated.iter().map(|key| fingerprint(key)).collect();
+    assert_eq!(world.ask(Challenge {}).await.unwrap().action_keys, seen);
 }
 
 #[tokio::test]

@@ -63,6 +63,10 @@ pub struct Challenged {
     pub challenge: String,
     /// When it is too late.
     pub expires_at: Timestamp,
+    /// Fingerprints of the keys that sign orders, the current one first: whoever expects another one finds out before its
+    /// token is used. Empty while nobody has said them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub action_keys: Vec<String>,
 }
 
 /// `enrollment.complete`: token, key, and the proof that the machine holds the key.

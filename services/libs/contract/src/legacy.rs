@@ -228,6 +228,10 @@ pub fn check_name(name: &str) -> Result<(), Problem> {
     if name.trim().is_empty() {
         return wrong("must not be empty".into());
     }
+    // The gateway takes it away; a name that has it all the same would look like another machine's.
+    if name.trim() != name {
+        return wrong("begins or ends with space".into());
+    }
     if length > NAME_MAX_CHARS {
         return wrong(format!("has {length} characters; at most {NAME_MAX_CHARS}"));
     }
@@ -260,7 +264,16 @@ mod tests {
         ] {
             assert_eq!(check_name(good), Ok(()));
         }
-        for bad in ["", "  ", "a\0b", "a\nb", "a\u{202e}b", &"x".repeat(254)] {
+        for bad in [
+            "",
+            "  ",
+            " web",
+            "web ",
+            "a\0b",
+            "a\nb",
+            "a\u{202e}b",
+            &"x".repeat(254),
+        ] {
             assert!(check_name(bad).is_err(), "{bad:?}");
         }
     }

@@ -62,6 +62,11 @@ impl Reader {
         }
     }
 
+    /// What the command line says of a variable: it beats the environment and the file.
+    pub fn set(&mut self, name: &str, value: String) {
+        self.environment.insert(name.to_owned(), value);
+    }
+
     /// An error that names the place in the file where the value came from, when it came from there.
     #[must_use]
     pub fn placed(&self, error: ConfigError) -> ConfigError {
@@ -322,6 +327,11 @@ impl TelemetryConfig {
     /// [`ConfigError`] naming the variable.
     pub fn read(reader: &mut Reader) -> Result<Self, ConfigError> {
         let filter: String = reader.or("DASHFLEET_LOG", "info".to_owned())?;
+        // Here already: whoever only looks at the configuration is to see it, too.
+        tracing_subscriber::EnvFilter::try_new(&filter).map_err(|error| ConfigError {
+            variable: "DASHFLEET_LOG".into(),
+            reason: format!("`{filter}`: {error}"),
+        })?;
         let format: String = reader.or("DASHFLEET_LOG_FORMAT", "json".to_owned())?;
         let json = match format.as_str() {
             "json" => true,

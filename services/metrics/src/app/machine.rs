@@ -85,6 +85,8 @@ pub(crate) fn status_reason(status: &str, reason: Option<&str>) -> Option<String
     match status {
         "REVOKED" => Some("revoked".to_owned()),
         "QUARANTINED" => Some(reason.unwrap_or("quarantined").to_owned()),
+        // It went offline when it was quarantined, over HTTP, and it no longer is.
+        "OFFLINE" if reason == Some("quarantined") => Some("released; no report since".to_owned()),
         _ => reason.map(ToOwned::to_owned),
     }
 }
@@ -227,6 +229,20 @@ impl App {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_was_released_is_not_called_quarantined() {
+        let reason = |status, reason| status_reason(status, Some(reason));
+        assert_eq!(
+            reason("OFFLINE", "quarantined").as_deref(),
+            Some("released; no report since")
+        );
+        assert_eq!(
+            reason("QUARANTINED", "two machines").as_deref(),
+            Some("two machines")
+        );
+        assert_eq!(reason("OFFLINE", "no report").as_deref(), Some("no report"));
+    }
 
     #[test]
     fn a_place_fits_the_order_it_was_made_for() {

@@ -140,7 +140,7 @@ impl App {
             let mut tx = self.pools.system_tx().await?;
             store::presence::lock_in_tx(&mut tx).await?;
             self.watch_resume_in_tx(&mut tx).await?;
-            let went = store::presence::set_offline_in_tx(&mut tx).await?;
+            let went = store::presence::set_offline_in_tx(&mut tx, self.timing.silence).await?;
             tx.commit().await?;
             self.presence_announce(&went).await;
             if went.is_empty() {

@@ -25,14 +25,14 @@ const SET_REPORT: &str = "
     WHERE r.at < excluded.at";
 /// It is online for some more time. Not so when it was offline: that is for `CAME`, under the lock.
 const STAYS: &str = "
-    UPDATE metrics.machines SET offline_due_at = greatest(offline_due_at, now() + make_interval(secs => $3::float8))
+    UPDATE metrics.machines SET offline_due_at = greatest(offline_due_at, now() + make_interval(secs => $3::float8)), offline_reason = NULL
     WHERE org_id = $1 AND id = $2 AND transport = 'HTTP' AND online AND revoked_at IS NULL AND quarantined_at IS NULL
     RETURNING true";
 /// It came, with its event. Under the lock that orders presence.
 const CAME: &str = r#"
     WITH came AS (
         UPDATE metrics.machines m
-        SET online = true, offline_due_at = now() + make_interval(secs => $3::float8), presence_at = now(),
+        SET online = true, offline_due_at = now() + make_interval(secs => $3::float8), presence_at = now(), offline_reason = NULL,
             presence_reason = 'reports', presence_version = nextval('metrics.presence_version')
         WHERE m.org_id = $1 AND m.id = $2 AND m.transport = 'HTTP' AND NOT m.online AND m.revoked_at IS NULL
             AND m.quarantined_at IS NULL

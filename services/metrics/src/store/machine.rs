@@ -84,7 +84,8 @@ pub const PAGE_BY_HEALTH_DESC: &str = "
     ORDER BY l.health_score DESC, l.machine_id DESC LIMIT $9";
 /// Machines in full.
 pub const DETAILS: &str = "
-    SELECT m.id, m.change, m.hostname, m.display_name, m.notes, m.transport, m.status, m.quarantine_reason, m.presence_reason, m.labels, m.inventory, m.enrolled_at, l.last_seen_at, l.sample
+    SELECT m.id, m.change, m.hostname, m.display_name, m.notes, m.transport, m.status, m.quarantine_reason, m.labels, m.inventory, m.enrolled_at, l.last_seen_at, l.sample,
+        CASE WHEN m.online AND m.unstable_until > now() THEN m.presence_reason || '; it came and went often of late' ELSE m.presence_reason END AS presence_reason
     FROM metrics.machines m JOIN metrics.latest l ON l.org_id = m.org_id AND l.machine_id = m.id
     WHERE m.id = ANY ($1)";
 /// Whether there is such a machine.

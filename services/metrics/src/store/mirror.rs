@@ -16,7 +16,7 @@ const SET_POSITION: &str = "
     ON CONFLICT (name) DO UPDATE SET position = excluded.position, moved_at = now() WHERE c.position < excluded.position";
 /// Takes over machines; an older change than the one that is here changes nothing. An inventory is given once, at
 /// enrolment: afterwards it is ours. Labels stay identity's. Nobody hears a machine over HTTP that is revoked or quarantined:
-/// it goes offline at once. Gives the machines that changed, with their status.
+/// it goes offline at once, for that reason, which is noted: it may be released before anybody looks. Gives the machines that changed, with their status.
 const APPLY: &str = "
     INSERT INTO metrics.machines AS m (org_id, id, change, hostname, labels, inventory, enrolled_at, revoked_at, quarantined_at, quarantine_reason,
         transport, http_name, bound_key, bound_block, display_name, notes)
@@ -33,9 +33,12 @@ const APPLY: &str = "
         bound_key = excluded.bound_key, bound_block = excluded.bound_block,
         offline_due_at = CASE WHEN m.transport = 'HTTP' AND m.online AND (excluded.revoked_at IS NOT NULL OR excluded.quarantined_at IS NOT NULL)
             THEN now() ELSE m.offline_due_at END,
+        offline_reason = CASE WHEN m.transport = 'HTTP' AND m.online AND excluded.revoked_at IS NOT NULL THEN 'revoked'
+            WHEN m.transport = 'HTTP' AND m.online AND excluded.quarantined_at IS NOT NULL THEN 'quarantined' ELSE m.offline_reason END,
         labels = excluded.labels, display_name = excluded.display_name, notes = excluded.notes
     WHERE m.change < excluded.change
-    RETURNING m.org_id, m.id, m.status, CASE m.status WHEN 'QUARANTINED' THEN m.quarantine_reason ELSE m.presence_reason END";
+    RETURNING m.org_id, m.id, m.status, CASE m.status WHEN 'QUARANTINED' THEN m.quarantine_reason
+        ELSE CASE WHEN m.online AND m.unstable_until > now() THEN m.presence_reason || '; it came and went often of late' ELSE m.presence_reason END END";
 /// Each machine has its latest sample, also before there is one.
 const APPLY_LATEST: &str = "
     INSERT INTO metrics.latest (org_id, machine_id) SELECT t.org_id, t.id FROM unnest($1::uuid[], $2::uuid[]) AS t(org_id, id)

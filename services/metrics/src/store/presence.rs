@@ -50,10 +50,11 @@ pub const DECIDE: &str = r#"
     ), came AS (
         UPDATE metrics.machines m
         SET online = true, offline_due_at = NULL, presence_at = now(), presence_version = nextval('metrics.presence_version'),
-            presence_reason = CASE WHEN s.unstable THEN 'connected; it came and went often of late' ELSE 'connected' END
+            presence_reason = 'connected', unstable_until = CASE WHEN s.unstable THEN now() + make_interval(secs => $7::float8) END
         FROM state s
         WHERE m.org_id = s.org_id AND m.id = s.id AND s.open AND NOT s.online
-        RETURNING m.org_id, m.id, m.online, m.presence_version, m.presence_at, m.presence_reason, m.status
+        RETURNING m.org_id, m.id, m.online, m.presence_version, m.presence_at, m.status,
+            CASE WHEN m.unstable_until IS NULL THEN m.presence_reason ELSE m.presence_reason || '; it came and went often of late' END AS presence_reason
     ), noted AS (
         INSERT INTO metrics.presence_changes (org_id, machine_id, version, at, online, reason)
         SELECT org_id, id, presence_version, presence_at, online, presence_reason FROM came
@@ -70,19 +71,32 @@ pub const ANY_DUE: &str =
     "SELECT EXISTS (SELECT 1 FROM metrics.machines WHERE offline_due_at <= now() AND online)";
 
 /// Turns machines offline whose grace is over, with their events. That it was revoked is the reason, if it was; else what
-/// the agent said when it stopped of its own will, during the session that ended last; else how that session ended.
+/// the agent said when it stopped of its own will, during the session that ended last; else how that session ended. Of a
+/// machine over HTTP what the mirror noted when it ended the machine's time, else that no report came.
+///
+/// A machine is offline since it was last known to be there, and not since somebody was sure of it: since its session
+/// ended; where that was inferred, or followed from silence, since it was last heard, but at most `$1` seconds before,
+/// because its server spoke for it until then; over HTTP since its last report. Never before it came, so that a machine's
+/// changes lie in time as they were decided. The event is of the time at which it is told.
 const SET_OFFLINE: &str = r#"
     WITH due AS (
         SELECT m.org_id, m.id,
-            CASE WHEN m.revoked_at IS NOT NULL THEN 'revoked' WHEN m.transport = 'HTTP' AND m.quarantined_at IS NOT NULL THEN 'quarantined' WHEN m.transport = 'HTTP' THEN 'no report' WHEN m.stopping_at >= last.recorded_at THEN 'clean stop: ' || m.stopping_reason ELSE coalesce(last.reason, 'connection lost') END AS reason
+            CASE WHEN m.revoked_at IS NOT NULL THEN 'revoked' WHEN m.transport = 'HTTP' THEN coalesce(m.offline_reason, 'no report') WHEN m.stopping_at >= last.recorded_at THEN 'clean stop: ' || m.stopping_reason ELSE coalesce(last.reason, 'connection lost') END AS reason,
+            greatest(m.presence_at, coalesce(CASE
+                WHEN m.transport = 'HTTP' AND m.offline_reason IS NOT NULL THEN m.offline_due_at
+                WHEN m.transport = 'HTTP' THEN l.last_seen_at
+                WHEN last.inferred OR last.reason = 'no answer'
+                    THEN greatest(least(last.closed_at, l.last_seen_at), last.closed_at - make_interval(secs => $1::float8))
+                ELSE last.closed_at END, now())) AS since
         FROM (SELECT * FROM metrics.machines WHERE offline_due_at <= now() AND online ORDER BY offline_due_at LIMIT 1000) m
+        LEFT JOIN metrics.latest l ON l.org_id = m.org_id AND l.machine_id = m.id
         LEFT JOIN LATERAL (
-            SELECT s.recorded_at, s.reason FROM metrics.sessions s
+            SELECT s.recorded_at, s.reason, s.closed_at, s.inferred FROM metrics.sessions s
             WHERE s.org_id = m.org_id AND s.machine_id = m.id ORDER BY s.started_at DESC LIMIT 1
         ) last ON true
     ), went AS (
         UPDATE metrics.machines m
-        SET online = false, offline_due_at = NULL, presence_at = now(), presence_reason = d.reason, presence_version = nextval('metrics.presence_version')
+        SET online = false, offline_due_at = NULL, offline_reason = NULL, unstable_until = NULL, presence_at = d.since, presence_reason = d.reason, presence_version = nextval('metrics.presence_version')
         FROM due d
         WHERE m.org_id = d.org_id AND m.id = d.id AND m.online AND m.offline_due_at <= now()
         RETURNING m.org_id, m.id, m.online, m.presence_version, m.presence_at, m.presence_reason, m.status
@@ -91,7 +105,7 @@ const SET_OFFLINE: &str = r#"
         SELECT org_id, id, presence_version, presence_at, online, presence_reason FROM went
     ), told AS (
         INSERT INTO metrics.outbox (id, org_id, noun, verb, subject_id, version, at, data)
-        SELECT gen_random_uuid(), org_id, 'machine', 'offline', id, presence_version, presence_at, jsonb_build_object(
+        SELECT gen_random_uuid(), org_id, 'machine', 'offline', id, presence_version, now(), jsonb_build_object(
             'online', false, 'reason', presence_reason, 'since', to_char(presence_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
         FROM went ORDER BY presence_version
     )
@@ -104,11 +118,11 @@ const WATCHED: &str = "
 const WATCHED_AGAIN: &str = "
     INSERT INTO metrics.cursors (name, moved_at) VALUES ('watch', now())
     ON CONFLICT (name) DO UPDATE SET moved_at = excluded.moved_at";
-/// Machines over HTTP have so long to report, whatever was left to them. Their rows are locked by key, as by all others.
+/// Machines over HTTP have so long to report, whatever was left to them; not those that nobody is to hear. Their rows are locked by key, as by all others.
 const SPARE: &str = "
     WITH late AS (
         SELECT org_id, id FROM metrics.machines
-        WHERE transport = 'HTTP' AND online AND offline_due_at < now() + make_interval(secs => $1::float8)
+        WHERE transport = 'HTTP' AND online AND offline_reason IS NULL AND offline_due_at < now() + make_interval(secs => $1::float8)
         ORDER BY org_id, id FOR NO KEY UPDATE
     )
     UPDATE metrics.machines m SET offline_due_at = greatest(m.offline_due_at, now() + make_interval(secs => $1::float8))
@@ -207,14 +221,19 @@ pub async fn watched_again_in_tx(
     Ok(spared.rows_affected())
 }
 
-/// Turns machines offline whose grace is over. Under the lock.
+/// Turns machines offline whose grace is over. Who fell silent was there until it was last heard, which is at most
+/// `silence` before that was noticed. Under the lock.
 ///
 /// # Errors
 /// [`DatabaseError`].
 pub async fn set_offline_in_tx(
     connection: &mut PgConnection,
+    silence: Duration,
 ) -> Result<Vec<PresenceChange>, DatabaseError> {
-    Ok(sqlx::query_as(SET_OFFLINE).fetch_all(connection).await?)
+    Ok(sqlx::query_as(SET_OFFLINE)
+        .bind(silence.as_secs_f64())
+        .fetch_all(connection)
+        .await?)
 }
 
 /// Presence that changed after a version: organisation, machine, whether online, version.

@@ -8,7 +8,7 @@ use dashfleet_metrics::timing::{Damping, Graces};
 use domain::machine::MachineStatus;
 use domain::{OrgId, Timestamp};
 
-use crate::main::world::World;
+use crate::main::world::{PATIENCE, World};
 
 fn asked(machine: domain::MachineId, limit: u32, cursor: Option<String>) -> PresenceHistory {
     PresenceHistory {
@@ -159,6 +159,7 @@ async fn a_bad_line_is_damped() {
         machine.status_reason.as_deref(),
         Some("connected; it came and went often of late")
     );
+    let left = Timestamp::now();
     agent.leave().await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(
@@ -169,4 +170,50 @@ async fn a_bad_line_is_damped() {
     world
         .becomes(enrolled.machine, MachineStatus::Offline)
         .await;
+    // It is shown late; that it was gone counts from when it went.
+    let page = world.ask(&asked(enrolled.machine, 1, None)).await.unwrap();
+    let last = &page.items[0];
+    assert!(!last.online);
+    let late = last.at.since(left).num_milliseconds();
+    assert!(
+        (-100..3_000).contains(&late),
+        "dated {late} ms after it went"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_a_machine_came_and_went_often_is_said_for_as_long_as_it_is_true() {
+    let timing = Timing {
+        graces: Graces {
+            damping: Damping {
+                changes: 2,
+                within: Duration::from_secs(10),
+            },
+            ..Timing::default().graces
+        },
+        ..Timing::default()
+    };
+    let world = World::with(timing, 1).await;
+    let enrolled = world.enroll("web-1", &[]);
+    let agent = world.connect(&enrolled).await;
+    world.becomes(enrolled.machine, MachineStatus::Online).await;
+    agent.leave().await;
+    world
+        .becomes(enrolled.machine, MachineStatus::Offline)
+        .await;
+    let _agent = world.connect(&enrolled).await;
+    let machine = world.becomes(enrolled.machine, MachineStatus::Online).await;
+    assert_eq!(
+        machine.status_reason.as_deref(),
+        Some("connected; it came and went often of late")
+    );
+    testkit::eventually("the window has passed", PATIENCE, || async {
+        let machine = world.machine(enrolled.machine).await;
+        (machine.status_reason.as_deref() == Some("connected")).then_some(())
+    })
+    .await;
+    assert_eq!(
+        world.machine(enrolled.machine).await.status,
+        MachineStatus::Online
+    );
 }

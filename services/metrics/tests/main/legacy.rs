@@ -424,6 +424,37 @@ async fn bounds_and_scopes_hold_before_a_machine_is_made() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_quarantine_that_is_released_at_once_is_still_the_reason() {
+    // Nobody looks between the quarantine and its release.
+    let timing = Timing {
+        tick: Duration::from_secs(3),
+        ..Timing::default()
+    };
+    let world = World::with(timing, 1).await;
+    let key = Key::new(&world, &BOTH);
+    let report = key.report("web", "192.0.2.1", figures(1.0)).await;
+    let machine = report.unwrap().machine_id;
+    world.machine_changes(machine, |record| {
+        record.quarantined_at = Some(Timestamp::now());
+    });
+    world.mirrored().await;
+    world.machine_changes(machine, |record| record.quarantined_at = None);
+    let found = world.becomes(machine, MachineStatus::Offline).await;
+    assert_eq!(
+        found.status_reason.as_deref(),
+        Some("released; no report since")
+    );
+    let kept =
+        "SELECT count(*) FROM metrics.presence_changes WHERE NOT online AND reason = 'quarantined'";
+    assert_eq!(world.count(kept).await, 1);
+    // With its next report it is there, and goes one day for the usual reason.
+    key.report("web", "192.0.2.1", figures(2.0)).await.unwrap();
+    world.becomes(machine, MachineStatus::Online).await;
+    let noted = "SELECT count(*) FROM metrics.machines WHERE offline_reason IS NOT NULL";
+    assert_eq!(world.count(noted).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_nobody_hears_any_more_is_offline_for_that_reason() {
     let world = World::with(Timing::default(), 2).await;
     let key = Key::new(&world, &BOTH);

@@ -331,6 +331,10 @@ async fn a_frozen_machine_is_offline_within_25_seconds() {
     .await;
     assert_eq!(machine.status_reason.as_deref(), Some("no answer"));
     assert!(begun.elapsed() > Duration::from_secs(10));
+    // It was last heard when it connected: since then it counts as away, and not since that was noticed.
+    let away =
+        "SELECT round(extract(epoch FROM now() - presence_at))::bigint FROM metrics.machines";
+    assert!(world.count(away).await >= 9);
     let mut rest = String::new();
     drop(frozen.read_to_string(&mut rest).await);
     assert!(rest.contains("Stale Connection"), "{rest}");

@@ -32,7 +32,7 @@ impl Given {
         let value = serde_json::from_slice(bytes)
             .map_err(|error| wrong(ROOT, format!("malformed JSON: {error}")))?;
         match value {
-            Value::Object(fields) => Ok(Self { fields, place: "" }),
+            Value::Object(fields) => Ok(Self::of(fields)),
             _ => Err(wrong(ROOT, "must be an object")),
         }
     }
@@ -49,7 +49,16 @@ impl Given {
         for (name, value) in pairs {
             fields.entry(name).or_insert(Value::String(value));
         }
-        Ok(Self { fields, place: "" })
+        Ok(Self::of(fields))
+    }
+
+    /// A machine's name counts without the space around it, which nobody sees: `web ` (from a file that ends with a line,
+    /// say) is no second machine beside `web`, nor a second one for limits.
+    fn of(mut fields: Map<String, Value>) -> Self {
+        if let Some(Value::String(name)) = fields.get_mut("machine_id") {
+            *name = name.trim().to_owned();
+        }
+        Self { fields, place: "" }
     }
 
     fn path(&self, name: &str) -> String {
@@ -127,6 +136,12 @@ mod tests {
         let given = given.expect("an object");
         assert_eq!(given.text("b").expect("a text"), "x");
         assert_eq!(given.number("a").expect("a number"), Some(1.0));
+        let named =
+            Given::body(br#"{"machine_id": " web 1\n", "name": " x "}"#).expect("an object");
+        assert_eq!(
+            (named.shown("machine_id"), named.shown("name")),
+            ("web 1", " x ")
+        );
         let said = |refused: Result<(), Refused>| refused.expect_err("refused").detail;
         assert_eq!(said(given.text("a").map(drop)), "a: must be a text");
         assert_eq!(said(given.text("c").map(drop)), "c: is required");
