@@ -22,7 +22,7 @@ const USE: &str = "UPDATE identity.enrollment_tokens AS t SET uses_left = uses_l
 const WHY_NOT: &str = "SELECT org_id, t.id, expires_at, uses_left, expires_at <= now() AS expired,
         revoked_at IS NOT NULL AS revoked, labels, o.closed_at IS NOT NULL AS closed,
         CASE WHEN hour_uses >= hourly_cap AND hour_at > now() - interval '1 hour'
-            THEN (extract(epoch FROM hour_at + interval '1 hour' - now()) * 1000)::int8 END AS full_ms
+            THEN least(3600000, extract(epoch FROM hour_at + interval '1 hour' - now()) * 1000)::int8 END AS full_ms
     FROM identity.enrollment_tokens AS t JOIN identity.organizations AS o USING (org_id) WHERE hash = $1";
 
 const CREATE: &str = "INSERT INTO identity.enrollment_tokens
