@@ -170,8 +170,13 @@ async fn what_is_to_run_at_a_time_is_offered_then_and_not_before() {
     assert_eq!(worker.claim(&offers).await, [], "it is not due");
     let began = Instant::now();
     let mut feed = worker.bus.offers("default");
-    let offered = tokio::time::timeout(PATIENCE, feed.next(1)).await.unwrap();
-    assert_eq!(offered, offers);
+    // It may have been offered before it was put off: the claim decides.
+    loop {
+        let offered = tokio::time::timeout(PATIENCE, feed.next(1)).await.unwrap();
+        assert_eq!(offered, offers);
+        if !worker.claim(&offered).await.is_empty() {
+            break;
+        }
+    }
     assert!(began.elapsed() > Duration::from_millis(1_000));
-    assert_eq!(worker.claim(&offers).await.len(), 1);
 }
