@@ -97,16 +97,30 @@ the gateway, or give --binary PATH"
 { "logFile": "/var/log/dashfleet-agent.log" }
 CONFIGURATION
     fi
+    # An agent that runs holds its folder: it rests meanwhile, and goes on if the enrolment fails.
+    ran=no
+    if [ "$system" = macos ]; then
+        if launchctl bootout system/dev.dashfleet.agent 2>/dev/null; then ran=yes; fi
+    elif [ -d /run/systemd/system ] && systemctl is-active --quiet dashfleet-agent; then
+        ran=yes
+        systemctl stop dashfleet-agent
+    fi
     # The token goes by the environment, where other users do not see it. Labels were checked above.
     # shellcheck disable=SC2086
-    DASHFLEET_ENROLLMENT_TOKEN=$token "$program" enroll --url "$url" --action-key "$action_key" $labels \
-        || fail "the enrolment failed; what is above says why"
+    if ! DASHFLEET_ENROLLMENT_TOKEN=$token "$program" enroll --url "$url" --action-key "$action_key" $labels; then
+        if [ "$ran$system" = yesmacos ]; then
+            launchctl bootstrap system /Library/LaunchDaemons/dev.dashfleet.agent.plist || true
+        elif [ "$ran" = yes ]; then
+            systemctl start dashfleet-agent || true
+        fi
+        fail "the enrolment failed; what is above says why"
+    fi
 
     if [ "$system" = macos ]; then
         cat >/Library/LaunchDaemons/dev.dashfleet.agent.plist <<'UNIT'
 @LAUNCHD@
 UNIT
-        if [ "$start" = yes ]; then
+        if [ "$start" = yes ] || [ "$ran" = yes ]; then
             launchctl bootout system/dev.dashfleet.agent 2>/dev/null || true
             launchctl bootstrap system /Library/LaunchDaemons/dev.dashfleet.agent.plist
         fi
@@ -117,7 +131,7 @@ UNIT
         if [ -d /run/systemd/system ]; then
             systemctl daemon-reload
             systemctl enable --quiet dashfleet-agent
-            if [ "$start" = yes ]; then
+            if [ "$start" = yes ] || [ "$ran" = yes ]; then
                 systemctl restart dashfleet-agent
             fi
         else
