@@ -13,7 +13,7 @@ pub const AHEAD_MAX: Duration = Duration::minutes(10);
 /// The most cores of a sample.
 const CORES_MAX: usize = 4_096;
 /// The most disks, and the most network interfaces, of a sample.
-const DEVICES_MAX: usize = 512;
+pub(crate) const DEVICES_MAX: usize = 512;
 /// The greatest load, and bytes per second.
 const RATE_MAX: f64 = 1e18;
 /// Figures are kept to a millionth: what is finer is noise, and would be stored digit by digit.

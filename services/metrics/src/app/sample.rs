@@ -49,6 +49,15 @@ fn lacks_disks(sample: &Sample) -> bool {
     sample.disks.is_empty() && sample.faults.iter().any(|fault| fault.collector == DISKS)
 }
 
+/// Who looks at those of network file systems, likewise.
+const NETWORK_DISKS: &str = "network-disks";
+
+/// Whether some disks may be missing from this sample, because those who serve them did not answer.
+fn lacks_network_disks(sample: &Sample) -> bool {
+    let faults = &sample.faults;
+    faults.iter().any(|fault| fault.collector == NETWORK_DISKS)
+}
+
 fn unwritable(error: serde_json::Error) -> MetricsError {
     tracing::error!(%error, "a sample cannot be written as JSON");
     Problem::new(ProblemKind::Internal, "a sample cannot be written").into()
@@ -123,6 +132,17 @@ impl App {
             return Ok(None);
         };
         if !lacks_disks(&shown) {
+            if lacks_network_disks(&shown) {
+                // What nobody could look at is not gone, and a full disk stays full.
+                let mut known = self.sample_disks(from).await?;
+                known.retain(|disk| shown.disks.iter().all(|shown| shown.mount != disk.mount));
+                // No more than a sample may have, whatever a machine says from one to the next.
+                known.truncate(bounds::DEVICES_MAX.saturating_sub(shown.disks.len()));
+                for mut disk in known {
+                    (disk.read, disk.written) = (None, None);
+                    shown.disks.push(disk);
+                }
+            }
             return Ok(Some(shown));
         }
         let known = accepted.iter().rev().find(|sample| !lacks_disks(sample));

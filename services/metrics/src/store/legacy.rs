@@ -32,7 +32,7 @@ const STAYS: &str = "
 const CAME: &str = r#"
     WITH came AS (
         UPDATE metrics.machines m
-        SET online = true, offline_due_at = now() + make_interval(secs => $3::float8), presence_at = now(), offline_reason = NULL,
+        SET online = true, offline_due_at = now() + make_interval(secs => $3::float8), presence_at = greatest(now(), m.presence_at), offline_reason = NULL,
             presence_reason = 'reports', presence_version = nextval('metrics.presence_version')
         WHERE m.org_id = $1 AND m.id = $2 AND m.transport = 'HTTP' AND NOT m.online AND m.revoked_at IS NULL
             AND m.quarantined_at IS NULL

@@ -49,7 +49,7 @@ pub const DECIDE: &str = r#"
         WHERE m.org_id = s.org_id AND m.id = s.id AND s.online AND s.offline_due_at IS DISTINCT FROM s.due_at
     ), came AS (
         UPDATE metrics.machines m
-        SET online = true, offline_due_at = NULL, presence_at = now(), presence_version = nextval('metrics.presence_version'),
+        SET online = true, offline_due_at = NULL, presence_at = greatest(now(), m.presence_at), presence_version = nextval('metrics.presence_version'),
             presence_reason = 'connected', unstable_until = CASE WHEN s.unstable THEN now() + make_interval(secs => $7::float8) END
         FROM state s
         WHERE m.org_id = s.org_id AND m.id = s.id AND s.open AND NOT s.online

@@ -117,6 +117,40 @@ async fn a_machine_with_a_full_disk_is_not_healthy_because_its_disks_cannot_be_l
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_full_share_stays_full_while_nobody_answers_for_it() {
+    let world = World::new().await;
+    let enrolled = world.enroll("web-1", &[]);
+    let agent = world.connect(&enrolled).await;
+    // The fuller of the two disks is the share.
+    let full = sample(in_seconds(-50), 10.0, 10.0, 100.0);
+    let share = full.disks[1].mount.clone();
+    agent.samples(vec![full.clone()]).await.unwrap();
+    let before = world.machine(enrolled.machine).await.health.unwrap();
+    // A new life of the agent has never seen it.
+    for seconds in [-40, -30] {
+        let mut local = full.clone();
+        local.at = in_seconds(seconds);
+        local.disks.truncate(1);
+        local.faults = vec![CollectorFault {
+            collector: "network-disks".into(),
+            message: "hangs: no answer within 5000 ms".into(),
+        }];
+        agent.samples(vec![local]).await.unwrap();
+        let machine = world.machine(enrolled.machine).await;
+        assert_eq!(machine.health, Some(before));
+        let latest = machine.latest_sample.unwrap();
+        assert_eq!((latest.disks.len(), &latest.disks[1].mount), (2, &share));
+    }
+    // It is there again, or gone for good: what the machine says counts.
+    let mut gone = full;
+    gone.at = in_seconds(-20);
+    gone.disks.truncate(1);
+    agent.samples(vec![gone]).await.unwrap();
+    let machine = world.machine(enrolled.machine).await;
+    assert_eq!(machine.latest_sample.unwrap().disks.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn repetition_disorder_and_back_fill_lose_and_double_nothing() {
     let world = World::with(Timing::default(), 2).await;
     let enrolled = world.enroll("web-1", &[]);
