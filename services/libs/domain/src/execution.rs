@@ -32,8 +32,6 @@ pub const DELAY_MAX: chrono::Duration = chrono::Duration::days(30);
 pub const LOSSES_MAX: i16 = 3;
 /// What is kept of the attempts before: the last so many. Who begins something again and again must not make its row grow.
 pub const ATTEMPTS_KEPT: usize = 50;
-/// The longest time between two attempts.
-pub const BACKOFF_MAX: Duration = Duration::from_secs(3_600);
 
 /// For how long a worker's session holds after it was renewed.
 pub const LEASE: Duration = Duration::from_secs(10);
