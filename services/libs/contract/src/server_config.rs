@@ -68,8 +68,9 @@ pub fn server_config() -> String {
          ping_interval: \"6s\"\n\
          ping_max: 2\n\
          websocket { host: \"0.0.0.0\", port: $DASHFLEET_NATS_WEBSOCKET_PORT, no_tls: true }\n\
-         # Nothing depends on JetStream's durability (law L1), so one second is often enough to sync.\n\
-         jetstream { store_dir: $DASHFLEET_NATS_STORE, sync_interval: \"1s\" }\n\n\
+         # Nothing depends on JetStream's durability (law L1), so one second is often enough to sync. What its streams may\n\
+         # take is said: else it is three quarters of what the disk has free now, and a full disk would refuse them all.\n\
+         jetstream { store_dir: $DASHFLEET_NATS_STORE, max_file_store: 4GB, sync_interval: \"1s\" }\n\n\
          accounts {\n",
     );
     for account in [Account::App, Account::Auth, Account::Sys] {

@@ -144,10 +144,14 @@ impl Nats {
     async fn streams_ensure(&self, replicas: usize) {
         let bus = self.bus("bootstrap").await;
         // A cluster first elects a leader.
-        crate::eventually("streams", Duration::from_secs(30), || async {
-            bus.ensure_streams(replicas).await.ok()
-        })
-        .await;
+        let end = tokio::time::Instant::now() + PATIENCE;
+        while let Err(error) = bus.ensure_streams(replicas).await {
+            assert!(
+                tokio::time::Instant::now() < end,
+                "no streams in {PATIENCE:?}: {error}"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         bus.drain().await;
     }
 
