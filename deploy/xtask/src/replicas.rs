@@ -52,7 +52,8 @@ impl Replicas {
 impl FromStr for Replicas {
     type Err = String;
 
-    /// `3`, or `2,worker=3`: two of each, and three workers. Without a number for each it is one. The error says what is taken.
+    /// `3`, or `2,worker=3`: two of each, and three workers. Without a number for each it is one. The error says what is
+    /// taken.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut replicas = Self::default();
         for part in text.split(',') {
