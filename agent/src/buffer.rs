@@ -243,8 +243,9 @@ impl Buffer {
     /// comes it would take no other either. The next sample may have any time after those that stay. Says how many
     /// samples have another time now.
     ///
-    /// Interrupted and done again, it gives no sample twice: each file is the old one or the new one, and what is right
-    /// already stays.
+    /// Interrupted and done again, it gives no sample twice and loses none: each file is the old one or the new one, what is
+    /// right already stays, and no sample has a new time before acknowledgements of times of a wrong clock are gone from all
+    /// files: whoever opened the buffer by one of those would take what is put right for acknowledged.
     ///
     /// # Errors
     /// When a file cannot be read or written anew; its samples are dropped, and counted: with wrong times they would keep
@@ -254,55 +255,29 @@ impl Buffer {
         right: impl Fn(&Taken) -> Option<Timestamp>,
         limit: Timestamp,
     ) -> io::Result<u64> {
-        let is_cut = self.through.is_some_and(|through| through > limit);
-        self.through = self.through.filter(|through| *through <= limit);
+        let taken_back = self.take_back(limit);
         let dated = |at: Timestamp, taken: Option<&Taken>| match taken.and_then(&right) {
             Some(right) if right.since(at).abs() > TOLERANCE => Some(right),
             _ => (at <= limit).then_some(at),
         };
-        let (mut redated, mut failed) = (0, None);
+        let mut redated = 0;
         let mut on_disk = Increasing::after(self.through);
-        let mut acknowledged = std::mem::take(&mut self.offset);
-        for mut segment in std::mem::take(&mut self.segments) {
-            let rewritten = segment.rewrite(|glance, range| match glance {
-                Glance::Through(through) if through > limit => Edit::Wrong,
-                Glance::Through(_) => Edit::Same,
-                Glance::Sample(at, _) if range.end <= acknowledged => {
-                    if is_cut || at > limit {
-                        Edit::Wrong
+        let rewritten = self.rewrite(|glance, is_acknowledged| match glance {
+            Glance::Through(_) => Edit::Same,
+            Glance::Sample(..) if is_acknowledged => Edit::Spent,
+            Glance::Sample(at, taken) => match dated(at, taken.as_ref()) {
+                None => Edit::Wrong,
+                Some(right) => {
+                    let right = on_disk.next(right);
+                    if right == at {
+                        Edit::Same
                     } else {
-                        Edit::Spent
+                        redated += 1;
+                        Edit::At(right)
                     }
                 }
-                Glance::Sample(at, taken) => match dated(at, taken.as_ref()) {
-                    None => Edit::Wrong,
-                    Some(right) => {
-                        let right = on_disk.next(right);
-                        if right == at {
-                            Edit::Same
-                        } else {
-                            redated += 1;
-                            Edit::At(right)
-                        }
-                    }
-                },
-            });
-            match rewritten {
-                Ok(is_other) => {
-                    // What was acknowledged in it is gone, or still there.
-                    if !is_other && self.segments.is_empty() {
-                        self.offset = acknowledged;
-                    }
-                    self.segments.push_back(segment);
-                }
-                Err(error) => {
-                    self.dropped += segment.samples;
-                    segment.remove();
-                    failed = Some(error);
-                }
-            }
-            acknowledged = 0;
-        }
+            },
+        });
         let mut in_memory = Increasing::after(self.through);
         self.memory.retain_mut(|kept| {
             let Some(at) = dated(kept.sample.at, kept.taken.as_ref()) else {
@@ -314,7 +289,54 @@ impl Buffer {
             true
         });
         self.last = on_disk.last().max(in_memory.last());
-        failed.map_or(Ok(redated), Err)
+        taken_back.and(rewritten).map(|()| redated)
+    }
+
+    /// Takes back acknowledgements of times after `limit`, from all files before anything else becomes of them. What they
+    /// were about goes first: the oldest file has it, and marks stand in the same file or in later ones.
+    fn take_back(&mut self, limit: Timestamp) -> io::Result<()> {
+        if self.through.is_none_or(|through| through <= limit) {
+            return Ok(());
+        }
+        let mut stays = None;
+        let rewritten = self.rewrite(|glance, is_acknowledged| match glance {
+            Glance::Through(through) if through > limit => Edit::Wrong,
+            Glance::Through(through) => {
+                stays = stays.max(Some(through));
+                Edit::Same
+            }
+            Glance::Sample(..) if is_acknowledged => Edit::Wrong,
+            Glance::Sample(..) => Edit::Same,
+        });
+        self.through = stays;
+        rewritten
+    }
+
+    /// Writes the files anew, the oldest first; `each` says what becomes of a line, and is told whether that is acknowledged.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written anew: it is removed, and its samples are counted.
+    fn rewrite(&mut self, mut each: impl FnMut(Glance, bool) -> Edit) -> io::Result<()> {
+        let mut done = Ok(());
+        let mut acknowledged = std::mem::take(&mut self.offset);
+        for mut segment in std::mem::take(&mut self.segments) {
+            match segment.rewrite(|glance, range| each(glance, range.end <= acknowledged)) {
+                Ok(is_other) => {
+                    // What was acknowledged in it is gone, or still there.
+                    if !is_other && self.segments.is_empty() {
+                        self.offset = acknowledged;
+                    }
+                    self.segments.push_back(segment);
+                }
+                Err(error) => {
+                    self.dropped += segment.samples;
+                    segment.remove();
+                    done = Err(error);
+                }
+            }
+            acknowledged = 0;
+        }
+        done
     }
 
     /// Everything up to this time is written by the server, or refused for good. A time after the last sample says

@@ -10,6 +10,8 @@ use contract::agent::Sample;
 use domain::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::state::files::put_in_place;
+
 /// What the name of a file ends with that is being written anew. One that is there at the start is nobody's.
 pub const UNFINISHED: &str = "new";
 /// The longest line that is read.
@@ -279,10 +281,11 @@ impl Segment {
     }
 
     /// Writes the file anew, where `each` changes one of its lines, which are given with where they are; says whether it did.
-    /// Lines that are not understood are left out. Whoever is interrupted has the old file or the new one, never both.
+    /// Lines that are not understood are left out. Whoever is interrupted has the old file or the new one, never both, and
+    /// whoever goes on with another file has the new one of this, also after a power failure.
     ///
     /// # Errors
-    /// What the system says. The file is the old one then.
+    /// What the system says. The file is the old one then, or the new one and perhaps not durably.
     pub fn rewrite(
         &mut self,
         mut each: impl FnMut(Glance, Range<u64>) -> Edit,
@@ -321,7 +324,7 @@ impl Segment {
             let mut file = File::create(&new)?;
             file.write_all(&text)?;
             file.sync_all()?;
-            std::fs::rename(&new, &self.path)?;
+            put_in_place(&new, &self.path).map_err(|(_, error)| error)?;
             self.bytes = text.len() as u64;
             self.samples = samples;
         }

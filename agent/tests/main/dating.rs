@@ -123,6 +123,87 @@ fn times_increase_whatever_was_dated_by_whom() {
     );
 }
 
+/// What a clock that was ten hours ahead has left: the server refused the first of it, and said so when the last was on the
+/// disk. Gives the times that are right for what waits, and how the buffer is to know them.
+fn refused_ahead(folder: &Folder) -> (Buffer, Vec<Timestamp>) {
+    let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
+    for number in 1..=30_i64 {
+        let at = 36_000_000 + 1_000 * number;
+        buffer.push_taken(sample(at), taken("now", 1_000 * number.unsigned_abs()));
+    }
+    buffer.acknowledge(time(36_002_000)).unwrap();
+    let right = (3..=30).map(|number| time(BEGAN + 1_000 * number));
+    (buffer, right.collect())
+}
+
+/// When the boot `now` began, and up to when the server takes samples.
+const BEGAN: i64 = 1_000_000;
+const LIMIT: i64 = BEGAN + 600_000;
+
+/// Re-dates, and dies before it has looked at the sample of this number.
+fn redate_and_die(mut buffer: Buffer, dies_at: usize) -> bool {
+    let looks = std::cell::Cell::new(0);
+    let right = |taken: &Taken| {
+        assert!(looks.replace(looks.get() + 1) < dies_at, "it dies here");
+        since(BEGAN)(taken)
+    };
+    let redate = std::panic::AssertUnwindSafe(|| buffer.redate(right, time(LIMIT)).unwrap());
+    std::panic::catch_unwind(redate).is_err()
+}
+
+/// The files of a buffer, in their order.
+fn files(folder: &Folder) -> Vec<(std::ffi::OsString, Vec<u8>)> {
+    let mut files: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(Result::unwrap)
+        .map(|entry| (entry.file_name(), std::fs::read(entry.path()).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn whoever_dies_while_samples_are_dated_anew_loses_none() {
+    for dies_at in 0.. {
+        let folder = Folder::new("dating");
+        let (buffer, right) = refused_ahead(&folder);
+        let died = redate_and_die(buffer, dies_at);
+        let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
+        buffer.redate(since(BEGAN), time(LIMIT)).unwrap();
+        assert_eq!(times(&mut buffer), right, "died at {dies_at}");
+        assert_eq!(buffer.last(), right.last().copied());
+        if !died {
+            assert_eq!(dies_at, right.len(), "each was looked at once");
+            break;
+        }
+    }
+}
+
+#[test]
+fn whoever_dies_while_acknowledgements_of_a_wrong_clock_are_taken_back_loses_nothing() {
+    let folder = Folder::new("dating");
+    let (buffer, right) = refused_ahead(&folder);
+    let before = files(&folder);
+    // No time is another one yet, and all that was to go before is gone.
+    assert!(redate_and_die(buffer, 0));
+    let after = files(&folder);
+    assert!(before.len() > 3 && before.len() == after.len());
+    assert!(before.first() != after.first() && before.last() != after.last());
+    for count in 0..=before.len() {
+        let folder = Folder::new("dating");
+        for (name, text) in after[..count].iter().chain(&before[count..]) {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
+        buffer.redate(since(BEGAN), time(LIMIT)).unwrap();
+        assert_eq!(times(&mut buffer), right, "died after {count} files");
+        // Nor does a life after that find anything acknowledged.
+        drop(buffer);
+        let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
+        assert_eq!(times(&mut buffer), right, "after {count} files");
+    }
+}
+
 #[test]
 fn what_an_interruption_left_half_written_is_removed() {
     let folder = Folder::new("dating");
