@@ -244,15 +244,16 @@ impl Buffer {
         Ok(batch.samples)
     }
 
-    /// Notes that samples up to this time are about to be sent. From now on they keep the times that they have: the server
-    /// knows a sample by its time, and may have one whose answer is lost. With another time it would be there twice.
+    /// Notes that samples up to this time are about to be sent. From now on they keep the times that they have: the
+    /// server knows a sample by its time, and may have one whose answer is lost. With another time it would be there
+    /// twice.
     ///
-    /// To be called before anything is sent. It is not synced, and need not be: after a crash of the machine another boot
-    /// begins, and what was taken in this one is not dated anew any more.
+    /// To be called before anything is sent. It is not synced, and need not be: after a crash of the machine another
+    /// boot begins, and what was taken in this one is not dated anew any more.
     ///
     /// # Errors
-    /// When the disk does not take it. Then it holds for this life only: if the agent dies before the answer comes, and with a
-    /// clock that was wrong, the next life may send these samples with other times. They are at most one batch.
+    /// When the disk does not take it. Then it holds for this life only: if the agent dies before the answer comes, and
+    /// with a clock that was wrong, the next life may send these samples with other times. They are at most one batch.
     pub fn sending(&mut self, through: Timestamp) -> io::Result<()> {
         if self.sent_is_noted && self.sent.is_some_and(|sent| through <= sent) {
             return Ok(());
@@ -264,15 +265,16 @@ impl Buffer {
         Ok(())
     }
 
-    /// Gives samples that wait the times at which they were taken, as `right` knows them, where theirs are wrong by more than
-    /// half a minute. Their order stays, and times increase. What nobody can date keeps its time, and what was sent, since
-    /// the server may have it; but samples with times after `limit` it has taken from nobody. Of those, what cannot be dated
-    /// is forgotten, and acknowledgements of such times are: until that time comes the server would take no other either.
-    /// The next sample may have any time after those that stay. Says how many samples have another time now.
+    /// Gives samples that wait the times at which they were taken, as `right` knows them, where theirs are wrong by
+    /// more than half a minute. Their order stays, and times increase. What nobody can date keeps its time, and what
+    /// was sent, since the server may have it; but samples with times after `limit` it has taken from nobody. Of those,
+    /// what cannot be dated is forgotten, and so are acknowledgements of such times: until that time comes the server
+    /// would take no other either. The next sample may have any time after those that stay. Says how many samples have
+    /// another time now.
     ///
-    /// Interrupted and done again, it gives no sample twice and loses none: each file is the old one or the new one, what is
-    /// right already stays, and no sample has a new time before acknowledgements of times of a wrong clock are gone from all
-    /// files: whoever opened the buffer by one of those would take what is put right for acknowledged.
+    /// Interrupted and done again, it gives no sample twice and loses none: each file is the old one or the new one,
+    /// what is right already stays, and no sample has a new time before acknowledgements of times of a wrong clock are
+    /// gone from all files: whoever opened the buffer by one of those would take what is put right for acknowledged.
     ///
     /// # Errors
     /// When a file cannot be read or written anew; its samples are dropped, and counted: with wrong times they would keep
@@ -325,8 +327,8 @@ impl Buffer {
         taken_back.and(rewritten).map(|()| redated)
     }
 
-    /// Takes back acknowledgements of times after `limit`, from all files before anything else becomes of them. What they
-    /// were about goes first: the oldest file has it, and marks stand in the same file or in later ones.
+    /// Takes back acknowledgements of times after `limit`, from all files before anything else becomes of them. What
+    /// they were about goes first: the oldest file has it, and marks stand in the same file or in later ones.
     fn take_back(&mut self, limit: Timestamp) -> io::Result<()> {
         if self.through.is_none_or(|through| through <= limit) {
             return Ok(());
@@ -345,7 +347,8 @@ impl Buffer {
         rewritten
     }
 
-    /// Writes the files anew, the oldest first; `each` says what becomes of a line, and is told whether that is acknowledged.
+    /// Writes the files anew, the oldest first; `each` says what becomes of a line, and is told whether that is
+    /// acknowledged.
     ///
     /// # Errors
     /// When a file cannot be read or written anew: it is removed, and its samples are counted.

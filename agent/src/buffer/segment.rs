@@ -296,9 +296,9 @@ impl Segment {
         Ok(samples)
     }
 
-    /// Writes the file anew, where `each` changes one of its lines, which are given with where they are; says whether it did.
-    /// Lines that are not understood are left out. Whoever is interrupted has the old file or the new one, never both, and
-    /// whoever goes on with another file has the new one of this, also after a power failure.
+    /// Writes the file anew, where `each` changes one of its lines, which are given with where they are; says whether
+    /// it did. Lines that are not understood are left out. Whoever is interrupted has the old file or the new one,
+    /// never both, and whoever goes on with another file has the new one of this, also after a power failure.
     ///
     /// # Errors
     /// What the system says. The file is the old one then, or the new one and perhaps not durably.

@@ -1,7 +1,7 @@
 //! `uninstall`: the agent goes, and leaves nothing. The service ends first; then state, configuration, unit and program
-//! are removed, in this order, so that whoever is interrupted can call it again: without its unit a program that lies at no
-//! usual place is nobody's. A program that nobody has installed (in a checkout, or still in a download) stays, whoever
-//! calls it.
+//! are removed, in this order, so that whoever is interrupted can call it again: without its unit a program that lies
+//! at no usual place is nobody's. A program that nobody has installed (in a checkout, or still in a download) stays,
+//! whoever calls it.
 
 use std::io::{BufRead, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -130,8 +130,8 @@ pub struct Going {
 }
 
 impl Going {
-    /// Removes it in the order of the fields, and says what is gone. A second call knows by the units what belongs to it, and
-    /// needs the program to be called at all: each goes only when nothing was wrong before it.
+    /// Removes it in the order of the fields, and says what is gone. A second call knows by the units what belongs to
+    /// it, and needs the program to be called at all: each goes only when nothing was wrong before it.
     #[must_use]
     pub fn remove(&self, wrong: &mut Vec<String>) -> Vec<PathBuf> {
         let mut removed = Vec::new();
@@ -169,8 +169,8 @@ fn is_state(folder: &Path) -> bool {
     SIGNS.iter().any(|sign| folder.join(sign).exists())
 }
 
-/// Whether a unit names this program: by the path that the system knows of it, or by the `usual` one, where that leads to
-/// the same file. (`/usr/local` may be a link, and the system then tells a running program where it really is.)
+/// Whether a unit names this program: by the path that the system knows of it, or by the `usual` one, where that leads
+/// to the same file. (`/usr/local` may be a link, and the system then tells a running program where it really is.)
 #[must_use]
 pub fn names(unit: &Path, program: &Path, usual: &Path) -> bool {
     let text = std::fs::read_to_string(unit).unwrap_or_default();

@@ -66,8 +66,8 @@ pub fn shown(watch: &Watch<Vec<DiskSample>>) -> Vec<DiskSample> {
     disks
 }
 
-/// What is wrong with them. To be asked before [`all`]: a sample without disks must name why, or the server takes it that there
-/// are none. So a first look that is still under way is named as well, long before it counts as hanging.
+/// What is wrong with them. To be asked before [`all`]: a sample without disks must name why, or the server takes it
+/// that there are none. So a first look that is still under way is named as well, long before it counts as hanging.
 #[must_use]
 pub fn fault(watch: &Watch<Vec<DiskSample>>) -> Option<CollectorFault> {
     watch.fault_or_silence()

@@ -181,8 +181,8 @@ impl<T: Clone + Send + 'static> Watch<T> {
         Some(self.named(&message))
     }
 
-    /// The same, and that it has never said anything: for what must not look as if it were not there, while the first look
-    /// takes its time.
+    /// The same, and that it has never said anything: for what must not look as if it were not there, while the first
+    /// look takes its time.
     #[must_use]
     pub fn fault_or_silence(&self) -> Option<CollectorFault> {
         self.fault().or_else(|| {

@@ -124,8 +124,8 @@ fn times_increase_whatever_was_dated_by_whom() {
     );
 }
 
-/// What a clock that was ten hours ahead has left: the server refused the first of it, and said so when the last was on the
-/// disk. Gives the times that are right for what waits, and how the buffer is to know them.
+/// What a clock that was ten hours ahead has left: the server refused the first of it, and said so when the last was on
+/// the disk. Gives the buffer, and the times that are right for what waits.
 fn refused_ahead(folder: &Folder) -> (Buffer, Vec<Timestamp>) {
     let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
     for number in 1..=30_i64 {

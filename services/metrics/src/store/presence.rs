@@ -76,9 +76,9 @@ pub const ANY_DUE: &str =
 ///
 /// A machine is offline since it was last known to be there, and not since somebody was sure of it: since its session
 /// ended; where that was inferred, or followed from silence, since `$1` seconds before, because its server spoke for it
-/// until then; over HTTP since its last report. Never before it was last heard: whoever takes a machine's samples while the
-/// news of its connections are lost has heard it after all. Never before it came, so that a machine's changes lie in time as
-/// they were decided. The event is of the time at which it is told.
+/// until then; over HTTP since its last report. Never before it was last heard: whoever takes a machine's samples while
+/// the news of its connections are lost has heard it after all. Never before it came, so that a machine's changes lie
+/// in time as they were decided. The event is of the time at which it is told.
 const SET_OFFLINE: &str = r#"
     WITH due AS (
         SELECT m.org_id, m.id,

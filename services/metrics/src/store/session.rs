@@ -15,9 +15,9 @@ use crate::store::presence::{self, PresenceChange};
 use crate::store::server;
 use crate::timing::Graces;
 
-/// Connections that began. One that is known stays as it is: it may have ended already. The servers' clocks differ, and a
-/// machine's connections are compared over all of them: a connection began as long ago by our clock as it had lasted by its
-/// server's when that told of it.
+/// Connections that began. One that is known stays as it is: it may have ended already. The servers' clocks differ, and
+/// a machine's connections are compared over all of them: a connection began as long ago by our clock as it had lasted
+/// by its server's when that told of it.
 const OPEN: &str = "
     INSERT INTO metrics.sessions (org_id, machine_id, server_id, cid, started_at, recorded_at)
     SELECT t.org_id, t.machine_id, t.server_id, t.cid,
