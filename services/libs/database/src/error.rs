@@ -57,6 +57,8 @@ impl From<sqlx::Error> for DatabaseError {
                     // The server ended a session that was idle, or too long, in a transaction: a slow minute of ours or of
                     // the machine's. The transaction never was; nothing is wrong with what it said.
                     (_, "25P03" | "25P04") => Self::Unavailable(database.message().to_owned()),
+                    // A connection from before a failover, to a server that now only follows: it wrote nothing.
+                    (_, "25006") => Self::Unavailable(database.message().to_owned()),
                     // Another statement waited for a lock for too long.
                     (_, "55P03") => Self::Unavailable(database.message().to_owned()),
                     ("23", _) => {
