@@ -9,6 +9,7 @@ use contract::event::Event;
 use contract::live::Live;
 use database::{AuditRelay, GroupCommit, OutboxRow, Pools, Relay};
 use domain::OrgId;
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::config::Timing;
@@ -66,6 +67,8 @@ pub struct App {
     pub replica: Uuid,
     /// Whether there are partitions for what ends.
     pub partitioned: AtomicBool,
+    /// One is missing: make it now.
+    pub maintain: Notify,
     /// Whether the server has taken the subscriptions: who asks is heard.
     pub answering: AtomicBool,
 }

@@ -11,6 +11,7 @@ use bus::{Bus, BusConfig, Denials, GrantVerifier, Service};
 use contract::job::SERVICE;
 use database::{AuditRelay, GroupCommit, Pools, Relay};
 use runtime::Shutdown;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -86,6 +87,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), SchedulerErro
         timing: config.timing,
         replica,
         partitioned: AtomicBool::new(false),
+        maintain: Notify::new(),
         answering: AtomicBool::new(false),
     });
 

@@ -39,7 +39,7 @@ impl App {
                     tracing::debug!(tries, "the removal of a job collided and is run again");
                     tries += 1;
                 }
-                ended => break ended?,
+                ended => break ended.map_err(|error| self.heed(error))?,
             }
         };
         self.relay.wake();
