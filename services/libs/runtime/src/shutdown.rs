@@ -163,4 +163,12 @@ mod tests {
         assert_eq!(begun.elapsed().as_secs(), 5);
         assert!(shutdown.tasks.is_empty());
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_ends_with_the_beginning_of_the_end_holds_nothing_up() {
+        let shutdown = Shutdown::new();
+        shutdown.spawn_until_begun(pending());
+        shutdown.begin();
+        assert!(shutdown.finish(Duration::from_secs(1)).await);
+    }
 }
