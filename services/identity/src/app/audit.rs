@@ -49,13 +49,7 @@ pub async fn note_all_in_tx(
     tx: &mut PgConnection,
     entries: Vec<AuditEntry>,
 ) -> Result<(), DatabaseError> {
-    AuditRow::insert_all_in_tx(&rows(entries)?, crate::SCHEMA, tx).await
-}
-
-fn rows(entries: Vec<AuditEntry>) -> Result<Vec<AuditRow>, DatabaseError> {
-    let stored = entries.into_iter().map(AuditEntry::stored);
-    let rows: Result<_, _> = stored.map(|stored| stored.map(AuditRow::from)).collect();
-    rows.map_err(|error| DatabaseError::Bug(error.to_string()))
+    AuditRow::insert_all_in_tx(&owner::audit_rows(entries)?, crate::SCHEMA, tx).await
 }
 
 /// Writes one entry, likewise.
@@ -67,16 +61,6 @@ pub async fn note_in_tx(tx: &mut PgConnection, entry: AuditEntry) -> Result<(), 
 }
 
 impl App {
-    /// Writes refused attempts into the outbox.
-    ///
-    /// # Errors
-    /// [`DatabaseError`].
-    pub async fn denials_write(&self, entries: Vec<AuditEntry>) -> Result<(), DatabaseError> {
-        AuditRow::write_all(&rows(entries)?, crate::SCHEMA, &self.pools).await?;
-        self.audit_relay.wake();
-        Ok(())
-    }
-
     /// Hands identity's own entries over, as every service does, without the way over the bus.
     ///
     /// # Errors
