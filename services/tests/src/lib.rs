@@ -1,6 +1,6 @@
 //! This crate is the cross-service tests. Its library is what they share: [`product`] the whole product as the
 //! launcher runs it, [`clustered`] its programs on several nats-servers, [`api`] its HTTP API, [`agent`] agents of the
-//! test's own, [`wire`] network paths that can be cut, [`random`] seeded randomness.
+//! test's own, [`wire`] network paths that can be cut, [`random`] seeded randomness, [`processor`] what processes cost.
 
 #![allow(
     clippy::expect_used,
@@ -14,6 +14,7 @@ pub mod agent;
 pub mod api;
 pub mod clustered;
 pub mod debian;
+pub mod processor;
 pub mod product;
 pub mod random;
 pub mod wire;
