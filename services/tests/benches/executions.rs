@@ -1,20 +1,21 @@
-//! Executions of a handler that does nothing, beside two queues that people know, in one run: DashFleet with one replica of
-//! each service, BullMQ on Debian's Redis, graphile-worker on the product's own PostgreSQL. 20,000 jobs each, with room for
-//! 5 and for 50 at once: they are enqueued while nobody may take them (1,000 in a call), and the time runs from the moment
-//! at which workers may until the last one has ended. What that is differs, and so does what it is worth:
+//! Executions of a handler that does nothing, beside two queues that people know, in one run: DashFleet with one
+//! replica of each service, BullMQ on Debian's Redis, graphile-worker on the product's own PostgreSQL. 20,000 jobs
+//! each, with room for 5 and for 50 at once: they are enqueued while nobody may take them (1,000 in a call), and the
+//! time runs from the moment at which workers may until the last one has ended. What that is differs, and so does what
+//! it is worth:
 //!
 //! - DashFleet: every execution is a committed row COMPLETED, with its event; `fsync` is on.
-//! - BullMQ: Redis has answered that it is completed; the log is synced each second (`appendfsync everysec`), so what was
-//!   answered in the last second may be lost. Snapshots are off. Completed jobs are kept in memory.
-//! - graphile-worker: the job's row is deleted, and that is committed. Nothing is left of it. 0.16 has no local queue and ends
-//!   jobs one by one: 0.17, which batches, needs a newer Node.
+//! - BullMQ: Redis has answered that it is completed; the log is synced each second (`appendfsync everysec`), so what
+//!   was answered in the last second may be lost. Snapshots are off. Completed jobs are kept in memory.
+//! - graphile-worker: the job's row is deleted, and that is committed. Nothing is left of it. 0.16 has no local queue
+//!   and ends jobs one by one: 0.17, which batches, needs a newer Node.
 //!
-//! Then the time from `execute` to the committed end at 100 a second, beside the floor of the protocol (see `latency`), and
-//! where it goes (see `profile`). The three take turns in being first. `DASHFLEET_BENCH_RUNS` (3) and `DASHFLEET_BENCH_JOBS`
-//! (20,000) shorten it; without Node, npm or Redis it is measured without them.
+//! Then the time from `execute` to the committed end at 100 a second, beside the floor of the protocol (see `latency`),
+//! and where it goes (see `profile`). The three take turns in being first. `DASHFLEET_BENCH_RUNS` (3) and
+//! `DASHFLEET_BENCH_JOBS` (20,000) shorten it; without Node, npm or Redis it is measured without them.
 //!
-//! Aims: at least as many in a second as the faster of the two (stretch: twice as many); p50 at most 1.5 times the floor, p99 at
-//! most 40 ms.
+//! Aims: at least as many in a second as the faster of the two (stretch: twice as many); p50 at most 1.5 times the
+//! floor, p99 at most 40 ms.
 
 #![allow(
     missing_docs,

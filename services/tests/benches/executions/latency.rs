@@ -1,6 +1,6 @@
-//! From the POST's start until the owner says, after its commit, that the execution is COMPLETED: 100 a second, each begun
-//! when its time has come, whether or not those before it have ended. One process's clock has both ends: the owner's word
-//! comes over the bus (`df.live`), so that nobody has to ask for it, and its hop is part of the floor too.
+//! From the POST's start until the owner says, after its commit, that the execution is COMPLETED: 100 a second, each
+//! begun when its time has come, whether or not those before it have ended. One process's clock has both ends: the
+//! owner's word comes over the bus (`df.live`), so that nobody has to ask for it, and its hop is part of the floor too.
 //!
 //! The floor takes turns with it, five seconds each, at the same pace, so that both see the same noise. It is what the
 //! protocol needs: one HTTP round trip, three commits of one row, and six hops.
@@ -17,8 +17,8 @@ use tokio::task::JoinSet;
 use crate::floor::{self, Durable, Floor};
 use crate::{job, text};
 
-/// To the owner, who commits the execution; the offer; the claim, which is committed; what may begin; the finish, which is
-/// committed; the owner's word that it has ended.
+/// To the owner, who commits the execution; the offer; the claim, which is committed; what may begin; the finish, which
+/// is committed; the owner's word that it has ended.
 const HOPS: [Durable; 6] = [
     Durable::of(1, 0),
     Durable::of(0, 0),

@@ -1,5 +1,5 @@
-//! The other queues: programs of Node's beside this file (`peers/`), installed once below `target`, which this bench leads
-//! step by step over their standard input and output (`peers/turn.mjs`).
+//! The other queues: programs of Node's beside this file (`peers/`), installed once below `target`, which this bench
+//! leads step by step over their standard input and output (`peers/turn.mjs`).
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

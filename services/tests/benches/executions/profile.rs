@@ -1,5 +1,5 @@
-//! Where the time of one execution goes: the spans of its trace, and the owner's word that it has ended. What lies between
-//! the creation and the handler is the offer and the claim; what follows the handler is the finish.
+//! Where the time of one execution goes: the spans of its trace, and the owner's word that it has ended. What lies
+//! between the creation and the handler is the offer and the claim; what follows the handler is the finish.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

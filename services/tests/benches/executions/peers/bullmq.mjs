@@ -1,5 +1,5 @@
-// BullMQ: no-op jobs, added while the queue is paused; what is timed begins when it is resumed. A job counts as completed when
-// Redis has answered that it is. Completed jobs are kept, as they are by default.
+// BullMQ: no-op jobs, added while the queue is paused; what is timed begins when it is resumed. A job counts as
+// completed when Redis has answered that it is. Completed jobs are kept, as they are by default.
 //
 // node bullmq.mjs <port of Redis> <jobs> <concurrency> <jobs of the warm-up> <jobs of one call>
 

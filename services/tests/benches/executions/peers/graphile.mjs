@@ -1,7 +1,8 @@
-// graphile-worker: no-op jobs, added in one transaction; what is timed begins with its commit, from which on workers see them. A
-// job counts as completed when its row is gone, and that is committed.
+// graphile-worker: no-op jobs, added in one transaction; what is timed begins with its commit, from which on workers
+// see them. A job counts as completed when its row is gone, and that is committed.
 //
-// 0.16 takes jobs one by one, and ends them one by one: a local queue and ends in batches came with 0.17, which needs a newer Node.
+// 0.16 takes jobs one by one, and ends them one by one: a local queue and ends in batches came with 0.17, which needs a
+// newer Node.
 //
 // node graphile.mjs <URL of the database> <jobs> <concurrency> <jobs of the warm-up> <jobs of one call>
 

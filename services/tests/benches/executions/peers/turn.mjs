@@ -1,5 +1,5 @@
-// One measurement of a queue, in step with the bench: it says by a line of JSON on its standard output what it has done, waits for
-// a line on its standard input before each of the next steps, and for that input's end before it ends.
+// One measurement of a queue, in step with the bench: it says by a line of JSON on its standard output what it has
+// done, waits for a line on its standard input before each of the next steps, and for that input's end before it ends.
 
 import { createInterface } from "node:readline";
 
