@@ -1,7 +1,7 @@
 //! This crate is the cross-service tests. Its library is what they share: [`product`] the whole product as the
 //! launcher runs it, [`clustered`] its programs on several nats-servers, [`api`] its HTTP API, [`agent`] agents of the
 //! test's own, [`wire`] network paths that can be cut, [`storm`] the end of anything at any moment, [`witness`] what handlers
-//! wrote down, [`random`] seeded randomness.
+//! wrote down, [`random`] seeded randomness, [`processor`] what processes cost.
 
 #![allow(
     clippy::expect_used,
@@ -15,6 +15,7 @@ pub mod agent;
 pub mod api;
 pub mod clustered;
 pub mod debian;
+pub mod processor;
 pub mod product;
 pub mod random;
 pub mod storm;
