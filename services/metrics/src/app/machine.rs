@@ -165,11 +165,11 @@ impl App {
             health: request.health.map(domain::health::HealthStatus::as_str),
             labels,
         };
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let mut tx = self.pools.tenant_read(grant.org).await?;
         let found = store::machine::list(&mut tx, sort, &filter, after, limit as i64 + 1).await?;
         let ids: Vec<_> = found.iter().map(|(id, _)| id.0).collect();
         let details = store::machine::details(&mut tx, &ids).await?;
-        tx.commit().await?;
+        drop(tx);
         let mut details: std::collections::HashMap<_, _> = details
             .into_iter()
             .map(|details| (details.id, details))
@@ -219,9 +219,9 @@ impl App {
         org: OrgId,
         id: MachineId,
     ) -> Result<Option<Details>, MetricsError> {
-        let mut tx = self.pools.tenant_tx(org).await?;
+        let mut tx = self.pools.tenant_read(org).await?;
         let found = store::machine::details(&mut tx, &[id.0]).await?;
-        tx.commit().await?;
+        drop(tx);
         Ok(found.into_iter().next())
     }
 }
