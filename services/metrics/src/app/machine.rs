@@ -167,25 +167,16 @@ impl App {
         };
         let mut tx = self.pools.tenant_read(grant.org).await?;
         let found = store::machine::list(&mut tx, sort, &filter, after, limit as i64 + 1).await?;
-        let ids: Vec<_> = found.iter().map(|(id, _)| id.0).collect();
-        let details = store::machine::details(&mut tx, &ids).await?;
         drop(tx);
-        let mut details: std::collections::HashMap<_, _> = details
+        let found = found
             .into_iter()
-            .map(|details| (details.id, details))
-            .collect();
-        let machines = ids
-            .iter()
-            .filter_map(|id| details.remove(id))
-            .map(machine)
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|(key, details)| Ok((key, machine(details)?)))
+            .collect::<Result<Vec<_>, DatabaseError>>()?;
+        let (keys, machines): (Vec<_>, Vec<_>) = found.into_iter().unzip();
         let (items, more) = page::fit(machines, limit)?;
-        let last = items
-            .last()
-            .filter(|_| more)
-            .and_then(|last| found.iter().find(|(id, _)| *id == last.id));
+        let last = keys.iter().zip(&items).next_back().filter(|_| more);
         let next_cursor = last
-            .map(|(id, key)| page::cursor(&Place::of(sort, *id, key)))
+            .map(|(key, last)| page::cursor(&Place::of(sort, last.id, key)))
             .transpose()?;
         Ok(MachinePage { items, next_cursor })
     }
