@@ -9,9 +9,8 @@ use database::DatabaseError;
 use domain::access::MACHINES_READ;
 use domain::labels::Selector;
 use domain::{MachineId, OrgId, Timestamp};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use sqlx::types::Json;
 
 use crate::app::sample::health_of;
 use crate::app::{App, page};
@@ -91,16 +90,8 @@ pub(crate) fn status_reason(status: &str, reason: Option<&str>) -> Option<String
     }
 }
 
-fn stored<T: DeserializeOwned>(what: &str, value: Value) -> Result<T, DatabaseError> {
-    serde_json::from_value(value)
-        .map_err(|error| DatabaseError::Bug(format!("stored {what} cannot be read: {error}")))
-}
-
 fn machine(details: Details) -> Result<Machine, DatabaseError> {
-    let latest_sample: Option<contract::agent::Sample> = details
-        .sample
-        .map(|sample| stored("sample", sample))
-        .transpose()?;
+    let latest_sample = details.sample.map(|Json(sample)| sample);
     let transport: Transport = details.transport.parse().map_err(DatabaseError::Bug)?;
     let reason = if details.status == "QUARANTINED" {
         details.quarantine_reason
@@ -119,8 +110,8 @@ fn machine(details: Details) -> Result<Machine, DatabaseError> {
             Transport::Nats => Trust::Verified,
             Transport::Http => Trust::Unverified,
         },
-        labels: stored("labels", details.labels)?,
-        inventory: stored("inventory", details.inventory)?,
+        labels: details.labels.0,
+        inventory: details.inventory.0,
         health: latest_sample.as_ref().map(health_of),
         latest_sample,
         // The epoch stands for "never".

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use contract::agent::{Inventory, Sample};
 use contract::metrics::MachineSort;
 use database::DatabaseError;
 use domain::MachineId;
-use domain::labels::LabelFilter;
-use serde_json::Value;
+use domain::labels::{LabelFilter, Labels};
 use sqlx::types::Json;
 use sqlx::{PgConnection, Postgres};
 use uuid::Uuid;
@@ -208,11 +208,11 @@ pub struct Details {
     pub status: String,
     pub quarantine_reason: Option<String>,
     pub presence_reason: String,
-    pub labels: Value,
-    pub inventory: Value,
+    pub labels: Json<Labels>,
+    pub inventory: Json<Inventory>,
     pub enrolled_at: DateTime<Utc>,
     pub last_seen_at: DateTime<Utc>,
-    pub sample: Option<Value>,
+    pub sample: Option<Json<Sample>>,
     pub health_score: i16,
 }
 
