@@ -35,7 +35,7 @@ impl App {
         id: ExecutionId,
     ) -> Result<Execution, SchedulerError> {
         grant.require(JOBS_READ)?;
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let mut tx = self.pools.tenant_read(grant.org).await?;
         let row = execution::execution_get_in_tx(&mut tx, grant.org, id).await?;
         let row = row.ok_or_else(|| Problem::not_found("execution"))?;
         let (logs, truncated) = crate::app::log::tail_in_tx(&mut tx, grant.org, id).await?;
@@ -70,7 +70,7 @@ impl App {
         let limit = request.limit as usize;
         let rows = i64::from(request.limit) + 1;
         let looked = wanted.dead.map_or(rows, |_| LOOKED_MAX.max(rows));
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let mut tx = self.pools.tenant_read(grant.org).await?;
         let found =
             execution::executions_find_in_tx(&mut tx, grant.org, &wanted, rows, looked).await?;
         let (ids, mut next) = cut(&found, limit);

@@ -79,7 +79,7 @@ impl App {
     /// FORBIDDEN, NOT_FOUND, UNAVAILABLE.
     pub async fn job_get(&self, grant: &Grant, id: JobId) -> Result<Job, SchedulerError> {
         grant.require(JOBS_READ)?;
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let mut tx = self.pools.tenant_read(grant.org).await?;
         let row = job::job_get_in_tx(&mut tx, grant.org, id).await?;
         row.ok_or_else(|| Problem::not_found("job"))?.view()
     }

@@ -37,7 +37,7 @@ impl App {
                 .ok_or_else(|| Problem::invalid("cursor", "is not one that this list gave"))?,
         };
         let rows = i64::from(request.limit) + 1;
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let mut tx = self.pools.tenant_read(grant.org).await?;
         let rows = job::job_list_in_tx(&mut tx, grant.org, &after, request.enabled, rows).await?;
         drop(tx);
         let found = rows.len();
