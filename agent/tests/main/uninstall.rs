@@ -112,7 +112,7 @@ fn what_an_interrupted_uninstall_leaves_still_knows_what_belongs_to_it() {
     std::fs::remove_file(&config).unwrap();
     std::fs::create_dir(&config).unwrap();
     let mut wrong = Vec::new();
-    assert_eq!(going.remove(&mut wrong), [state.clone()]);
+    assert_eq!(going.remove(&mut wrong), std::slice::from_ref(&state));
     assert!(wrong.len() == 1 && unit.exists() && program.exists());
     std::fs::remove_dir(&config).unwrap();
     write(&folder, "agent.json", "x");

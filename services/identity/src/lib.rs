@@ -91,7 +91,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), IdentityError
     shutdown.spawn_until_begun(relaying);
     shutdown.spawn_until_begun(app.clone().audit_retention_run());
     shutdown.spawn_until_begun(outboxes.clone().denials_run());
-    let service = inbound::serve(&bus, &app).await?;
+    let service = Box::pin(inbound::serve(&bus, &app)).await?;
     let (subscribed, ready) = (bus.clone(), app.clone());
     shutdown.spawn_until_begun(async move {
         subscribed.settled().await;

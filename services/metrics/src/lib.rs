@@ -69,7 +69,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), MetricsError>
     let verifier = GrantVerifier::over(&bus, SERVICE);
     let service = Service::start(&bus, SERVICE, Some(verifier)).await?;
     let service = service.noting(&outboxes.denials);
-    inbound::answer(&service, &app).await?;
+    Box::pin(inbound::answer(&service, &app)).await?;
     let (subscribed, readiness) = (bus.clone(), app.readiness.clone());
     shutdown.spawn_until_begun(async move {
         subscribed.settled().await;

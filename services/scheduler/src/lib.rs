@@ -73,7 +73,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), SchedulerErro
     let verifier = GrantVerifier::over(&bus, SERVICE);
     let endpoints = Service::start(&bus, SERVICE, Some(verifier)).await?;
     let endpoints = endpoints.noting(&outboxes.denials);
-    inbound::serve(&endpoints, &app).await?;
+    Box::pin(inbound::serve(&endpoints, &app)).await?;
     let settling = app.clone();
     background.push(tokio::spawn(async move {
         settling.bus.settled().await;

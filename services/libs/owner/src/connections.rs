@@ -12,7 +12,8 @@ use runtime::config::{DatabaseConfig, ServiceConfig};
 /// [`BusError::Config`] when a configured value cannot be used.
 pub async fn bus(name: &str, config: &ServiceConfig, seed: &str) -> Result<Bus, BusError> {
     let (urls, ca) = (config.nats_urls.clone(), config.nats_ca.clone());
-    Bus::connect(BusConfig::service(urls, ca, seed.to_owned(), name)).await
+    let config = BusConfig::service(urls, ca, seed.to_owned(), name);
+    Box::pin(Bus::connect(config)).await
 }
 
 /// The connections of both roles to the database, which may be away.

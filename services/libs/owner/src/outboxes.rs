@@ -52,14 +52,15 @@ impl Outboxes {
     pub async fn denials_run(self) {
         let denials = self.denials.clone();
         let write = move |entries| self.clone().denials_write(entries);
-        denials.run(write).await;
+        Box::pin(denials.run(write)).await;
     }
 
     /// Writes down all that is left of it, once: the service ends.
     pub async fn denials_flush(&self) {
         let outboxes = self.clone();
         let write = move |entries| outboxes.clone().denials_write(entries);
-        self.denials.flush(write).await;
+        // It is large, and is waited for inside a service's whole life.
+        Box::pin(self.denials.flush(write)).await;
     }
 
     async fn denials_write(self, entries: Vec<AuditEntry>) -> Result<(), DatabaseError> {
