@@ -61,9 +61,10 @@ fn a_killed_child_is_started_again_and_recorded() {
 fn groups_stop_in_order_and_what_does_not_listen_is_killed_with_its_descendants() {
     let scratch = Scratch::new();
     let mut supervisor = supervisor(&scratch);
+    // A shell that waits for a background process hears a signal at any moment; one in the foreground may swallow an interrupt.
     let polite = |name: &str| {
         format!(
-            "trap 'sleep 0.2; echo {name} >> order; exit 0' TERM INT; : > {name}.ready; while :; do sleep 0.05; done"
+            "trap 'sleep 0.2; echo {name} >> order; exit 0' TERM INT; : > {name}.ready; while :; do sleep 0.05 & wait; done"
         )
     };
     for (name, group) in [
