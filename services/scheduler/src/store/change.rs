@@ -34,9 +34,14 @@ const CANCEL: &str = "
     WITH gone AS (
         DELETE FROM scheduler.waiting WHERE org_id = $1 AND id = ANY ($2) RETURNING *
     ), freed AS (
-        DELETE FROM scheduler.deduplications AS taken USING gone
-        WHERE taken.org_id = $1 AND taken.job_id = gone.job_id AND taken.key = gone.deduplication_key
-            AND taken.execution_id = gone.id
+        DELETE FROM scheduler.deduplications AS taken USING (
+            SELECT held.tid FROM gone CROSS JOIN LATERAL (
+                SELECT taken.ctid AS tid FROM scheduler.deduplications AS taken
+                WHERE taken.org_id = $1 AND taken.job_id = gone.job_id AND taken.key = gone.deduplication_key
+                    AND taken.execution_id = gone.id LIMIT 1
+            ) AS held
+        ) AS held
+        WHERE taken.ctid = held.tid
     ), kept AS (
         INSERT INTO scheduler.ended (org_id, id, job_id, pool, key, priority, override, deduplication_key, principal_kind,
             principal_id, credential, traceparent, scheduled_for, created_at, attempt, concluded, failures, losses,
