@@ -4,7 +4,7 @@
 //!
 //! Beside each sample stands when it was taken by the boot-time clock: a machine without a right clock at its boot dates
 //! samples wrongly until the server has said what time it is, and the server takes none of those. [`Buffer::redate`]
-//! puts right what waits then.
+//! puts right what waits then, but for what was sent already: that keeps its time ([`Buffer::sending`]).
 //!
 //! Room: [`segment`] one file of it.
 
@@ -68,6 +68,10 @@ pub struct Buffer {
     last: Option<Timestamp>,
     /// Everything up to here is acknowledged.
     through: Option<Timestamp>,
+    /// Everything up to here was sent, or is about to be.
+    sent: Option<Timestamp>,
+    /// Whether the disk knows that.
+    sent_is_noted: bool,
     dropped: u64,
     next: u64,
     disk_failed: bool,
@@ -97,6 +101,8 @@ impl Buffer {
             memory: VecDeque::new(),
             last: None,
             through: None,
+            sent: None,
+            sent_is_noted: true,
             dropped: 0,
             next: names.last().map_or(1, |last| last + 1),
             disk_failed: false,
@@ -104,6 +110,7 @@ impl Buffer {
         for number in names {
             let (segment, seen) = Segment::open(folder, number)?;
             this.through = this.through.max(seen.through);
+            this.sent = this.sent.max(seen.sent);
             this.last = this.last.max(seen.last).max(seen.through);
             this.segments.push_back(segment);
         }
@@ -237,14 +244,37 @@ impl Buffer {
         Ok(batch.samples)
     }
 
-    /// Gives samples that wait the times at which they were taken, as `right` knows them, where theirs are wrong by more than
-    /// half a minute. Their order stays, and times increase. What nobody can date keeps its time; but samples with times
-    /// after `limit` are forgotten, and acknowledgements of such times: the server takes none of them, and until that time
-    /// comes it would take no other either. The next sample may have any time after those that stay. Says how many
-    /// samples have another time now.
+    /// Notes that samples up to this time are about to be sent. From now on they keep the times that they have: the
+    /// server knows a sample by its time, and may have one whose answer is lost. With another time it would be there
+    /// twice.
     ///
-    /// Interrupted and done again, it gives no sample twice: each file is the old one or the new one, and what is right
-    /// already stays.
+    /// To be called before anything is sent. It is not synced, and need not be: after a crash of the machine another
+    /// boot begins, and what was taken in this one is not dated anew any more.
+    ///
+    /// # Errors
+    /// When the disk does not take it. Then it holds for this life only: if the agent dies before the answer comes, and
+    /// with a clock that was wrong, the next life may send these samples with other times. They are at most one batch.
+    pub fn sending(&mut self, through: Timestamp) -> io::Result<()> {
+        if self.sent_is_noted && self.sent.is_some_and(|sent| through <= sent) {
+            return Ok(());
+        }
+        self.sent = self.sent.max(Some(through));
+        self.sent_is_noted = false;
+        self.write(&Line::Sent(through))?;
+        self.sent_is_noted = true;
+        Ok(())
+    }
+
+    /// Gives samples that wait the times at which they were taken, as `right` knows them, where theirs are wrong by
+    /// more than half a minute. Their order stays, and times increase. What nobody can date keeps its time, and what
+    /// was sent, since the server may have it; but samples with times after `limit` it has taken from nobody. Of those,
+    /// what cannot be dated is forgotten, and so are acknowledgements of such times: until that time comes the server
+    /// would take no other either. The next sample may have any time after those that stay. Says how many samples have
+    /// another time now.
+    ///
+    /// Interrupted and done again, it gives no sample twice and loses none: each file is the old one or the new one,
+    /// what is right already stays, and no sample has a new time before acknowledgements of times of a wrong clock are
+    /// gone from all files: whoever opened the buffer by one of those would take what is put right for acknowledged.
     ///
     /// # Errors
     /// When a file cannot be read or written anew; its samples are dropped, and counted: with wrong times they would keep
@@ -254,40 +284,79 @@ impl Buffer {
         right: impl Fn(&Taken) -> Option<Timestamp>,
         limit: Timestamp,
     ) -> io::Result<u64> {
-        let is_cut = self.through.is_some_and(|through| through > limit);
-        self.through = self.through.filter(|through| *through <= limit);
+        let taken_back = self.take_back(limit);
+        let sent = self.sent;
+        let is_sent = |at: Timestamp| at <= limit && sent.is_some_and(|sent| at <= sent);
         let dated = |at: Timestamp, taken: Option<&Taken>| match taken.and_then(&right) {
-            Some(right) if right.since(at).abs() > TOLERANCE => Some(right),
+            Some(right) if !is_sent(at) && right.since(at).abs() > TOLERANCE => Some(right),
             _ => (at <= limit).then_some(at),
         };
-        let (mut redated, mut failed) = (0, None);
+        // A mark of a wrong clock would make what comes look as if it had been sent: it moves to what it keeps.
+        let mut stays_sent = None;
+        let mut redated = 0;
         let mut on_disk = Increasing::after(self.through);
-        let mut acknowledged = std::mem::take(&mut self.offset);
-        for mut segment in std::mem::take(&mut self.segments) {
-            let rewritten = segment.rewrite(|glance, range| match glance {
-                Glance::Through(through) if through > limit => Edit::Wrong,
-                Glance::Through(_) => Edit::Same,
-                Glance::Sample(at, _) if range.end <= acknowledged => {
-                    if is_cut || at > limit {
-                        Edit::Wrong
-                    } else {
-                        Edit::Spent
+        let rewritten = self.rewrite(|glance, is_acknowledged| match glance {
+            Glance::Sent(sent) if sent > limit => stays_sent.map_or(Edit::Wrong, Edit::At),
+            Glance::Through(_) | Glance::Sent(_) => Edit::Same,
+            Glance::Sample(..) if is_acknowledged => Edit::Spent,
+            Glance::Sample(at, taken) => {
+                stays_sent = stays_sent.max(Some(at).filter(|at| is_sent(*at)));
+                match dated(at, taken.as_ref()).map(|right| on_disk.next(right)) {
+                    None => Edit::Wrong,
+                    Some(right) if right == at => Edit::Same,
+                    Some(right) => {
+                        redated += 1;
+                        Edit::At(right)
                     }
                 }
-                Glance::Sample(at, taken) => match dated(at, taken.as_ref()) {
-                    None => Edit::Wrong,
-                    Some(right) => {
-                        let right = on_disk.next(right);
-                        if right == at {
-                            Edit::Same
-                        } else {
-                            redated += 1;
-                            Edit::At(right)
-                        }
-                    }
-                },
-            });
-            match rewritten {
+            }
+        });
+        let mut in_memory = Increasing::after(self.through);
+        self.memory.retain_mut(|kept| {
+            let Some(at) = dated(kept.sample.at, kept.taken.as_ref()) else {
+                return false;
+            };
+            stays_sent = stays_sent.max(Some(kept.sample.at).filter(|at| is_sent(*at)));
+            let at = in_memory.next(at);
+            redated += u64::from(at != kept.sample.at);
+            kept.sample.at = at;
+            true
+        });
+        self.last = on_disk.last().max(in_memory.last());
+        self.sent = sent.filter(|sent| *sent <= limit).or(stays_sent);
+        taken_back.and(rewritten).map(|()| redated)
+    }
+
+    /// Takes back acknowledgements of times after `limit`, from all files before anything else becomes of them. What
+    /// they were about goes first: the oldest file has it, and marks stand in the same file or in later ones.
+    fn take_back(&mut self, limit: Timestamp) -> io::Result<()> {
+        if self.through.is_none_or(|through| through <= limit) {
+            return Ok(());
+        }
+        let mut stays = None;
+        let rewritten = self.rewrite(|glance, is_acknowledged| match glance {
+            Glance::Through(through) if through > limit => Edit::Wrong,
+            Glance::Through(through) => {
+                stays = stays.max(Some(through));
+                Edit::Same
+            }
+            Glance::Sample(..) if is_acknowledged => Edit::Wrong,
+            Glance::Sample(..) | Glance::Sent(_) => Edit::Same,
+        });
+        self.through = stays;
+        rewritten
+    }
+
+    /// Writes the files anew, the oldest first; `each` says what becomes of a line, and is told whether that is
+    /// acknowledged.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written anew: it is removed, and its samples are counted.
+    fn rewrite(&mut self, mut each: impl FnMut(Glance, bool) -> Edit) -> io::Result<()> {
+        let mut done = Ok(());
+        let mut acknowledged = std::mem::take(&mut self.offset);
+        for mut segment in std::mem::take(&mut self.segments) {
+            match segment.rewrite(|glance, range| each(glance, range.end <= acknowledged)) {
                 Ok(is_other) => {
                     // What was acknowledged in it is gone, or still there.
                     if !is_other && self.segments.is_empty() {
@@ -298,23 +367,12 @@ impl Buffer {
                 Err(error) => {
                     self.dropped += segment.samples;
                     segment.remove();
-                    failed = Some(error);
+                    done = Err(error);
                 }
             }
             acknowledged = 0;
         }
-        let mut in_memory = Increasing::after(self.through);
-        self.memory.retain_mut(|kept| {
-            let Some(at) = dated(kept.sample.at, kept.taken.as_ref()) else {
-                return false;
-            };
-            let at = in_memory.next(at);
-            redated += u64::from(at != kept.sample.at);
-            kept.sample.at = at;
-            true
-        });
-        self.last = on_disk.last().max(in_memory.last());
-        failed.map_or(Ok(redated), Err)
+        done
     }
 
     /// Everything up to this time is written by the server, or refused for good. A time after the last sample says

@@ -97,6 +97,7 @@ impl Collector {
         if let Some(processes) = &self.processes {
             processes.wait();
         }
+        let faults = self.faults();
         Sample {
             at,
             cpu: CpuSample {
@@ -122,15 +123,15 @@ impl Collector {
             temperatures: self.temperatures.known().unwrap_or_default(),
             batteries: self.batteries.known().unwrap_or_default(),
             top_processes: self.processes.as_ref().and_then(Watch::known),
-            faults: self.faults(),
+            faults,
         }
     }
 
     /// What is wrong now; the log says when that begins and when it ends.
     fn faults(&mut self) -> Vec<CollectorFault> {
         let faults: Vec<_> = [
-            self.disks.fault(),
-            self.served_disks.fault(),
+            disks::fault(&self.disks),
+            disks::fault(&self.served_disks),
             self.networks.fault(),
             self.temperatures.fault(),
             self.batteries.fault(),

@@ -60,8 +60,10 @@ fn is_final(problem: &Problem) -> bool {
 }
 
 impl Uplink {
-    /// Sends samples for ever: at once while the server answers, what was missed when it answers again. First of all the
-    /// server is to say what time it is: it takes no sample of a wrong clock, and none that it has refused is dated anew.
+    /// Sends samples for ever: at once while the server answers, what was missed when it answers again. First of all
+    /// the server is to say what time it is: it takes no sample of a wrong clock, and none that it has refused is dated
+    /// anew. What was sent all the same, and not answered, is sent again with the time that it had: the server knows it
+    /// by that.
     pub async fn samples(self, sampler: Sampler, clock: Arc<Clock>) {
         let mut state = self.bus.state();
         let mut tries = 0;

@@ -1,4 +1,5 @@
-//! One file of the buffer: a JSON line for each sample, and marks that say through which time all is acknowledged.
+//! One file of the buffer: a JSON line for each sample, and marks that say through which time all is acknowledged, and
+//! through which all was sent.
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
@@ -9,6 +10,8 @@ use std::path::{Path, PathBuf};
 use contract::agent::Sample;
 use domain::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use crate::state::files::put_in_place;
 
 /// What the name of a file ends with that is being written anew. One that is there at the start is nobody's.
 pub const UNFINISHED: &str = "new";
@@ -32,9 +35,11 @@ pub enum Line {
     Sample(Box<Sample>, Option<Taken>),
     /// Everything up to this time is acknowledged.
     Through(Timestamp),
+    /// Everything up to this time was sent, or is about to be.
+    Sent(Timestamp),
 }
 
-/// A line as it is written: `{"sample", "taken"}` or `{"through"}`.
+/// A line as it is written: `{"sample", "taken"}`, `{"through"}` or `{"sent"}`.
 #[derive(Serialize)]
 struct Written<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,6 +48,8 @@ struct Written<'a> {
     taken: Option<&'a Taken>,
     #[serde(skip_serializing_if = "Option::is_none")]
     through: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sent: Option<Timestamp>,
 }
 
 /// The same, as it is read.
@@ -51,6 +58,7 @@ struct Read {
     sample: Option<Box<Sample>>,
     taken: Option<Taken>,
     through: Option<Timestamp>,
+    sent: Option<Timestamp>,
 }
 
 impl Line {
@@ -59,18 +67,20 @@ impl Line {
     /// # Errors
     /// When it cannot be written as JSON.
     pub fn encode(&self) -> io::Result<Vec<u8>> {
-        let written = match self {
-            Self::Sample(sample, taken) => Written {
-                sample: Some(sample),
-                taken: taken.as_ref(),
-                through: None,
-            },
-            Self::Through(through) => Written {
-                sample: None,
-                taken: None,
-                through: Some(*through),
-            },
+        let mut written = Written {
+            sample: None,
+            taken: None,
+            through: None,
+            sent: None,
         };
+        match self {
+            Self::Sample(sample, taken) => {
+                written.sample = Some(sample);
+                written.taken = taken.as_ref();
+            }
+            Self::Through(through) => written.through = Some(*through),
+            Self::Sent(sent) => written.sent = Some(*sent),
+        }
         let mut text = serde_json::to_vec(&written).map_err(io::Error::other)?;
         text.push(b'\n');
         Ok(text)
@@ -79,9 +89,10 @@ impl Line {
     /// The line that these bytes are; `None` for what is not understood.
     fn decode(text: &[u8]) -> Option<Self> {
         let read: Read = serde_json::from_slice(text).ok()?;
-        match (read.sample, read.through) {
-            (Some(sample), None) => Some(Self::Sample(sample, read.taken)),
-            (None, Some(through)) => Some(Self::Through(through)),
+        match (read.sample, read.through, read.sent) {
+            (Some(sample), None, None) => Some(Self::Sample(sample, read.taken)),
+            (None, Some(through), None) => Some(Self::Through(through)),
+            (None, None, Some(sent)) => Some(Self::Sent(sent)),
             _ => None,
         }
     }
@@ -94,6 +105,8 @@ pub enum Glance {
     Sample(Timestamp, Option<Taken>),
     /// Everything up to this time is acknowledged.
     Through(Timestamp),
+    /// Everything up to this time was sent, or is about to be.
+    Sent(Timestamp),
 }
 
 /// As it is read.
@@ -102,6 +115,7 @@ struct Glanced {
     sample: Option<At>,
     taken: Option<Taken>,
     through: Option<Timestamp>,
+    sent: Option<Timestamp>,
 }
 
 /// The time of a sample, and nothing else of it.
@@ -114,9 +128,10 @@ impl Glance {
     /// What these bytes say; `None` for what is not understood.
     fn at(text: &[u8]) -> Option<Self> {
         let read: Glanced = serde_json::from_slice(text).ok()?;
-        match (read.sample, read.through) {
-            (Some(sample), None) => Some(Self::Sample(sample.at, read.taken)),
-            (None, Some(through)) => Some(Self::Through(through)),
+        match (read.sample, read.through, read.sent) {
+            (Some(sample), None, None) => Some(Self::Sample(sample.at, read.taken)),
+            (None, Some(through), None) => Some(Self::Through(through)),
+            (None, None, Some(sent)) => Some(Self::Sent(sent)),
             _ => None,
         }
     }
@@ -127,7 +142,7 @@ impl Glance {
 pub enum Edit {
     /// It stays.
     Same,
-    /// The sample gets this time.
+    /// The sample, or the mark of what was sent, gets this time.
     At(Timestamp),
     /// It is wrong, and goes.
     Wrong,
@@ -138,8 +153,10 @@ pub enum Edit {
 /// What a segment held when it was opened.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// The last mark.
+    /// The last mark of what is acknowledged.
     pub through: Option<Timestamp>,
+    /// The last mark of what was sent.
+    pub sent: Option<Timestamp>,
     /// The last sample.
     pub last: Option<Timestamp>,
 }
@@ -201,6 +218,7 @@ impl Segment {
                     seen.last = seen.last.max(Some(sample.at));
                 }
                 Line::Through(through) => seen.through = seen.through.max(Some(through)),
+                Line::Sent(sent) => seen.sent = seen.sent.max(Some(sent)),
             }
             whole = range.end;
             true
@@ -278,11 +296,12 @@ impl Segment {
         Ok(samples)
     }
 
-    /// Writes the file anew, where `each` changes one of its lines, which are given with where they are; says whether it did.
-    /// Lines that are not understood are left out. Whoever is interrupted has the old file or the new one, never both.
+    /// Writes the file anew, where `each` changes one of its lines, which are given with where they are; says whether
+    /// it did. Lines that are not understood are left out. Whoever is interrupted has the old file or the new one,
+    /// never both, and whoever goes on with another file has the new one of this, also after a power failure.
     ///
     /// # Errors
-    /// What the system says. The file is the old one then.
+    /// What the system says. The file is the old one then, or the new one and perhaps not durably.
     pub fn rewrite(
         &mut self,
         mut each: impl FnMut(Glance, Range<u64>) -> Edit,
@@ -306,10 +325,14 @@ impl Segment {
                 }
                 Edit::At(at) => {
                     is_other = true;
-                    if let Some(Line::Sample(mut sample, taken)) = Line::decode(line) {
-                        sample.at = at;
-                        text.extend(Line::Sample(sample, taken).encode()?);
-                        samples += 1;
+                    match Line::decode(line) {
+                        Some(Line::Sample(mut sample, taken)) => {
+                            sample.at = at;
+                            text.extend(Line::Sample(sample, taken).encode()?);
+                            samples += 1;
+                        }
+                        Some(Line::Sent(_)) => text.extend(Line::Sent(at).encode()?),
+                        Some(Line::Through(_)) | None => {}
                     }
                 }
                 Edit::Wrong => is_other = true,
@@ -321,7 +344,7 @@ impl Segment {
             let mut file = File::create(&new)?;
             file.write_all(&text)?;
             file.sync_all()?;
-            std::fs::rename(&new, &self.path)?;
+            put_in_place(&new, &self.path).map_err(|(_, error)| error)?;
             self.bytes = text.len() as u64;
             self.samples = samples;
         }

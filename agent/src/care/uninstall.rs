@@ -1,6 +1,7 @@
-//! `uninstall`: the agent goes, and leaves nothing. The service ends first; then unit, state, configuration and program
-//! are removed, in this order, so that whoever is interrupted can call it again. A program that nobody has installed (in
-//! a checkout, or still in a download) stays, whoever calls it.
+//! `uninstall`: the agent goes, and leaves nothing. The service ends first; then state, configuration, unit and program
+//! are removed, in this order, so that whoever is interrupted can call it again: without its unit a program that lies
+//! at no usual place is nobody's. A program that nobody has installed (in a checkout, or still in a download) stays,
+//! whoever calls it.
 
 use std::io::{BufRead, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -34,12 +35,12 @@ pub async fn uninstall(
     let folder = options.state.as_deref().unwrap_or(&config.state);
     let enrolment = Enrolment::look(folder).ok().flatten();
     // A unit of another program is not this agent's.
-    let mut files = platform::service_files();
-    let has_files = !files.is_empty();
-    files.retain(|file| names(file, program));
-    let is_service = !has_files || !files.is_empty();
-    let named = !files.is_empty();
-    let installed = program.filter(|program| named || is_installed(program));
+    let usual = Path::new(platform::PLACES.program);
+    let mut units = platform::service_files();
+    let has_units = !units.is_empty();
+    units.retain(|unit| program.is_some_and(|program| names(unit, program, usual)));
+    let is_service = !has_units || !units.is_empty();
+    let installed = program.filter(|program| !units.is_empty() || is_same(program, usual));
     if installed.is_none() && !is_state(folder) {
         let told = format!(
             "Nothing is installed here: no service names this program, it is not {}, and {} is no state folder of an \
@@ -50,18 +51,24 @@ pub async fn uninstall(
         say(&format!("{}\n", wrapped(&told, 0)));
         return Ok(Exit::Stopped);
     }
-    files.push(config.file.path().to_owned());
+    let mut files: Vec<PathBuf> = config
+        .log_file
+        .iter()
+        .flat_map(|log| crate::log_file::all(log))
+        .collect();
     if config.policy == PolicyPath::Usual {
         files.push(config.policy.path().to_owned());
     }
-    files.extend(
-        config
-            .log_file
-            .iter()
-            .flat_map(|log| crate::log_file::all(log)),
-    );
+    // After the others: where those are may stand in it.
+    files.push(config.file.path().to_owned());
     files.retain(|file| file.exists());
-    if !options.yes && !agreed(folder, &files, installed)? {
+    let going = Going {
+        state: folder.to_owned(),
+        files,
+        units,
+        program: installed.map(Path::to_owned),
+    };
+    if !options.yes && !agreed(&going)? {
         return Err(AgentError::Config("nothing was removed".into()));
     }
     let mut wrong = Vec::new();
@@ -69,23 +76,7 @@ pub async fn uninstall(
         wrong.push(format!("the service: {reason}"));
     }
     ended(folder).await?;
-    let mut removed = Vec::new();
-    // The program goes last, and only after everything else: without it this cannot be called again.
-    if let Err(reason) = remove_state(folder, &mut removed) {
-        wrong.push(format!("{}: {reason}", folder.display()));
-    }
-    for file in files {
-        match std::fs::remove_file(&file) {
-            Ok(()) => removed.push(file),
-            Err(error) => wrong.push(format!("{}: {error}", file.display())),
-        }
-    }
-    if let Some(program) = installed.filter(|_| wrong.is_empty()) {
-        match std::fs::remove_file(program) {
-            Ok(()) => removed.push(program.to_owned()),
-            Err(error) => wrong.push(format!("{}: {error}", program.display())),
-        }
-    }
+    let mut removed = going.remove(&mut wrong);
     // Only when nobody else has something there.
     for empty in [config.file.path(), config.policy.path()]
         .into_iter()
@@ -125,10 +116,52 @@ pub async fn uninstall(
     }
 }
 
-/// Whether a program is where the install script puts it.
-fn is_installed(program: &Path) -> bool {
+/// What is removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Going {
+    /// The state folder.
+    pub state: PathBuf,
+    /// Logs, policy and configuration.
+    pub files: Vec<PathBuf>,
+    /// What makes the program a service.
+    pub units: Vec<PathBuf>,
+    /// The program, if somebody has installed it.
+    pub program: Option<PathBuf>,
+}
+
+impl Going {
+    /// Removes it in the order of the fields, and says what is gone. A second call knows by the units what belongs to
+    /// it, and needs the program to be called at all: each goes only when nothing was wrong before it.
+    #[must_use]
+    pub fn remove(&self, wrong: &mut Vec<String>) -> Vec<PathBuf> {
+        let mut removed = Vec::new();
+        if let Err(reason) = remove_state(&self.state, &mut removed) {
+            wrong.push(format!("{}: {reason}", self.state.display()));
+        }
+        remove_files(&self.files, &mut removed, wrong);
+        if wrong.is_empty() {
+            remove_files(&self.units, &mut removed, wrong);
+        }
+        if wrong.is_empty() {
+            remove_files(self.program.as_slice(), &mut removed, wrong);
+        }
+        removed
+    }
+}
+
+fn remove_files(files: &[PathBuf], removed: &mut Vec<PathBuf>, wrong: &mut Vec<String>) {
+    for file in files {
+        match std::fs::remove_file(file) {
+            Ok(()) => removed.push(file.clone()),
+            Err(error) => wrong.push(format!("{}: {error}", file.display())),
+        }
+    }
+}
+
+/// Whether two paths lead to one file.
+fn is_same(one: &Path, other: &Path) -> bool {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    real(program) == real(Path::new(platform::PLACES.program))
+    real(one) == real(other)
 }
 
 /// Whether a folder is one that an agent keeps its state in.
@@ -136,13 +169,16 @@ fn is_state(folder: &Path) -> bool {
     SIGNS.iter().any(|sign| folder.join(sign).exists())
 }
 
-/// Whether a unit names this program.
-fn names(unit: &Path, program: Option<&Path>) -> bool {
+/// Whether a unit names this program: by the path that the system knows of it, or by the `usual` one, where that leads
+/// to the same file. (`/usr/local` may be a link, and the system then tells a running program where it really is.)
+#[must_use]
+pub fn names(unit: &Path, program: &Path, usual: &Path) -> bool {
     let text = std::fs::read_to_string(unit).unwrap_or_default();
-    program.is_some_and(|program| text.contains(&program.display().to_string()))
+    let says = |path: &Path| text.contains(&path.display().to_string());
+    says(program) || (is_same(program, usual) && says(usual))
 }
 
-fn agreed(folder: &Path, files: &[PathBuf], program: Option<&Path>) -> Result<bool, AgentError> {
+fn agreed(going: &Going) -> Result<bool, AgentError> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
         return Err(AgentError::Config(
@@ -151,9 +187,9 @@ fn agreed(folder: &Path, files: &[PathBuf], program: Option<&Path>) -> Result<bo
     }
     say(&format!(
         "This ends the agent and removes\n  {}\n",
-        folder.display()
+        going.state.display()
     ));
-    for file in files.iter().map(PathBuf::as_path).chain(program) {
+    for file in going.files.iter().chain(&going.units).chain(&going.program) {
         say(&format!("  {}\n", file.display()));
     }
     say("The machine's key is lost with it. Go on? [y/N] ");
@@ -193,7 +229,23 @@ fn remove_state(folder: &Path, removed: &mut Vec<PathBuf>) -> Result<(), String>
         }
         return Err("is no state folder of an agent: look at it and remove it by hand".into());
     }
-    std::fs::remove_dir_all(folder).map_err(|error| error.to_string())?;
+    emptied(folder).map_err(|error| error.to_string())?;
     removed.push(folder.to_owned());
     Ok(())
+}
+
+/// Removes a state folder. Its signs go last: whatever an interruption leaves of it is still a state folder.
+fn emptied(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if SIGNS.iter().any(|sign| entry.file_name() == *sign) {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    std::fs::remove_dir_all(folder)
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use contract::agent::DiskSample;
+use contract::agent::{CollectorFault, DiskSample};
 
 use crate::collect::watch::Watch;
 use crate::collect::{per_second, share};
@@ -66,11 +66,18 @@ pub fn shown(watch: &Watch<Vec<DiskSample>>) -> Vec<DiskSample> {
     disks
 }
 
+/// What is wrong with them. To be asked before [`all`]: a sample without disks must name why, or the server takes it
+/// that there are none. So a first look that is still under way is named as well, long before it counts as hanging.
+#[must_use]
+pub fn fault(watch: &Watch<Vec<DiskSample>>) -> Option<CollectorFault> {
+    watch.fault_or_silence()
+}
+
 /// What a sample says of both; where there are too many, of this machine's own first. Nothing as long as those could not be
 /// looked at even once: the server goes on with what it knows of them.
 #[must_use]
 pub fn all(own: &Watch<Vec<DiskSample>>, served: &Watch<Vec<DiskSample>>) -> Vec<DiskSample> {
-    if own.last().is_none() && own.fault().is_some() {
+    if own.last().is_none() {
         return Vec::new();
     }
     let mut disks = shown(own);

@@ -105,7 +105,7 @@ impl Sampler {
         Ok(this)
     }
 
-    /// The oldest samples that the server does not have.
+    /// The oldest samples that the server does not have. They keep the times with which they are given out.
     pub async fn batch(&self) -> Vec<Sample> {
         let (answer, batch) = oneshot::channel();
         if self.commands.try_send(Command::Batch(answer)).is_err() {
@@ -168,12 +168,18 @@ impl Thread {
         loop {
             match commands.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Ok(Command::Batch(answer)) => {
-                    // Now nothing is under way that would be answered by times of before.
+                    // Now no answer is waited for that would speak of times of before.
                     self.put_right();
                     let batch = self.buffer.batch().unwrap_or_else(|error| {
                         tracing::warn!(%error, "the buffer of samples cannot be read");
                         Vec::new()
                     });
+                    // What leaves this thread may be sent, and what was sent keeps its time.
+                    if let Some(last) = batch.last()
+                        && let Err(error) = self.buffer.sending(last.at)
+                    {
+                        tracing::debug!(%error, "that samples are sent cannot be noted on the disk");
+                    }
                     if answer.send(batch).is_err() {
                         tracing::trace!("nobody waits for the batch any more");
                     }

@@ -177,14 +177,30 @@ impl<T: Clone + Send + 'static> Watch<T> {
         } else {
             state.wrong.clone()?
         };
-        Some(CollectorFault {
+        drop(state);
+        Some(self.named(&message))
+    }
+
+    /// The same, and that it has never said anything: for what must not look as if it were not there, while the first
+    /// look takes its time.
+    #[must_use]
+    pub fn fault_or_silence(&self) -> Option<CollectorFault> {
+        self.fault().or_else(|| {
+            self.last()
+                .is_none()
+                .then(|| self.named("there is no answer yet"))
+        })
+    }
+
+    fn named(&self, message: &str) -> CollectorFault {
+        CollectorFault {
             collector: self.name.to_owned(),
             message: message
                 .chars()
                 .filter(|c| !c.is_control())
                 .take(MESSAGE_MAX_CHARS)
                 .collect(),
-        })
+        }
     }
 
     /// Looks, and waits for it up to its limit. For users who are asynchronous.

@@ -256,6 +256,42 @@ fn a_server_of_files_that_is_away_costs_nothing_of_the_machines_own_disks() {
 }
 
 #[test]
+fn a_first_look_that_takes_long_does_not_look_like_a_machine_without_disks() {
+    let disk = |mount: &str| DiskSample {
+        mount: mount.into(),
+        total: 100,
+        ..DiskSample::default()
+    };
+    let (answer, asked) = std::sync::mpsc::sync_channel::<()>(0);
+    let own = Watch::begin("disks", Duration::from_secs(600), move || {
+        move || {
+            let _ = asked.recv();
+            Ok(vec![disk("/")])
+        }
+    });
+    let served = Watch::begin("network-disks", Duration::from_secs(600), move || {
+        move || Ok(vec![disk("/mnt/share")])
+    });
+    let begun = Instant::now();
+    while served.known().is_none() {
+        served.wait();
+        assert!(begun.elapsed() < Duration::from_secs(20));
+    }
+    // It has time, and nothing is wrong with it. But what is not known yet is not empty.
+    assert_eq!(own.fault(), None);
+    assert_eq!(disks::all(&own, &served), []);
+    assert_eq!(disks::fault(&own).unwrap().collector, "disks");
+    assert_eq!(disks::fault(&served), None);
+    answer.send(()).unwrap();
+    while own.known().is_none() {
+        own.wait();
+        assert!(begun.elapsed() < Duration::from_secs(20));
+    }
+    assert_eq!(disks::fault(&own), None);
+    assert_eq!(disks::all(&own, &served), [disk("/"), disk("/mnt/share")]);
+}
+
+#[test]
 fn file_systems_are_read_as_the_kernel_shows_them_and_those_that_others_serve_are_known() {
     let text = "\
 22 27 0:21 / /proc rw,relatime - proc proc rw

@@ -1,6 +1,7 @@
 //! Times of samples that were taken before anybody had told the agent what time it is: its machine's clock may say
 //! anything then, and the server takes no sample of a wrong one.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -123,6 +124,87 @@ fn times_increase_whatever_was_dated_by_whom() {
     );
 }
 
+/// What a clock that was ten hours ahead has left: the server refused the first of it, and said so when the last was on
+/// the disk. Gives the buffer, and the times that are right for what waits.
+fn refused_ahead(folder: &Folder) -> (Buffer, Vec<Timestamp>) {
+    let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
+    for number in 1..=30_i64 {
+        let at = 36_000_000 + 1_000 * number;
+        buffer.push_taken(sample(at), taken("now", 1_000 * number.unsigned_abs()));
+    }
+    buffer.acknowledge(time(36_002_000)).unwrap();
+    let right = (3..=30).map(|number| time(BEGAN + 1_000 * number));
+    (buffer, right.collect())
+}
+
+/// When the boot `now` began, and up to when the server takes samples.
+const BEGAN: i64 = 1_000_000;
+const LIMIT: i64 = BEGAN + 600_000;
+
+/// Re-dates, and dies before it has looked at the sample of this number.
+fn redate_and_die(mut buffer: Buffer, dies_at: usize) -> bool {
+    let looks = std::cell::Cell::new(0);
+    let right = |taken: &Taken| {
+        assert!(looks.replace(looks.get() + 1) < dies_at, "it dies here");
+        since(BEGAN)(taken)
+    };
+    let redate = std::panic::AssertUnwindSafe(|| buffer.redate(right, time(LIMIT)).unwrap());
+    std::panic::catch_unwind(redate).is_err()
+}
+
+/// The files of a buffer, in their order.
+fn files(folder: &Path) -> Vec<(std::ffi::OsString, Vec<u8>)> {
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(Result::unwrap)
+        .map(|entry| (entry.file_name(), std::fs::read(entry.path()).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn whoever_dies_while_samples_are_dated_anew_loses_none() {
+    for dies_at in 0.. {
+        let folder = Folder::new("dating");
+        let (buffer, right) = refused_ahead(&folder);
+        let died = redate_and_die(buffer, dies_at);
+        let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
+        buffer.redate(since(BEGAN), time(LIMIT)).unwrap();
+        assert_eq!(times(&mut buffer), right, "died at {dies_at}");
+        assert_eq!(buffer.last(), right.last().copied());
+        if !died {
+            assert_eq!(dies_at, right.len(), "each was looked at once");
+            break;
+        }
+    }
+}
+
+#[test]
+fn whoever_dies_while_acknowledgements_of_a_wrong_clock_are_taken_back_loses_nothing() {
+    let folder = Folder::new("dating");
+    let (buffer, right) = refused_ahead(&folder);
+    let before = files(folder.path());
+    // No time is another one yet, and all that was to go before is gone.
+    assert!(redate_and_die(buffer, 0));
+    let after = files(folder.path());
+    assert!(before.len() > 3 && before.len() == after.len());
+    assert!(before.first() != after.first() && before.last() != after.last());
+    for count in 0..=before.len() {
+        let folder = Folder::new("dating");
+        for (name, text) in after[..count].iter().chain(&before[count..]) {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
+        buffer.redate(since(BEGAN), time(LIMIT)).unwrap();
+        assert_eq!(times(&mut buffer), right, "died after {count} files");
+        // Nor does a life after that find anything acknowledged.
+        drop(buffer);
+        let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
+        assert_eq!(times(&mut buffer), right, "after {count} files");
+    }
+}
+
 #[test]
 fn what_an_interruption_left_half_written_is_removed() {
     let folder = Folder::new("dating");
@@ -134,6 +216,65 @@ fn what_an_interruption_left_half_written_is_removed() {
     let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
     assert!(!half.exists());
     assert_eq!(times(&mut buffer), [time(1)]);
+}
+
+#[test]
+fn what_was_sent_keeps_its_time_whatever_is_known_later_also_in_the_next_life() {
+    let folder = Folder::new("dating");
+    let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
+    let (hour, limit) = (3_600_000, time(4_200_000));
+    for number in 1..=20_i64 {
+        buffer.push_taken(
+            sample(1_000 * number),
+            taken("now", 1_000 * number.unsigned_abs()),
+        );
+    }
+    buffer.sending(time(6_000)).unwrap();
+    drop(buffer);
+    let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
+    assert_eq!(buffer.redate(since(hour), limit).unwrap(), 14);
+    let mut expected: Vec<_> = (1..=6).map(|number| time(1_000 * number)).collect();
+    expected.extend((7..=20).map(|number| time(hour + 1_000 * number)));
+    assert_eq!(times(&mut buffer), expected);
+    drop(buffer);
+    let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
+    assert_eq!(buffer.redate(since(hour), limit).unwrap(), 0);
+    buffer.acknowledge(time(6_000)).unwrap();
+    assert_eq!(times(&mut buffer), expected[6..]);
+}
+
+#[test]
+fn what_was_sent_with_times_that_no_server_takes_is_dated_anew_and_marks_nothing() {
+    let folder = Folder::new("dating");
+    let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
+    for number in 1..=6_i64 {
+        // A minute ahead, which a server takes; then ten hours.
+        let ahead = if number <= 3 { 60_000 } else { 36_000_000 };
+        let uptime = 1_000 * number;
+        buffer.push_taken(
+            sample(BEGAN + uptime + ahead),
+            taken("now", uptime.unsigned_abs()),
+        );
+    }
+    buffer.sending(buffer.last().unwrap()).unwrap();
+    buffer.redate(since(BEGAN), time(LIMIT)).unwrap();
+    let mut expected: Vec<_> = (1..=3).map(|n| time(BEGAN + 60_000 + 1_000 * n)).collect();
+    expected.extend((1..=3).map(|after| time(BEGAN + 63_000 + after)));
+    assert_eq!(times(&mut buffer), expected, "never before what was sent");
+    // What comes later was not sent, whatever a mark of the wrong clock said.
+    for _ in 0..2 {
+        buffer = Buffer::open(folder.path(), SMALL).unwrap();
+        assert_eq!(times(&mut buffer), expected);
+        let number = i64::try_from(expected.len()).unwrap();
+        let uptime = 100_000 * number;
+        buffer.push_taken(
+            sample(BEGAN + uptime + 60_000),
+            taken("now", uptime.unsigned_abs()),
+        );
+        assert_eq!(buffer.redate(since(BEGAN), time(LIMIT * 2)).unwrap(), 1);
+        expected.push(time(BEGAN + uptime));
+        assert_eq!(times(&mut buffer), expected);
+    }
 }
 
 /// A machine's clock that is wrong by this.
@@ -148,6 +289,66 @@ impl TimeSource for Wrong {
     }
 }
 
+fn sampler(folder: &Folder, clock: &Arc<Clock>) -> Sampler {
+    Sampler::begin(
+        folder.path().join("samples"),
+        Duration::from_millis(100),
+        Optional::default(),
+        Arc::clone(clock),
+        "boot-a".to_owned(),
+    )
+    .unwrap()
+}
+
+/// The samples that a sampler has written. Nobody has asked it for them.
+fn on_disk(folder: &Folder) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    for (_, text) in files(&folder.path().join("samples")) {
+        for line in text.split(|byte| *byte == b'\n') {
+            // The last one may be half written.
+            let read = serde_json::from_slice::<serde_json::Value>(line);
+            let sample = read
+                .ok()
+                .and_then(|mut line| line.get_mut("sample").map(serde_json::Value::take));
+            samples.extend(sample.map(|sample| serde_json::from_value::<Sample>(sample).unwrap()));
+        }
+    }
+    samples
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_given_out_before_the_servers_word_keeps_the_time_that_it_may_be_stored_with() {
+    // An hour behind a server has stored it, if it came; an hour ahead it has refused it.
+    for (hours, may_be_stored) in [(-1, true), (1, false)] {
+        let folder = Folder::new("dating");
+        let clock = Arc::new(Clock::new(Wrong(chrono::Duration::hours(hours))));
+        let begun = Timestamp::now();
+        let sampler = sampler(&folder, &clock);
+        let sent = eventually("some samples", PATIENCE, || async {
+            let batch = sampler.batch().await;
+            (batch.len() >= 3).then_some(batch)
+        })
+        .await;
+        eventually("more samples", PATIENCE, || async {
+            (on_disk(&folder).len() > sent.len()).then_some(())
+        })
+        .await;
+        clock.server_says(Timestamp::now());
+        let after = sampler.batch().await;
+        let now = Timestamp::now().plus(chrono::Duration::seconds(1));
+        let (again, others) = after.split_at(sent.len());
+        assert!(!others.is_empty(), "{hours}");
+        assert_eq!(again == sent, may_be_stored, "{hours}");
+        let right = if may_be_stored { others } else { &after[..] };
+        for sample in right {
+            assert!(
+                begun <= sample.at && sample.at <= now,
+                "{hours}: {sample:?}"
+            );
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn once_the_server_has_said_its_time_samples_have_the_times_at_which_they_were_taken() {
     for wrong in [
@@ -158,17 +359,10 @@ async fn once_the_server_has_said_its_time_samples_have_the_times_at_which_they_
         let folder = Folder::new("dating");
         let clock = Arc::new(Clock::new(Wrong(wrong)));
         let begun = Timestamp::now();
-        let sampler = Sampler::begin(
-            folder.path().join("samples"),
-            Duration::from_millis(100),
-            Optional::default(),
-            Arc::clone(&clock),
-            "boot-a".to_owned(),
-        )
-        .unwrap();
+        let sampler = sampler(&folder, &clock);
         let before = eventually("some samples", PATIENCE, || async {
-            let batch = sampler.batch().await;
-            (batch.len() >= 5).then_some(batch)
+            let kept = on_disk(&folder);
+            (kept.len() >= 5).then_some(kept)
         })
         .await;
         let first = before[0].at.plus(-wrong);

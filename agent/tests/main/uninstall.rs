@@ -1,5 +1,9 @@
 //! `uninstall`: what is installed goes, and nothing else.
 
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use dashfleet_agent::care::uninstall::{Going, names};
 use testkit::Folder;
 
 use super::care::{PROGRAM, call, text, write};
@@ -55,4 +59,72 @@ fn uninstall_removes_nothing_where_nothing_is_installed() {
     std::fs::write(state.join("thesis.tex"), "x").unwrap();
     uninstall();
     assert!(state.join("thesis.tex").exists());
+}
+
+#[test]
+fn a_unit_names_the_program_also_where_the_way_to_it_is_a_link() {
+    let folder = Folder::new("uninstall");
+    let path = |name: &str| folder.path().join(name);
+    std::fs::create_dir_all(path("opt/local/bin")).unwrap();
+    symlink(path("opt/local"), path("local")).unwrap();
+    let (real, usual) = (path("opt/local/bin/agent"), path("local/bin/agent"));
+    std::fs::write(&real, "").unwrap();
+    std::fs::write(path("other"), "").unwrap();
+    let starts = |program: &Path| {
+        write(
+            &folder,
+            "unit",
+            &format!("[Service]\nExecStart={} run\n", program.display()),
+        )
+    };
+    let unit = starts(&usual);
+    assert!(names(&unit, &real, &usual));
+    assert!(names(&unit, &usual, &usual));
+    assert!(!names(&unit, &path("other"), &usual), "another program's");
+    let unit = starts(&real);
+    assert!(names(&unit, &real, &usual));
+    let unit = starts(&path("other"));
+    assert!(!names(&unit, &real, &usual));
+    assert!(names(&unit, &path("other"), &usual));
+    assert!(!names(&path("nothing"), &real, &usual));
+}
+
+#[test]
+fn what_an_interrupted_uninstall_leaves_still_knows_what_belongs_to_it() {
+    let folder = Folder::new("uninstall");
+    let state = folder.path().join("state");
+    let made = || {
+        std::fs::create_dir_all(state.join("samples")).unwrap();
+        for file in ["seed.nk", "journal.log", "samples/000000000001.samples"] {
+            std::fs::write(state.join(file), "x").unwrap();
+        }
+    };
+    made();
+    let [config, unit, program] =
+        ["agent.json", "agent.service", "agent"].map(|name| write(&folder, name, "x"));
+    let going = Going {
+        state: state.clone(),
+        files: vec![config.clone()],
+        units: vec![unit.clone()],
+        program: Some(program.clone()),
+    };
+    // Something stands in the way: unit and program stay, and with them who can go on.
+    std::fs::remove_file(&config).unwrap();
+    std::fs::create_dir(&config).unwrap();
+    let mut wrong = Vec::new();
+    assert_eq!(going.remove(&mut wrong), [state.clone()]);
+    assert!(wrong.len() == 1 && unit.exists() && program.exists());
+    std::fs::remove_dir(&config).unwrap();
+    write(&folder, "agent.json", "x");
+    made();
+    let mut wrong = vec!["the service: it does not end".to_owned()];
+    assert_eq!(going.remove(&mut wrong), [state.clone(), config.clone()]);
+    assert!(unit.exists() && program.exists());
+    // The order, for whoever is cut off in the middle: unit and program after all the rest.
+    write(&folder, "agent.json", "x");
+    made();
+    let mut wrong = Vec::new();
+    let removed = going.remove(&mut wrong);
+    assert_eq!(removed, [state, config, unit, program]);
+    assert!(wrong.is_empty() && removed.iter().all(|path| !path.exists()));
 }

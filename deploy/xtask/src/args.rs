@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
+use crate::replicas::Replicas;
 
 /// What `cargo xtask help` prints.
 pub const HELP: &str = "\
@@ -11,21 +12,19 @@ cargo xtask <command>
   up       build everything and run the whole product on this machine
              --data DIR      where everything lies (default: .dashfleet in the clone)
              --http PORT     the gateway's port (default: 8080)
-             --replicas N    of each service (default: 1)
+             --replicas N    of each service (default: 1); `2,worker=3` says another number for one
              --detach        return once it runs; `down` stops it
              --release       optimised binaries
   down     stop it                                       [--data DIR]
   status   each process, its pid, port and health        [--data DIR]
-  test     the whole suite, from a fresh clone           [--long]
+  test     the whole suite, from a fresh clone
+             --long          ledgers for three minutes instead of half a minute
   bench    the benches, or those named                   [NAME...]
   openapi  write openapi/openapi.json from the code      [--check]
   keys     make the keys of a deployment                 --dir DIR
   help     this text
 
 Logs are in <data>/logs, addresses and credentials in <data>/dev.json.";
-
-/// The greatest number of replicas of each service that one machine is asked to run.
-pub const REPLICAS_LIMIT: usize = 16;
 
 /// One command with its options.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +78,7 @@ pub struct Up {
     /// The gateway's port, when it was asked for.
     pub http: Option<u16>,
     /// How many of each service, when it was asked for.
-    pub replicas: Option<usize>,
+    pub replicas: Option<Replicas>,
     /// Return once it runs.
     pub detach: bool,
     /// Optimised binaries.
@@ -138,14 +137,9 @@ fn parse_up(options: &mut Options) -> Result<Command> {
     };
     let replicas = match options.value("--replicas")? {
         None => None,
-        Some(text) => match text.parse::<usize>() {
-            Ok(count) if (1..=REPLICAS_LIMIT).contains(&count) => Some(count),
-            _ => {
-                let wanted = format!("a number from 1 to {REPLICAS_LIMIT}");
-                return Err(Error::Usage(format!(
-                    "--replicas takes {wanted}, not `{text}`"
-                )));
-            }
+        Some(text) => match text.parse::<Replicas>() {
+            Ok(replicas) => Some(replicas),
+            Err(wanted) => return Err(Error::Usage(format!("--replicas takes {wanted}"))),
         },
     };
     Ok(Command::Up(Up {

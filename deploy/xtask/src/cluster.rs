@@ -8,13 +8,13 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::args::REPLICAS_LIMIT;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::folder::Folder;
 use crate::health::Probe;
 use crate::orphans;
 use crate::process;
+use crate::replicas;
 use crate::secrets::Secrets;
 use crate::supervisor::child;
 use crate::supervisor::spec::{Group, Spec, User};
@@ -172,7 +172,7 @@ impl Cluster {
             args.extend(["-c".into(), (*setting).into()]);
         }
         // For as many replicas as a later `up` may ask for: a server takes this once, when it starts.
-        let connections = OTHER_CONNECTIONS + REPLICAS_LIMIT * table::connections_of_replicas();
+        let connections = OTHER_CONNECTIONS + replicas::LIMIT * table::connections_of_replicas();
         args.extend(["-c".into(), format!("max_connections={connections}").into()]);
         args.extend(["-c".into(), format!("port={port}").into()]);
         Spec {

@@ -7,7 +7,9 @@ use serde_json::{Map, Value};
 
 use crate::error::Result;
 use crate::files;
+use crate::replicas::Replicas;
 use crate::supervisor::record::Entry;
+use crate::table::SERVICES;
 
 /// The content of `dev.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +48,14 @@ impl Devfile {
     /// Reads it; `None` while the product is not up.
     pub fn read(path: &Path) -> Result<Option<Self>> {
         files::read_json(path)
+    }
+
+    /// Whether so many of each service run.
+    pub fn has(&self, replicas: &Replicas) -> bool {
+        SERVICES.iter().all(|service| {
+            let pids = self.pids.get(service.name).and_then(Value::as_array);
+            pids.map_or(0, Vec::len) >= replicas.of(service.name)
+        })
     }
 
     /// Replaces it.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::process::Identity;
+use crate::replicas::Replicas;
 use crate::{files, terminal};
 
 /// The folder's mode: PostgreSQL's own user must be able to pass through it to its subfolder. What is secret in it
@@ -38,7 +39,8 @@ pub struct Launch {
     /// The gateway's port, when it was asked for.
     pub http: Option<u16>,
     /// How many of each service.
-    pub replicas: usize,
+    #[serde(flatten)]
+    pub replicas: Replicas,
 }
 
 /// A lock on a file, held as long as this lives (and never longer than the process).

@@ -5,8 +5,8 @@
 //! - [`args`] reads the command line, [`commands`] holds one file for each command.
 //! - [`workspace`] knows where the clone and its binaries are; [`tools`] finds or gets nats-server and PostgreSQL.
 //! - [`folder`] is the layout of `<data>`; [`files`], [`ports`], [`secrets`] and [`devfile`] keep what lies in it.
-//! - [`table`] says which processes there are and what each is told; [`startup`] brings them up in order;
-//!   [`supervisor`] keeps them running, and stops them; [`cluster`] is the private PostgreSQL.
+//! - [`table`] says which processes there are and what each is told, [`replicas`] how many of each; [`startup`] brings
+//!   them up in order; [`supervisor`] keeps them running, and stops them; [`cluster`] is the private PostgreSQL.
 //! - [`process`] identifies processes so that a reused pid is never signalled; [`orphans`] ends what an earlier
 //!   launcher left behind; [`health`] and [`http`] ask a process how it is.
 //! - [`system`] holds the few calls of libc, and is the only file with unsafe code.
@@ -26,6 +26,7 @@ pub mod http;
 pub mod orphans;
 pub mod ports;
 pub mod process;
+pub mod replicas;
 pub mod secrets;
 pub mod startup;
 pub mod supervisor;

@@ -210,7 +210,7 @@ impl Running {
     fn start_services(&mut self) -> Result<()> {
         let mut names = Vec::new();
         for service in SERVICES {
-            for replica in 1..=self.launch.replicas {
+            for replica in 1..=self.launch.replicas.of(service.name) {
                 let spec = self.table().service(service, replica)?;
                 if self.supervisor.has(&spec.name) {
                     continue;
@@ -284,7 +284,7 @@ impl Running {
     }
 
     fn write_devfile(&mut self, organization_id: String, machine_id: String) -> Result<Devfile> {
-        let replicas = self.launch.replicas;
+        let gateways = self.launch.replicas.of("gateway");
         let pids = devfile::pids(std::process::id(), &self.supervisor.entries());
         let path = self.data.devfile();
         let mut table = self.table();
@@ -300,7 +300,7 @@ impl Running {
             nats_websocket_url: table.nats_websocket_url()?,
             postgres_url: table.database_url("df_owner")?,
             machine_id,
-            gateway_urls: (1..=replicas)
+            gateway_urls: (1..=gateways)
                 .map(|replica| table.gateway_url(replica))
                 .collect::<Result<_>>()?,
             pids,
@@ -322,7 +322,7 @@ impl Running {
         let Some(launch) = self.data.launch()? else {
             return Ok(());
         };
-        self.launch.replicas = self.launch.replicas.max(launch.replicas);
+        self.launch.replicas = self.launch.replicas.or_more(&launch.replicas);
         match self.start_services() {
             Err(Error::Interrupted) => return Err(Error::Interrupted),
             Err(error) => report(&format!("{error}")),

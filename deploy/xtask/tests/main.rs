@@ -30,6 +30,8 @@ mod orphans;
 mod ports;
 #[path = "main/process.rs"]
 mod process;
+#[path = "main/replicas.rs"]
+mod replicas;
 #[path = "main/rotation.rs"]
 mod rotation;
 #[path = "main/status.rs"]

@@ -3,12 +3,11 @@
 //! agents obey, [`mirror`] machines as others know them, [`deadline`] what time does, [`quarantine`] telling identity,
 //! [`audit`] who did what.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use bus::{Bus, Denials};
-use contract::event::Event;
+use bus::Bus;
 use contract::live::Live;
-use database::{AuditRelay, GroupCommit, OutboxRow, Pools, Relay};
+use database::{AuditRelay, GroupCommit, Pools, Relay};
 use domain::action::ActionStatus;
 
 use crate::metrics::Metrics;
@@ -46,8 +45,6 @@ pub struct App {
     pub relay: Relay,
     /// Woken after a commit that left an audit entry.
     pub audit_relay: AuditRelay,
-    /// What users were refused.
-    pub denials: Denials,
     /// What this process signed of the audit.
     pub witness: audit::witness::Witness,
     /// Counters.
@@ -63,19 +60,9 @@ pub struct App {
 impl App {
     /// What is missing to work; `None` when nothing is.
     pub async fn missing(&self) -> Option<String> {
-        if !self.bus.is_connected() {
-            return Some("the bus is away".into());
-        }
-        if !self.answering.load(Ordering::Relaxed) {
-            return Some("the bus has not taken the subscriptions yet".into());
-        }
-        if !self.pools.answers().await {
-            return Some("the database is away".into());
-        }
-        if !self.signer.is_ready() {
-            return Some("identity has not taken the signing keys yet".into());
-        }
-        None
+        let missing = owner::missing(&self.bus, &self.pools, &self.answering).await;
+        let unknown = "identity has not taken the signing keys yet";
+        missing.or_else(|| (!self.signer.is_ready()).then(|| unknown.into()))
     }
 
     /// Tells those who look on what an action is now, and counts its end. After the commit; never fails.
@@ -107,20 +94,5 @@ impl App {
         {
             tracing::debug!(%error, "nobody looks on");
         }
-    }
-}
-
-/// An outbox row as it is published.
-#[must_use]
-pub fn event(row: OutboxRow) -> Event {
-    Event {
-        id: row.id,
-        org: row.org,
-        noun: row.noun,
-        verb: row.verb,
-        subject_id: row.subject_id,
-        version: row.version,
-        at: row.at,
-        data: row.data,
     }
 }

@@ -2,8 +2,14 @@
 
 use std::process::ExitCode;
 
-use dashfleet_action::{Config, main_run};
+use dashfleet_action::{Config, run};
+use runtime::process;
 
 fn main() -> ExitCode {
-    runtime::process::main("dashfleet-action", Config::read, main_run)
+    process::service(
+        "action",
+        Config::read,
+        |config| &config.service.telemetry,
+        run,
+    )
 }

@@ -1,10 +1,11 @@
-//! JSON in and out. What travels is a message of the contract, encoded once; what the document shows of it is its
-//! [`Documented::Schema`], and a test holds both together.
+//! JSON in and out. What travels is a message of the contract, encoded once: by its owner, if the gateway has nothing to add
+//! ([`Passed`]). What the document shows of it is its [`Documented::Schema`], and a test holds both together.
 
 pub mod keys;
 
 use std::sync::Arc;
 
+use bus::Unread;
 use contract::FieldError;
 use poem::http::{HeaderMap, header};
 use poem::{IntoResponse, Request, RequestBody, Response};
@@ -219,23 +220,49 @@ impl<T: Serialize + Send> IntoResponse for Shown<T> {
 
 impl<T: Documented + Serialize> ApiResponse for Shown<T> {
     fn meta() -> MetaResponses {
-        let content = vec![MetaMediaType {
-            content_type: JSON,
-            schema: Self::schema_ref(),
-        }];
-        let response = MetaResponse {
-            description: "As asked.",
-            status: Some(200),
-            status_range: None,
-            content,
-            headers: Vec::new(),
-        };
-        MetaResponses {
-            responses: vec![response],
-        }
+        as_asked::<T>()
     }
 
     fn register(registry: &mut Registry) {
         T::Schema::register(registry);
+    }
+}
+
+/// An owner's message that is shown to a client as the owner wrote it, with status 200.
+#[derive(Debug)]
+pub struct Passed<T>(pub Unread<T>);
+
+impl<T> IntoResponse for Passed<T> {
+    fn into_response(self) -> Response {
+        let body = self.0.into_json();
+        Response::builder().content_type(JSON).body(body)
+    }
+}
+
+impl<T: Documented> ApiResponse for Passed<T> {
+    fn meta() -> MetaResponses {
+        as_asked::<T>()
+    }
+
+    fn register(registry: &mut Registry) {
+        T::Schema::register(registry);
+    }
+}
+
+/// What the document says of a response that is nothing but a message.
+fn as_asked<T: Documented>() -> MetaResponses {
+    let content = vec![MetaMediaType {
+        content_type: JSON,
+        schema: T::Schema::schema_ref(),
+    }];
+    let response = MetaResponse {
+        description: "As asked.",
+        status: Some(200),
+        status_range: None,
+        content,
+        headers: Vec::new(),
+    };
+    MetaResponses {
+        responses: vec![response],
     }
 }

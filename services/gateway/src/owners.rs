@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, Subscription};
+use bus::{Bus, Subscription, Unread};
 use contract::{Call, Problem, ProblemKind};
 use domain::OrgId;
 
@@ -40,6 +40,22 @@ impl Owners {
     /// The owner's refusal, or that it is away.
     pub async fn read<C: Call>(&self, caller: &Caller, question: &C) -> Result<C::Reply, Problem> {
         self.ask(caller, question, self.read).await
+    }
+
+    /// A question on the caller's behalf whose answer goes to the client as the owner wrote it.
+    ///
+    /// # Errors
+    /// As [`Owners::read`].
+    pub async fn pass<C: Call>(
+        &self,
+        caller: &Caller,
+        question: &C,
+    ) -> Result<Unread<C::Reply>, Problem> {
+        let answer = self
+            .bus
+            .gateway_call_unread(question, Some(caller.grant()), self.read)
+            .await;
+        self.heed(caller, answer)
     }
 
     /// A question on the caller's behalf that takes its owner a while.
@@ -84,6 +100,10 @@ impl Owners {
             .bus
             .gateway_call(call, Some(caller.grant()), timeout)
             .await;
+        self.heed(caller, answer)
+    }
+
+    fn heed<R>(&self, caller: &Caller, answer: Result<R, Problem>) -> Result<R, Problem> {
         if let Err(problem) = &answer
             && problem.kind == ProblemKind::Unauthenticated
         {

@@ -45,6 +45,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bus::system::SystemBus;
 use bus::{Bus, Denials, GrantVerifier};
 use database::{AuditRelay, GroupCommit, Pools, Relay};
+use owner::Outboxes;
 use runtime::Shutdown;
 use tokio::sync::Notify;
 
@@ -66,8 +67,8 @@ use crate::store::audit::append::Appends;
 pub struct Parts {
     /// The database.
     pub pools: Pools,
-    /// Woken after commits that wrote events.
-    pub relay: Relay,
+    /// Events, the audit's entries, and what was refused.
+    pub outboxes: Outboxes,
     /// Chains of the audit.
     pub audit: GroupCommit<Appends>,
     /// For how many days audit entries are kept.
@@ -139,12 +140,12 @@ impl App {
             public_url: parts.public_url,
             answering: AtomicBool::new(false),
             pools: parts.pools,
-            relay: parts.relay,
+            relay: parts.outboxes.relay,
             bus: parts.bus,
             audit: parts.audit,
             audit_retention_days: parts.audit_retention_days,
-            audit_relay: AuditRelay::new(),
-            denials: Denials::new(),
+            audit_relay: parts.outboxes.audit_relay,
+            denials: parts.outboxes.denials,
             metrics: parts.metrics,
             shutdown: parts.shutdown,
             agent_nats_urls: parts.agent_nats_urls,

@@ -13,15 +13,14 @@ pub mod store;
 
 use std::sync::Arc;
 
+use bus::Bus;
 use bus::callout::CalloutKeys;
 use bus::system::SystemBus;
-use bus::{Bus, BusConfig};
-use contract::event::Event;
-use database::outbox::OutboxRow;
-use database::{GroupCommit, Pools, Relay};
+use database::GroupCommit;
 use futures::future::join_all;
+use owner::Outboxes;
 use prometheus::Registry;
-use runtime::{Shutdown, admin, telemetry};
+use runtime::{Shutdown, admin};
 
 use crate::app::{App, Parts};
 use crate::config::{AccountConfig, BootstrapConfig, Config};
@@ -29,21 +28,8 @@ use crate::error::IdentityError;
 use crate::metrics::Metrics;
 use crate::store::audit::append::Appends;
 
-/// The schema whose outbox the relay publishes.
+/// Its name on the bus, and its schema.
 const SCHEMA: &str = "identity";
-
-/// The service as a process: telemetry, signals, [`run`].
-///
-/// # Errors
-/// As [`run`].
-pub async fn main_run(config: Config) -> Result<(), IdentityError> {
-    telemetry::begin("identity", &config.service.telemetry)?;
-    let shutdown = Shutdown::new();
-    shutdown.on_signals();
-    let end = run(config, shutdown).await;
-    telemetry::end().await;
-    end
-}
 
 /// The service: starts everything and returns when the shutdown is done. NATS and PostgreSQL may be away.
 ///
@@ -52,27 +38,17 @@ pub async fn main_run(config: Config) -> Result<(), IdentityError> {
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), IdentityError> {
     let registry = Registry::new();
     let metrics = Metrics::register(&registry)?;
-    let database = &config.database;
-    let pools = Pools::connect(
-        "identity",
-        &database.url,
-        &database.system_url,
-        database.connections,
-    )?;
-    let connect = |seed: &str| {
-        let service = &config.service;
-        let (urls, ca) = (service.nats_urls.clone(), service.nats_ca.clone());
-        Bus::connect(BusConfig::service(urls, ca, seed.to_owned(), "identity"))
-    };
-    let bus = connect(&config.keys.nats).await?;
-    let auth = connect(&config.keys.nats_auth).await?;
-    let system = SystemBus::new(connect(&config.keys.nats_sys).await?);
-    let relay = Relay::new();
+    let pools = owner::pools(SCHEMA, &config.database)?;
+    let (service, keys) = (&config.service, &config.keys);
+    let bus = owner::bus(SCHEMA, service, &keys.nats).await?;
+    let auth = owner::bus(SCHEMA, service, &keys.nats_auth).await?;
+    let system = SystemBus::new(owner::bus(SCHEMA, service, &keys.nats_sys).await?);
+    let outboxes = Outboxes::new(SCHEMA, &bus, &pools);
     let (audit, committer) = GroupCommit::start(&pools, Appends);
     let committing = tokio::spawn(committer);
     let app = App::new(Parts {
         pools: pools.clone(),
-        relay: relay.clone(),
+        outboxes: outboxes.clone(),
         audit,
         audit_retention_days: config.audit_retention_days,
         bus: bus.clone(),
@@ -94,42 +70,30 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), IdentityError
     };
     admin::serve(&config.service.admin_addr, registry, readiness, &shutdown).await?;
 
-    until_shutdown(&shutdown, app.clone().feed_run());
-    until_shutdown(&shutdown, app.clone().sweep_run());
-    until_shutdown(&shutdown, app.clone().cleanup_run());
-    until_shutdown(&shutdown, app.clone().mail_run());
-    until_shutdown(&shutdown, inbound::doorbell::run(bus.clone(), app.clone()));
+    shutdown.spawn_until_begun(app.clone().feed_run());
+    shutdown.spawn_until_begun(app.clone().sweep_run());
+    shutdown.spawn_until_begun(app.clone().cleanup_run());
+    shutdown.spawn_until_begun(app.clone().mail_run());
+    shutdown.spawn_until_begun(inbound::doorbell::run(bus.clone(), app.clone()));
     let callout_keys = CalloutKeys {
         issuer: config.keys.callout_issuer()?,
         xkey: config.keys.callout_xkey()?,
     };
-    until_shutdown(
-        &shutdown,
-        inbound::callout::run(auth.clone(), callout_keys, app.clone()),
-    );
-    let publisher = bus.clone();
-    let relaying = relay.run(pools.system().clone(), SCHEMA, move |row| {
-        publish(publisher.clone(), row)
+    let deciding = inbound::callout::run(auth.clone(), callout_keys, app.clone());
+    shutdown.spawn_until_begun(deciding);
+    shutdown.spawn_until_begun(outboxes.clone().events_run());
+    // Its own entries do not go over the bus.
+    let (audit_relay, handing) = (app.audit_relay.clone(), app.clone());
+    let relaying = audit_relay.run(pools.system().clone(), SCHEMA, move |rows| {
+        let app = handing.clone();
+        async move { app.audit_hand(rows).await }
     });
-    until_shutdown(&shutdown, relaying);
-    let (handing, noting) = (app.clone(), app.clone());
-    let relaying = app
-        .audit_relay
-        .clone()
-        .run(pools.system().clone(), SCHEMA, move |rows| {
-            let app = handing.clone();
-            async move { app.audit_hand(rows).await }
-        });
-    until_shutdown(&shutdown, relaying);
-    until_shutdown(&shutdown, app.clone().audit_retention_run());
-    let noting = app.denials.clone().run(move |entries| {
-        let app = noting.clone();
-        async move { app.denials_write(entries).await }
-    });
-    until_shutdown(&shutdown, noting);
+    shutdown.spawn_until_begun(relaying);
+    shutdown.spawn_until_begun(app.clone().audit_retention_run());
+    shutdown.spawn_until_begun(outboxes.clone().denials_run());
     let service = inbound::serve(&bus, &app).await?;
     let (subscribed, ready) = (bus.clone(), app.clone());
-    until_shutdown(&shutdown, async move {
+    shutdown.spawn_until_begun(async move {
         subscribed.settled().await;
         ready.set_answering();
     });
@@ -137,9 +101,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), IdentityError
     shutdown.begun().await;
     let stop = async {
         service.stop().await;
-        app.denials
-            .flush(|entries| app.denials_write(entries))
-            .await;
+        outboxes.denials_flush().await;
     };
     let close = async {
         join_all(buses.iter().map(Bus::drain)).await;
@@ -183,30 +145,4 @@ fn not_ready(app: &App, buses: &[Bus]) -> Option<String> {
         return Some("the bus is not connected".into());
     }
     app.not_ready()
-}
-
-fn until_shutdown(shutdown: &Shutdown, task: impl Future<Output = ()> + Send + 'static) {
-    let end = shutdown.clone();
-    shutdown.spawn(async move {
-        tokio::select! {
-            () = end.begun() => {}
-            () = task => {}
-        }
-    });
-}
-
-async fn publish(bus: Bus, row: OutboxRow) -> Result<(), String> {
-    let event = Event {
-        id: row.id,
-        org: row.org,
-        noun: row.noun,
-        verb: row.verb,
-        subject_id: row.subject_id,
-        version: row.version,
-        at: row.at,
-        data: row.data,
-    };
-    bus.publish_event(&event)
-        .await
-        .map_err(|error| error.to_string())
 }

@@ -24,6 +24,11 @@ fn main() -> ExitCode {
             AccountConfig::read,
             identity::platform_admin,
         ),
-        _ => process::main("dashfleet-identity", Config::read, identity::main_run),
+        _ => process::service(
+            "identity",
+            Config::read,
+            |config| &config.service.telemetry,
+            identity::run,
+        ),
     }
 }

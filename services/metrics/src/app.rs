@@ -2,9 +2,8 @@
 //!
 //! Rooms: [`machine`] lists, [`selection`] what a selector chooses, [`sample`] taking and giving samples ([`bounds`] what is a sample), [`inventory`], [`legacy`] machines over HTTP,
 //! [`presence`] who is there, [`history`] who was (with [`reconciliation`], what advisories missed, and [`watch`], what time decides),
-//! [`mirror`] identity's machines, [`maintenance`] partitions, [`page`] cursors, [`readiness`], [`audit`] what users were refused.
+//! [`mirror`] identity's machines, [`maintenance`] partitions, [`page`] cursors, [`readiness`].
 
-pub mod audit;
 pub mod bounds;
 pub mod history;
 pub mod inventory;
@@ -23,9 +22,9 @@ pub mod watch;
 use std::sync::Arc;
 
 use bus::system::SystemBus;
-use bus::{AgentSender, Bus, Denials};
+use bus::{AgentSender, Bus};
 use contract::{Problem, ProblemKind};
-use database::{AuditRelay, GroupCommit, OutboxRow, Pools, Relay};
+use database::{GroupCommit, Pools, Relay};
 use tokio::sync::Notify;
 
 use crate::app::mirror::Mirror;
@@ -60,10 +59,6 @@ pub struct App {
     pub tracking: Tracking,
     /// A partition is missing: make it now.
     pub maintain: Notify,
-    /// Woken after a commit that left an audit entry.
-    pub audit_relay: AuditRelay,
-    /// What users were refused.
-    pub denials: Denials,
     pub(crate) samples: GroupCommit<SampleWrites>,
     pub(crate) sessions: GroupCommit<SessionWrites>,
 }
@@ -102,8 +97,6 @@ impl App {
             mirror: Mirror::default(),
             tracking: Tracking::default(),
             maintain: Notify::new(),
-            audit_relay: AuditRelay::new(),
-            denials: Denials::new(),
             samples,
             sessions,
         };
@@ -157,19 +150,4 @@ fn quarantined() -> MetricsError {
 fn unknown(from: AgentSender) -> MetricsError {
     tracing::info!(org = %from.org, machine = %from.machine, "a machine speaks that identity has not told of yet");
     Problem::unavailable("this machine is not known here yet").into()
-}
-
-/// A row of the outbox as an event.
-#[must_use]
-pub fn event(row: OutboxRow) -> contract::event::Event {
-    contract::event::Event {
-        id: row.id,
-        org: row.org,
-        noun: row.noun,
-        verb: row.verb,
-        subject_id: row.subject_id,
-        version: row.version,
-        at: row.at,
-        data: row.data,
-    }
 }

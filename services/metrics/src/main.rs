@@ -2,8 +2,14 @@
 
 use std::process::ExitCode;
 
-use dashfleet_metrics::{Config, main_run};
+use dashfleet_metrics::{Config, run};
+use runtime::process;
 
 fn main() -> ExitCode {
-    runtime::process::main("dashfleet-metrics", Config::read, main_run)
+    process::service(
+        "metrics",
+        Config::read,
+        |config| &config.service.telemetry,
+        run,
+    )
 }

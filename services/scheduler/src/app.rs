@@ -4,11 +4,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bus::{Bus, Denials};
-use contract::event::Event;
+use bus::Bus;
 use contract::live::Live;
-use database::{AuditRelay, GroupCommit, OutboxRow, Pools, Relay};
+use database::{AuditRelay, GroupCommit, Pools, Relay};
 use domain::OrgId;
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::config::Timing;
@@ -56,8 +56,6 @@ pub struct App {
     pub relay: Relay,
     /// Woken after a commit that left an audit entry.
     pub audit_relay: AuditRelay,
-    /// What users were refused.
-    pub denials: Denials,
     /// Counters.
     pub metrics: Metrics,
     /// How long things take.
@@ -66,6 +64,8 @@ pub struct App {
     pub replica: Uuid,
     /// Whether there are partitions for what ends.
     pub partitioned: AtomicBool,
+    /// One is missing: make it now.
+    pub maintain: Notify,
     /// Whether the server has taken the subscriptions: who asks is heard.
     pub answering: AtomicBool,
 }
@@ -73,19 +73,9 @@ pub struct App {
 impl App {
     /// What is missing to work; `None` when nothing is.
     pub async fn missing(&self) -> Option<String> {
-        if !self.bus.is_connected() {
-            return Some("the bus is away".into());
-        }
-        if !self.answering.load(Ordering::Relaxed) {
-            return Some("the bus has not taken the subscriptions yet".into());
-        }
-        if !self.pools.answers().await {
-            return Some("the database is away".into());
-        }
-        if !self.partitioned.load(Ordering::Relaxed) {
-            return Some("there are no partitions yet".into());
-        }
-        None
+        let missing = owner::missing(&self.bus, &self.pools, &self.answering).await;
+        let partitioned = self.partitioned.load(Ordering::Relaxed);
+        missing.or_else(|| (!partitioned).then(|| "there are no partitions yet".into()))
     }
 
     /// Tells those who look on how an execution is now: what changed of it, with its `id` and `status`. After the
@@ -99,20 +89,5 @@ impl App {
         if let Err(error) = self.bus.publish_live(org, "execution", &token, &live).await {
             tracing::debug!(%error, "nobody looks on");
         }
-    }
-}
-
-/// An outbox row as it is published.
-#[must_use]
-pub fn event(row: OutboxRow) -> Event {
-    Event {
-        id: row.id,
-        org: row.org,
-        noun: row.noun,
-        verb: row.verb,
-        subject_id: row.subject_id,
-        version: row.version,
-        at: row.at,
-        data: row.data,
     }
 }

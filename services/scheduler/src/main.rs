@@ -2,8 +2,14 @@
 
 use std::process::ExitCode;
 
-use dashfleet_scheduler::{Config, main_run};
+use dashfleet_scheduler::{Config, run};
+use runtime::process;
 
 fn main() -> ExitCode {
-    runtime::process::main("dashfleet-scheduler", Config::read, main_run)
+    process::service(
+        "scheduler",
+        Config::read,
+        |config| &config.service.telemetry,
+        run,
+    )
 }

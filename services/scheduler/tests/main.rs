@@ -19,6 +19,7 @@ mod main {
     pub mod lease;
     pub mod limits;
     pub mod list;
+    pub mod partition;
     pub mod remove;
     pub mod run;
     pub mod stage;

@@ -17,7 +17,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use dashfleet_tests::{Api, Product, TestAgent, debian};
+use dashfleet_tests::{Api, Product, TestAgent, debian, processor};
 use futures::StreamExt;
 use serde_json::json;
 
@@ -55,21 +55,12 @@ impl Footprint {
                 })
                 .unwrap_or(0)
         };
-        let (status, rollup, stat) = (read("status"), read("smaps_rollup"), read("stat"));
-        let times: Vec<u64> = stat
-            .rsplit_once(')')
-            .expect("a name")
-            .1
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .map(|ticks| ticks.parse().expect("ticks"))
-            .collect();
+        let (status, rollup) = (read("status"), read("smaps_rollup"));
         Self {
             rss: field(&status, "VmRSS:"),
             anonymous: field(&status, "RssAnon:"),
             pss: field(&rollup, "Pss:"),
-            cpu: (times[0] + times[1]) as f64 / 100.0,
+            cpu: processor::seconds(pid),
             threads: field(&status, "Threads:"),
         }
     }

@@ -1,6 +1,7 @@
 //! This crate is the cross-service tests. Its library is what they share: [`product`] the whole product as the
 //! launcher runs it, [`clustered`] its programs on several nats-servers, [`api`] its HTTP API, [`agent`] agents of the
-//! test's own, [`wire`] network paths that can be cut, [`random`] seeded randomness.
+//! test's own, [`wire`] network paths that can be cut, [`storm`] the end of anything at any moment, [`witness`] what handlers
+//! wrote down, [`random`] seeded randomness, [`processor`] what processes cost.
 
 #![allow(
     clippy::expect_used,
@@ -14,8 +15,10 @@ pub mod agent;
 pub mod api;
 pub mod clustered;
 pub mod debian;
+pub mod processor;
 pub mod product;
 pub mod random;
+pub mod storm;
 pub mod wire;
 pub mod witness;
 
@@ -23,4 +26,5 @@ pub use agent::TestAgent;
 pub use api::Api;
 pub use clustered::Clustered;
 pub use product::Product;
+pub use storm::Storm;
 pub use wire::Wire;

@@ -36,6 +36,16 @@ impl Product {
     /// When it does not start.
     #[must_use]
     pub fn start_with(replicas: usize, environment: &[(&str, &str)]) -> Self {
+        Self::start_as(&replicas.to_string(), environment)
+    }
+
+    /// Like [`Product::start_with`], with replicas as the launcher takes them: `2,worker=3` are two of each service, and
+    /// three workers.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_as(replicas: &str, environment: &[(&str, &str)]) -> Self {
         HOOK.call_once(|| {
             let before = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |panic| {
@@ -49,11 +59,8 @@ impl Product {
         ));
         std::fs::create_dir_all(&folder).expect("a folder");
         let product = Self { folder };
-        let (http, replicas) = (
-            testkit::folder::free_port().to_string(),
-            replicas.to_string(),
-        );
-        let mut up = vec!["up", "--detach", "--http", &http, "--replicas", &replicas];
+        let http = testkit::folder::free_port().to_string();
+        let mut up = vec!["up", "--detach", "--http", &http, "--replicas", replicas];
         // Benches are built for speed, and so is what they measure.
         if !cfg!(debug_assertions) {
             up.push("--release");

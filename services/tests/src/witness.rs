@@ -3,71 +3,123 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-/// One attempt's times, in nanoseconds; an end is missing where the worker died.
+/// How a handler ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It returned.
+    Returned,
+    /// It failed, or panicked.
+    Failed,
+}
+
+/// What was seen of an attempt, in nanoseconds; the end is missing where the worker died, or its lease was over.
 #[derive(Clone, Copy, Debug, Default)]
-struct Times {
-    begun: Option<u64>,
-    ended: Option<u64>,
+pub struct Seen {
+    /// When its handler began.
+    pub begun: Option<u64>,
+    /// When and how it ended.
+    pub ended: Option<(u64, End)>,
 }
 
 /// All attempts, by execution and number.
 #[derive(Debug, Default)]
-pub struct Attempts(HashMap<String, HashMap<i64, Times>>);
+pub struct Attempts(HashMap<String, HashMap<i64, Seen>>);
 
-/// Reads a witness: lines `start|end <execution> <attempt> <nanoseconds>`. None was written: nothing ran.
+/// Reads a witness. None was written: nothing ran.
+///
+/// # Panics
+/// As [`parse`].
+#[must_use]
+pub fn read(path: &Path) -> Attempts {
+    parse(&std::fs::read_to_string(path).unwrap_or_default())
+}
+
+/// Reads lines `start|end|fail <execution> <attempt> <nanoseconds>`.
 ///
 /// # Panics
 /// At a line that is none, and at an attempt that began or ended twice.
 #[must_use]
-pub fn read(path: &Path) -> Attempts {
+pub fn parse(text: &str) -> Attempts {
     let mut attempts = Attempts::default();
-    for line in std::fs::read_to_string(path).unwrap_or_default().lines() {
+    for line in text.lines() {
         let parts: Vec<&str> = line.split(' ').collect();
         let [word, id, attempt, at] = parts[..] else {
             panic!("no line of a witness: {line}");
         };
         let attempt: i64 = attempt.parse().expect("an attempt");
         let at: u64 = at.parse().expect("a time");
-        let id = id.replace('-', "");
-        let times = attempts
-            .0
-            .entry(id)
-            .or_default()
-            .entry(attempt)
-            .or_default();
-        let place = match word {
-            "start" => &mut times.begun,
-            "end" => &mut times.ended,
+        let seen = attempts.0.entry(plain(id)).or_default();
+        let seen = seen.entry(attempt).or_default();
+        let is_second = match word {
+            "start" => seen.begun.replace(at).is_some(),
+            "end" => seen.ended.replace((at, End::Returned)).is_some(),
+            "fail" => seen.ended.replace((at, End::Failed)).is_some(),
             other => panic!("no word of a witness: {other}"),
         };
-        assert!(place.replace(at).is_none(), "twice: {line}");
+        assert!(!is_second, "twice: {line}");
     }
     attempts
 }
 
+/// An id as it is compared: with hyphens or without them it is the same.
+#[must_use]
+pub fn plain(id: &str) -> String {
+    id.replace('-', "")
+}
+
 impl Attempts {
-    fn of(&self, id: &str) -> Vec<(i64, Times)> {
-        let of = self.0.get(&id.replace('-', "")).into_iter().flatten();
-        let mut all: Vec<_> = of.map(|(attempt, times)| (*attempt, *times)).collect();
+    /// The attempts of an execution that were seen, by number.
+    #[must_use]
+    pub fn of(&self, id: &str) -> Vec<(i64, Seen)> {
+        let of = self.0.get(&plain(id)).into_iter().flatten();
+        let mut all: Vec<_> = of.map(|(attempt, seen)| (*attempt, *seen)).collect();
         all.sort_unstable_by_key(|(attempt, _)| *attempt);
         all
     }
 
-    /// # Panics
-    /// When an attempt began before the one before it ended, as far as ends were written.
-    pub fn never_overlap(&self) {
+    /// Whatever is seen of an attempt.
+    #[must_use]
+    pub fn seen(&self, id: &str, attempt: i64) -> Option<Seen> {
+        self.0.get(&plain(id))?.get(&attempt).copied()
+    }
+
+    /// The executions of which something was seen, without hyphens.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// Attempts that began before the one before them ended, as far as ends were written, or ended without a beginning.
+    #[must_use]
+    pub fn overlaps(&self) -> Vec<String> {
+        let mut found = Vec::new();
         for id in self.0.keys() {
             let all = self.of(id);
+            let unbegun = all.iter().filter(|(_, seen)| seen.begun.is_none());
+            found.extend(
+                unbegun
+                    .map(|(number, _)| format!("attempt {number} of {id} ended and never began")),
+            );
             for pair in all.windows(2) {
                 let ((number, before), (next, after)) = (pair[0], pair[1]);
-                let begun = after.begun.expect("what ended has begun");
-                let over = before.ended.or(before.begun).expect("a time");
-                assert!(
-                    over <= begun,
-                    "attempt {next} of {id} began while {number} ran"
-                );
+                let over = before.ended.map(|(at, _)| at).or(before.begun);
+                if let (Some(over), Some(begun)) = (over, after.begun)
+                    && over > begun
+                {
+                    found.push(format!(
+                        "attempt {next} of {id} began {} ns before {number} was over",
+                        over - begun
+                    ));
+                }
             }
         }
+        found
+    }
+
+    /// # Panics
+    /// When there are [`Attempts::overlaps`].
+    pub fn never_overlap(&self) {
+        let overlaps = self.overlaps();
+        assert!(overlaps.is_empty(), "{overlaps:#?}");
     }
 
     /// How many attempts of an execution began.
@@ -82,14 +134,8 @@ impl Attempts {
         let ended = self
             .of(id)
             .into_iter()
-            .filter(|(_, times)| times.ended.is_some());
+            .filter(|(_, seen)| seen.ended.is_some());
         ended.map(|(attempt, _)| attempt).collect()
-    }
-
-    /// The last attempt of an execution that began.
-    #[must_use]
-    pub fn last(&self, id: &str) -> Option<i64> {
-        self.of(id).last().map(|(attempt, _)| *attempt)
     }
 
     /// How many attempts there are.

@@ -23,6 +23,7 @@ mod main {
     mod hostile;
     mod install;
     mod key_rotation;
+    mod ledger;
     mod legacy;
     mod offline;
     mod people;

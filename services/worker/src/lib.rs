@@ -21,19 +21,6 @@ pub use handler::{Context, Failure, Handler, Handlers, Level};
 use app::Worker;
 use app::witness::Witness;
 
-/// The worker as a process: telemetry, signals, [`run`].
-///
-/// # Errors
-/// [`WorkerError`] when it cannot start.
-pub async fn main_run(config: Config) -> Result<(), WorkerError> {
-    runtime::telemetry::begin("worker", &config.service.telemetry)?;
-    let shutdown = Shutdown::new();
-    shutdown.on_signals();
-    let ended = run(config, shutdown).await;
-    runtime::telemetry::end().await;
-    ended
-}
-
 /// Runs the worker with the builtin handlers until the shutdown has begun and its handlers have ended.
 ///
 /// # Errors

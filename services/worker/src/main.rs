@@ -2,8 +2,14 @@
 
 use std::process::ExitCode;
 
-use dashfleet_worker::{Config, main_run};
+use dashfleet_worker::{Config, run};
+use runtime::process;
 
 fn main() -> ExitCode {
-    runtime::process::main("dashfleet-worker", Config::read, main_run)
+    process::service(
+        "worker",
+        Config::read,
+        |config| &config.service.telemetry,
+        run,
+    )
 }

@@ -36,7 +36,7 @@ pub fn run(options: &args::Up) -> Result<()> {
         binaries: workspace.binaries(options.release),
         root: workspace.root,
         http: options.http,
-        replicas: options.replicas.unwrap_or(1),
+        replicas: options.replicas.clone().unwrap_or_default(),
     };
     data.write_launch(&launch)?;
     if options.detach {
@@ -134,23 +134,26 @@ fn join(data: &Folder, supervisor: &Identity, options: &args::Up) -> Result<()> 
         "up",
         &format!("already runs (supervisor's pid {})", supervisor.pid),
     );
-    let mut replicas = 0;
-    if let (Some(wanted), Some(mut launch)) = (options.replicas, data.launch()?) {
-        if wanted > launch.replicas {
+    let mut replicas = None;
+    if let (Some(wanted), Some(mut launch)) = (&options.replicas, data.launch()?) {
+        let more = launch.replicas.or_more(wanted);
+        if more != launch.replicas {
             terminal::progress(
                 "up",
-                &format!("{wanted} replicas instead of {}", launch.replicas),
+                &format!("{more} replicas instead of {}", launch.replicas),
             );
-            launch.replicas = wanted;
+            launch.replicas = more;
             data.write_launch(&launch)?;
             supervisor.signal(Signal::Reload);
         }
-        replicas = launch.replicas;
+        replicas = Some(launch.replicas);
     }
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(devfile) = Devfile::read(&data.devfile())?
-            && devfile.gateway_urls.len() >= replicas
+            && replicas
+                .as_ref()
+                .is_none_or(|replicas| devfile.has(replicas))
         {
             if options
                 .http

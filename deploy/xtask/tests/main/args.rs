@@ -13,11 +13,11 @@ fn up_takes_all_its_options_in_both_forms() {
     let wanted = Up {
         data: Some("/tmp/x".into()),
         http: Some(9000),
-        replicas: Some(3),
+        replicas: Some("3,worker=4".parse().unwrap()),
         detach: true,
         release: true,
     };
-    let line = "up --data /tmp/x --http=9000 --replicas 3 --detach --release";
+    let line = "up --data /tmp/x --http=9000 --replicas 3,worker=4 --detach --release";
     assert_eq!(read(line).unwrap(), Command::Up(wanted));
     assert_eq!(read("up").unwrap(), Command::Up(Up::default()));
 }
@@ -59,6 +59,7 @@ fn what_is_wrong_is_refused_by_name_and_exits_64() {
         ("up --http 0", "`0`"),
         ("up --replicas 0", "`0`"),
         ("up --replicas 17", "`17`"),
+        ("up --replicas 2,cook=3", "`cook`"),
         ("up --data=", "--data"),
         ("keys", "--dir"),
         ("down now", "`now`"),

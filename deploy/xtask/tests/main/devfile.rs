@@ -67,6 +67,7 @@ fn it_has_the_promised_names_and_survives_a_round() {
         gateway_urls: vec!["u".to_owned()],
         pids: pids(1, &[]),
     };
+    assert!(!devfile.has(&"1".parse().unwrap()), "nothing runs");
     devfile.write(&path).unwrap();
     assert_eq!(Devfile::read(&path).unwrap(), Some(devfile));
     let text = std::fs::read_to_string(&path).unwrap();

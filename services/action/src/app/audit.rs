@@ -11,7 +11,7 @@ use contract::audit::{
     AuditCountersign, AuditEntry, AuditHeads, AuditSigned, AuditSignedPage, HEADS_MAX, Head,
     HeadSignature, SignedHead,
 };
-use database::{AuditRow, DatabaseError, NotHanded, Tx};
+use database::{AuditRow, DatabaseError, Tx};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -50,26 +50,6 @@ pub async fn note_in_tx(tx: &mut PgConnection, entry: AuditEntry) -> Result<(), 
 }
 
 impl App {
-    /// Writes refused attempts into the outbox.
-    ///
-    /// # Errors
-    /// [`ActionError`].
-    pub async fn denials_write(&self, entries: Vec<AuditEntry>) -> Result<(), ActionError> {
-        let rows: Vec<AuditRow> = entries.into_iter().map(row).collect::<Result<_, _>>()?;
-        AuditRow::write_all(&rows, "action", &self.pools).await?;
-        self.audit_relay.wake();
-        Ok(())
-    }
-
-    /// Hands rows of the outbox to identity.
-    ///
-    /// # Errors
-    /// [`NotHanded`].
-    pub async fn audit_hand(&self, rows: Vec<AuditRow>) -> Result<Vec<Option<String>>, NotHanded> {
-        let entries = rows.iter().map(|row| row.entry.as_str());
-        Ok(self.bus.audit_hand(entries).await?)
-    }
-
     /// This service's copies of what it signed, also the one that this process remembers where the database lacks it, and
     /// the keys whose signatures are believed: from its key files.
     ///

@@ -23,7 +23,7 @@ impl App {
     /// FORBIDDEN, NOT_FOUND, UNAVAILABLE.
     pub async fn action_get(&self, grant: &Grant, id: ActionId) -> Result<Action, ActionError> {
         grant.require(ACTIONS_READ)?;
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let mut tx = self.pools.tenant_read(grant.org).await?;
         let row = action::action_get_in_tx(&mut tx, grant.org, id).await?;
         row.ok_or_else(|| Problem::not_found("action"))?.view()
     }
@@ -51,7 +51,7 @@ impl App {
             }
         };
         let status = request.status.map(domain::action::ActionStatus::as_str);
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let mut tx = self.pools.tenant_read(grant.org).await?;
         let limit = i64::from(request.limit);
         let rows = action::action_list_in_tx(
             &mut tx,

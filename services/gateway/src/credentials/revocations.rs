@@ -24,21 +24,11 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// Listens until the shutdown begins.
 pub fn listen(bus: &Bus, credentials: &Arc<Credentials>, shutdown: &Shutdown) {
     for pattern in PATTERNS {
-        let (bus, credentials, stop) = (bus.clone(), credentials.clone(), shutdown.clone());
-        shutdown.spawn(async move {
-            tokio::select! {
-                () = hear(&bus, &credentials, pattern) => {}
-                () = stop.begun() => {}
-            }
-        });
+        let (bus, credentials) = (bus.clone(), credentials.clone());
+        shutdown.spawn_until_begun(async move { hear(&bus, &credentials, pattern).await });
     }
-    let (state, credentials, stop) = (bus.state(), credentials.clone(), shutdown.clone());
-    shutdown.spawn(async move {
-        tokio::select! {
-            () = reconnections(state, &credentials) => {}
-            () = stop.begun() => {}
-        }
-    });
+    let (state, credentials) = (bus.state(), credentials.clone());
+    shutdown.spawn_until_begun(async move { reconnections(state, &credentials).await });
 }
 
 async fn hear(bus: &Bus, credentials: &Credentials, pattern: &str) {

@@ -11,7 +11,7 @@ use super::idempotency::{IdempotencyKey, explain};
 use super::parameter::{Id, Limit, Maybe, Word};
 use crate::caller::Caller;
 use crate::document::Tag;
-use crate::json::{Given, Shown};
+use crate::json::{Given, Passed, Shown};
 use crate::owners::Owners;
 use crate::refusal::{Change, ChangeWithBody, Listing, Question, Refusal};
 
@@ -109,14 +109,14 @@ impl Actions {
         limit: Query<Maybe<Limit>>,
         /// `nextCursor` of the page before.
         cursor: Query<Maybe<String>>,
-    ) -> Result<Shown<ActionPage>, Refusal<Listing>> {
+    ) -> Result<Passed<ActionPage>, Refusal<Listing>> {
         let question = ActionList {
             machine_id: machine_id.0.value().map(Into::into),
             status: status.0.value(),
             limit: limit.0.or_default(),
             cursor: cursor.0.0,
         };
-        Ok(Shown(self.owners.read(&caller, &question).await?))
+        Ok(Passed(self.owners.pass(&caller, &question).await?))
     }
 
     /// Get an action
@@ -126,17 +126,11 @@ impl Actions {
         caller: Caller,
         /// The action.
         id: Path<Id>,
-    ) -> Result<Shown<Action>, Refusal<Question>> {
-        Ok(Shown(
-            self.owners
-                .read(
-                    &caller,
-                    &ActionGet {
-                        action_id: id.0.0.into(),
-                    },
-                )
-                .await?,
-        ))
+    ) -> Result<Passed<Action>, Refusal<Question>> {
+        let question = ActionGet {
+            action_id: id.0.0.into(),
+        };
+        Ok(Passed(self.owners.pass(&caller, &question).await?))
     }
 
     /// Cancel an action

@@ -12,7 +12,7 @@ use self::export::Export;
 use super::parameter::{Limit, Maybe, Place, Word};
 use crate::caller::Caller;
 use crate::document::Tag;
-use crate::json::Shown;
+use crate::json::{Passed, Shown};
 use crate::owners::Owners;
 use crate::refusal::{Listing, Refusal};
 
@@ -57,7 +57,7 @@ impl AuditEvents {
         limit: Query<Maybe<Limit>>,
         /// `nextCursor` of the page before.
         cursor: Query<Maybe<String>>,
-    ) -> Result<Shown<AuditPage>, Refusal<Listing>> {
+    ) -> Result<Passed<AuditPage>, Refusal<Listing>> {
         let question = AuditList {
             filter: AuditFilter {
                 actor: actor.0.value(),
@@ -70,7 +70,7 @@ impl AuditEvents {
             limit: limit.0.or_default(),
             cursor: cursor.0.0,
         };
-        Ok(Shown(self.owners.read(&caller, &question).await?))
+        Ok(Passed(self.owners.pass(&caller, &question).await?))
     }
 
     /// Verify that nobody changed what was recorded

@@ -21,7 +21,7 @@ use super::idempotency::{IdempotencyKey, explain};
 use super::parameter::{Id, Limit, LogLine, Maybe, Word};
 use crate::caller::Caller;
 use crate::document::Tag;
-use crate::json::{Given, Shown};
+use crate::json::{Given, Passed, Shown};
 use crate::owners::Owners;
 use crate::refusal::{Change, ChangeWithBody, Listing, Question, Refusal};
 
@@ -141,7 +141,7 @@ impl Executions {
         limit: Query<Maybe<Limit>>,
         /// `nextCursor` of the page before.
         cursor: Query<Maybe<String>>,
-    ) -> Result<Shown<ExecutionPage>, Refusal<Listing>> {
+    ) -> Result<Passed<ExecutionPage>, Refusal<Listing>> {
         let question = ExecutionList {
             filter: ExecutionFilter {
                 job_id: job_id.0.value().map(Into::into),
@@ -153,7 +153,7 @@ impl Executions {
             limit: limit.0.or_default(),
             cursor: cursor.0.0,
         };
-        Ok(Shown(self.owners.read(&caller, &question).await?))
+        Ok(Passed(self.owners.pass(&caller, &question).await?))
     }
 
     /// Execute many jobs
@@ -224,11 +224,11 @@ impl Executions {
         caller: Caller,
         /// The execution.
         id: Path<Id>,
-    ) -> Result<Shown<Execution>, Refusal<Question>> {
+    ) -> Result<Passed<Execution>, Refusal<Question>> {
         let question = ExecutionGet {
             execution_id: id.0.0.into(),
         };
-        Ok(Shown(self.owners.read(&caller, &question).await?))
+        Ok(Passed(self.owners.pass(&caller, &question).await?))
     }
 
     /// Cancel an execution

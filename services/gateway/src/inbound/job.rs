@@ -13,7 +13,7 @@ use super::idempotency::{IdempotencyKey, explain};
 use super::parameter::{Id, Limit, Maybe};
 use crate::caller::Caller;
 use crate::document::Tag;
-use crate::json::{Given, Shown};
+use crate::json::{Given, Passed, Shown};
 use crate::owners::Owners;
 use crate::refusal::{Change, ChangeWithBody, Listing, Question, Refusal};
 
@@ -104,13 +104,13 @@ impl Jobs {
         limit: Query<Maybe<Limit>>,
         /// `nextCursor` of the page before.
         cursor: Query<Maybe<String>>,
-    ) -> Result<Shown<JobPage>, Refusal<Listing>> {
+    ) -> Result<Passed<JobPage>, Refusal<Listing>> {
         let question = JobList {
             enabled: enabled.0.0,
             limit: limit.0.or_default(),
             cursor: cursor.0.0,
         };
-        Ok(Shown(self.owners.read(&caller, &question).await?))
+        Ok(Passed(self.owners.pass(&caller, &question).await?))
     }
 
     /// Make a job
@@ -141,11 +141,11 @@ impl Jobs {
         caller: Caller,
         /// The job.
         id: Path<Id>,
-    ) -> Result<Shown<Job>, Refusal<Question>> {
+    ) -> Result<Passed<Job>, Refusal<Question>> {
         let question = JobGet {
             job_id: id.0.0.into(),
         };
-        Ok(Shown(self.owners.read(&caller, &question).await?))
+        Ok(Passed(self.owners.pass(&caller, &question).await?))
     }
 
     /// Edit a job

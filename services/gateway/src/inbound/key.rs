@@ -15,7 +15,7 @@ use super::parameter::{Id, Limit, Maybe};
 use crate::caller::Caller;
 use crate::credentials::Credentials;
 use crate::document::Tag;
-use crate::json::{Given, Shown};
+use crate::json::{Given, Passed, Shown};
 use crate::owners::Owners;
 use crate::refusal::{Change, ChangeWithBody, Listing, Question, Refusal};
 
@@ -77,12 +77,12 @@ impl ApiKeys {
         limit: Query<Maybe<Limit>>,
         /// `nextCursor` of the page before.
         cursor: Query<Maybe<String>>,
-    ) -> Result<Shown<ApiKeyPage>, Refusal<Listing>> {
+    ) -> Result<Passed<ApiKeyPage>, Refusal<Listing>> {
         let question = ApiKeyList {
             limit: limit.0.or_default(),
             cursor: cursor.0.0,
         };
-        Ok(Shown(self.owners.read(&caller, &question).await?))
+        Ok(Passed(self.owners.pass(&caller, &question).await?))
     }
 
     /// Get an API key
@@ -92,11 +92,11 @@ impl ApiKeys {
         caller: Caller,
         /// The key.
         id: Path<Id>,
-    ) -> Result<Shown<ApiKey>, Refusal<Question>> {
+    ) -> Result<Passed<ApiKey>, Refusal<Question>> {
         let question = ApiKeyGet {
             key_id: id.0.0.into(),
         };
-        Ok(Shown(self.owners.read(&caller, &question).await?))
+        Ok(Passed(self.owners.pass(&caller, &question).await?))
     }
 
     /// Make an API key

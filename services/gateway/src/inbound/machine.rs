@@ -17,7 +17,7 @@ use self::release::Release;
 use super::parameter::{Id, Limit, Maybe, Word, range};
 use crate::caller::Caller;
 use crate::document::{Tag, machine as documented};
-use crate::json::{Documented, Given, Shown};
+use crate::json::{Documented, Given, Passed, Shown};
 use crate::owners::Owners;
 use crate::refusal::{Change, ChangeWithBody, Listing, Question, Refusal};
 
@@ -116,7 +116,7 @@ impl Machines {
         limit: Query<Maybe<Limit>>,
         /// `nextCursor` of the page before.
         cursor: Query<Maybe<String>>,
-    ) -> Result<Shown<MachinePage>, Refusal<Listing>> {
+    ) -> Result<Passed<MachinePage>, Refusal<Listing>> {
         let question = MachineList {
             selector: selector.0.0,
             status: status.0.value(),
@@ -125,7 +125,7 @@ impl Machines {
             limit: limit.0.or_default(),
             cursor: cursor.0.0,
         };
-        Ok(Shown(self.owners.read(&caller, &question).await?))
+        Ok(Passed(self.owners.pass(&caller, &question).await?))
     }
 
     /// Get a machine
@@ -135,9 +135,9 @@ impl Machines {
         caller: Caller,
         /// The machine.
         id: Path<Id>,
-    ) -> Result<Shown<Machine>, Refusal<Question>> {
+    ) -> Result<Passed<Machine>, Refusal<Question>> {
         let question = MachineGet::from(domain::MachineId::from(id.0.0));
-        Ok(Shown(self.owners.read(&caller, &question).await?))
+        Ok(Passed(self.owners.pass(&caller, &question).await?))
     }
 
     /// Edit a machine's name, notes and labels
@@ -271,7 +271,7 @@ impl Machines {
         limit: Query<Maybe<Limit>>,
         /// `nextCursor` of the page before.
         cursor: Query<Maybe<String>>,
-    ) -> Result<Shown<SamplePage>, Refusal<Question>> {
+    ) -> Result<Passed<SamplePage>, Refusal<Question>> {
         let (from, to) = range(from.0, to.0, SAMPLES_SINCE)?;
         let question = SampleList {
             machine_id: id.0.0.into(),
@@ -280,6 +280,6 @@ impl Machines {
             limit: limit.0.or_default(),
             cursor: cursor.0.0,
         };
-        Ok(Shown(self.owners.read(&caller, &question).await?))
+        Ok(Passed(self.owners.pass(&caller, &question).await?))
     }
 }

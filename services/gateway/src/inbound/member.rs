@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::parameter::{Id, Limit, Maybe};
 use crate::caller::Caller;
 use crate::document::Tag;
-use crate::json::{Given, Shown};
+use crate::json::{Given, Passed, Shown};
 use crate::owners::Owners;
 use crate::refusal::{Change, ChangeWithBody, Listing, Question, Refusal};
 
@@ -73,12 +73,12 @@ impl Users {
         limit: Query<Maybe<Limit>>,
         /// `nextCursor` of the page before.
         cursor: Query<Maybe<String>>,
-    ) -> Result<Shown<MemberPage>, Refusal<Listing>> {
+    ) -> Result<Passed<MemberPage>, Refusal<Listing>> {
         let question = MemberList {
             limit: limit.0.or_default(),
             cursor: cursor.0.0,
         };
-        Ok(Shown(self.owners.read(&caller, &question).await?))
+        Ok(Passed(self.owners.pass(&caller, &question).await?))
     }
 
     /// Invite somebody
@@ -110,12 +110,12 @@ impl Users {
         limit: Query<Maybe<Limit>>,
         /// `nextCursor` of the page before.
         cursor: Query<Maybe<String>>,
-    ) -> Result<Shown<InvitationPage>, Refusal<Listing>> {
+    ) -> Result<Passed<InvitationPage>, Refusal<Listing>> {
         let question = InvitationList {
             limit: limit.0.or_default(),
             cursor: cursor.0.0,
         };
-        Ok(Shown(self.owners.read(&caller, &question).await?))
+        Ok(Passed(self.owners.pass(&caller, &question).await?))
     }
 
     /// Take an invitation back
@@ -144,11 +144,11 @@ impl Users {
         caller: Caller,
         /// The person.
         id: Path<Id>,
-    ) -> Result<Shown<Member>, Refusal<Question>> {
+    ) -> Result<Passed<Member>, Refusal<Question>> {
         let question = MemberGet {
             user_id: id.0.0.into(),
         };
-        Ok(Shown(self.owners.read(&caller, &question).await?))
+        Ok(Passed(self.owners.pass(&caller, &question).await?))
     }
 
     /// Give a user another role

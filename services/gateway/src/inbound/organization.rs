@@ -12,7 +12,7 @@ use super::idempotency::{IdempotencyKey, explain};
 use super::parameter::{Id, Limit, Maybe};
 use crate::caller::Caller;
 use crate::document::Tag;
-use crate::json::{Given, Shown};
+use crate::json::{Given, Passed, Shown};
 use crate::owners::Owners;
 use crate::refusal::{Change, ChangeWithBody, Listing, Question, Refusal};
 
@@ -65,12 +65,12 @@ impl Organizations {
         limit: Query<Maybe<Limit>>,
         /// `nextCursor` of the page before.
         cursor: Query<Maybe<String>>,
-    ) -> Result<Shown<OrganizationPage>, Refusal<Listing>> {
+    ) -> Result<Passed<OrganizationPage>, Refusal<Listing>> {
         let question = OrganizationList {
             limit: limit.0.or_default(),
             cursor: cursor.0.0,
         };
-        Ok(Shown(self.owners.read(&caller, &question).await?))
+        Ok(Passed(self.owners.pass(&caller, &question).await?))
     }
 
     /// Get an organisation
@@ -80,11 +80,11 @@ impl Organizations {
         caller: Caller,
         /// The organisation: the one that the credential is of.
         id: Path<Id>,
-    ) -> Result<Shown<Organization>, Refusal<Question>> {
+    ) -> Result<Passed<Organization>, Refusal<Question>> {
         let question = OrganizationGet {
             organization_id: id.0.0.into(),
         };
-        Ok(Shown(self.owners.read(&caller, &question).await?))
+        Ok(Passed(self.owners.pass(&caller, &question).await?))
     }
 
     /// Make an organisation

@@ -9,7 +9,7 @@ use poem_openapi::param::{Path, Query};
 use super::parameter::{Id, Limit, Maybe, Word, range};
 use crate::caller::Caller;
 use crate::document::Tag;
-use crate::json::Shown;
+use crate::json::Passed;
 use crate::owners::Owners;
 use crate::refusal::{Question, Refusal};
 
@@ -53,7 +53,7 @@ impl Presences {
         limit: Query<Maybe<Limit>>,
         /// `nextCursor` of the page before.
         cursor: Query<Maybe<String>>,
-    ) -> Result<Shown<PresenceHistoryPage>, Refusal<Question>> {
+    ) -> Result<Passed<PresenceHistoryPage>, Refusal<Question>> {
         let (from, to) = range(from.0, to.0, SINCE)?;
         let question = PresenceHistory {
             machine_id: id.0.0.into(),
@@ -62,7 +62,7 @@ impl Presences {
             limit: limit.0.or_default(),
             cursor: cursor.0.0,
         };
-        Ok(Shown(self.owners.read(&caller, &question).await?))
+        Ok(Passed(self.owners.pass(&caller, &question).await?))
     }
 
     /// Get a machine's availability
@@ -82,13 +82,13 @@ impl Presences {
         from: Query<Maybe<Word<Timestamp>>>,
         /// To the day of this time; now when absent.
         to: Query<Maybe<Word<Timestamp>>>,
-    ) -> Result<Shown<Availability>, Refusal<Question>> {
+    ) -> Result<Passed<Availability>, Refusal<Question>> {
         let (from, to) = range(from.0, to.0, SINCE)?;
         let question = AvailabilityGet {
             machine_id: id.0.0.into(),
             from,
             to,
         };
-        Ok(Shown(self.owners.read(&caller, &question).await?))
+        Ok(Passed(self.owners.pass(&caller, &question).await?))
     }
 }

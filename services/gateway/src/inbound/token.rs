@@ -11,7 +11,7 @@ use super::idempotency::{IdempotencyKey, explain};
 use super::parameter::{Id, Limit, Maybe};
 use crate::caller::Caller;
 use crate::document::Tag;
-use crate::json::{Given, Shown};
+use crate::json::{Given, Passed, Shown};
 use crate::owners::Owners;
 use crate::refusal::{Change, ChangeWithBody, Listing, Question, Refusal};
 
@@ -65,12 +65,12 @@ impl EnrollmentTokens {
         limit: Query<Maybe<Limit>>,
         /// `nextCursor` of the page before.
         cursor: Query<Maybe<String>>,
-    ) -> Result<Shown<EnrollmentTokenPage>, Refusal<Listing>> {
+    ) -> Result<Passed<EnrollmentTokenPage>, Refusal<Listing>> {
         let question = EnrollmentTokenList {
             limit: limit.0.or_default(),
             cursor: cursor.0.0,
         };
-        Ok(Shown(self.owners.read(&caller, &question).await?))
+        Ok(Passed(self.owners.pass(&caller, &question).await?))
     }
 
     /// Get an enrolment token
@@ -80,9 +80,9 @@ impl EnrollmentTokens {
         caller: Caller,
         /// The token.
         id: Path<Id>,
-    ) -> Result<Shown<EnrollmentToken>, Refusal<Question>> {
+    ) -> Result<Passed<EnrollmentToken>, Refusal<Question>> {
         let question = EnrollmentTokenGet { token_id: id.0.0 };
-        Ok(Shown(self.owners.read(&caller, &question).await?))
+        Ok(Passed(self.owners.pass(&caller, &question).await?))
     }
 
     /// Make an enrolment token

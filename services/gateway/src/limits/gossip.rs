@@ -26,20 +26,10 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 /// Tells and hears until the shutdown begins.
 pub fn start(bus: &Bus, limits: &Arc<Limits>, shutdown: &Shutdown) {
-    let (teller, ours, stop) = (bus.clone(), limits.clone(), shutdown.clone());
-    shutdown.spawn(async move {
-        tokio::select! {
-            () = tell(&teller, &ours) => {}
-            () = stop.begun() => {}
-        }
-    });
-    let (bus, limits, stop) = (bus.clone(), limits.clone(), shutdown.clone());
-    shutdown.spawn(async move {
-        tokio::select! {
-            () = hear(&bus, &limits) => {}
-            () = stop.begun() => {}
-        }
-    });
+    let (teller, ours) = (bus.clone(), limits.clone());
+    shutdown.spawn_until_begun(async move { tell(&teller, &ours).await });
+    let (bus, limits) = (bus.clone(), limits.clone());
+    shutdown.spawn_until_begun(async move { hear(&bus, &limits).await });
 }
 
 async fn tell(bus: &Bus, limits: &Limits) {

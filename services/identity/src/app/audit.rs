@@ -49,13 +49,7 @@ pub async fn note_all_in_tx(
     tx: &mut PgConnection,
     entries: Vec<AuditEntry>,
 ) -> Result<(), DatabaseError> {
-    AuditRow::insert_all_in_tx(&rows(entries)?, crate::SCHEMA, tx).await
-}
-
-fn rows(entries: Vec<AuditEntry>) -> Result<Vec<AuditRow>, DatabaseError> {
-    let stored = entries.into_iter().map(AuditEntry::stored);
-    let rows: Result<_, _> = stored.map(|stored| stored.map(AuditRow::from)).collect();
-    rows.map_err(|error| DatabaseError::Bug(error.to_string()))
+    AuditRow::insert_all_in_tx(&owner::audit_rows(entries)?, crate::SCHEMA, tx).await
 }
 
 /// Writes one entry, likewise.
@@ -67,16 +61,6 @@ pub async fn note_in_tx(tx: &mut PgConnection, entry: AuditEntry) -> Result<(), 
 }
 
 impl App {
-    /// Writes refused attempts into the outbox.
-    ///
-    /// # Errors
-    /// [`DatabaseError`].
-    pub async fn denials_write(&self, entries: Vec<AuditEntry>) -> Result<(), DatabaseError> {
-        AuditRow::write_all(&rows(entries)?, crate::SCHEMA, &self.pools).await?;
-        self.audit_relay.wake();
-        Ok(())
-    }
-
     /// Hands identity's own entries over, as every service does, without the way over the bus.
     ///
     /// # Errors
@@ -184,9 +168,9 @@ impl App {
             ),
         };
         let filter = checked(&request.filter)?;
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let mut tx = self.pools.tenant_read(grant.org).await?;
         let rows = audit::list_in_tx(&mut tx, grant.org, filter, before, limit + 1).await?;
-        tx.commit().await?;
+        drop(tx);
         let (items, more) = page(rows, limit)?;
         let last = items.last().filter(|_| more);
         let next_cursor = last.map(|last| format!("{}-{}", last.entry.at.millis(), last.seq));
@@ -205,13 +189,13 @@ impl App {
         grant.require(AUDIT_READ)?;
         let limit = limited(request.limit, EXPORT_MAX)?;
         let filter = checked(&request.filter)?;
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let mut tx = self.pools.tenant_read(grant.org).await?;
         // What is added meanwhile is not part of it, so that it ends; and a filter that finds little reads a bounded part.
         let last = audit::last_seq_in_tx(&mut tx, grant.org).await?;
         let to = last.min(request.after.saturating_add(EXPORT_SPAN));
         let places = (request.after, to);
         let rows = audit::export_in_tx(&mut tx, grant.org, filter, places, limit + 1).await?;
-        tx.commit().await?;
+        drop(tx);
         let (items, more) = page(rows, limit)?;
         let next = match items.last() {
             Some(item) if more => Some(item.seq),

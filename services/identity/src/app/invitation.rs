@@ -120,7 +120,7 @@ impl App {
     ) -> Result<InvitationPage, IdentityError> {
         grant.require(MEMBERS_READ)?;
         let page = Page::oldest_first(request.limit, request.cursor.as_deref())?;
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let mut tx = self.pools.tenant_read(grant.org).await?;
         let rows =
             store::invitation::list_in_tx(&mut tx, grant.org, page.from, page.rows()).await?;
         drop(tx);

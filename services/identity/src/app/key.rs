@@ -168,7 +168,7 @@ impl App {
     ) -> Result<ApiKeyPage, IdentityError> {
         grant.require(API_KEYS_READ)?;
         let page = Page::newest_first(request.limit, request.cursor.as_deref())?;
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let mut tx = self.pools.tenant_read(grant.org).await?;
         let rows = store::api_key::list_in_tx(&mut tx, grant.org, page.from, page.rows()).await?;
         drop(tx);
         let (items, next_cursor) = page.cut(rows, |row| row.id, api_key);
@@ -190,7 +190,7 @@ impl App {
     }
 
     async fn key_of(&self, grant: &Grant, id: CredentialId) -> Result<ApiKey, IdentityError> {
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let mut tx = self.pools.tenant_read(grant.org).await?;
         let row = store::api_key::get_in_tx(&mut tx, grant.org, id).await?;
         api_key(row.ok_or_else(not_found)?)
     }

@@ -79,25 +79,19 @@ impl Kicker {
 impl App {
     /// Cuts a machine's connections now, in a quarter of a second again, and once more when nobody can be on the way in.
     pub(crate) fn kick(self: &Arc<Self>, org: OrgId, machine: MachineId) {
-        let (app, end) = (self.clone(), self.shutdown.clone());
-        self.shutdown.spawn(async move {
-            let looks = async {
-                let mut waited = Duration::ZERO;
-                for (at, gather) in [
-                    (Duration::ZERO, GATHER_FIRST),
-                    (Duration::from_millis(250), GATHER_LATER),
-                    (LAST_LOOK, GATHER_LATER),
-                ] {
-                    tokio::time::sleep(at.saturating_sub(waited)).await;
-                    waited = at;
-                    if let Err(error) = app.kicker.cut(org, machine, gather).await {
-                        tracing::warn!(%error, %machine, "a revoked machine's connections were not looked for");
-                    }
+        let app = self.clone();
+        self.shutdown.spawn_until_begun(async move {
+            let mut waited = Duration::ZERO;
+            for (at, gather) in [
+                (Duration::ZERO, GATHER_FIRST),
+                (Duration::from_millis(250), GATHER_LATER),
+                (LAST_LOOK, GATHER_LATER),
+            ] {
+                tokio::time::sleep(at.saturating_sub(waited)).await;
+                waited = at;
+                if let Err(error) = app.kicker.cut(org, machine, gather).await {
+                    tracing::warn!(%error, %machine, "a revoked machine's connections were not looked for");
                 }
-            };
-            tokio::select! {
-                () = end.begun() => {}
-                () = looks => {}
             }
         });
     }

@@ -98,7 +98,7 @@ impl App {
     ) -> Result<MemberPage, IdentityError> {
         grant.require(MEMBERS_READ)?;
         let page = Page::oldest_first(request.limit, request.cursor.as_deref())?;
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let mut tx = self.pools.tenant_read(grant.org).await?;
         let rows = store::member::list_in_tx(&mut tx, grant.org, page.from, page.rows()).await?;
         drop(tx);
         let (items, next_cursor) = page.cut(rows, |row| row.id, member);
@@ -116,7 +116,7 @@ impl App {
         request: &MemberGet,
     ) -> Result<Member, IdentityError> {
         grant.require(MEMBERS_READ)?;
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let mut tx = self.pools.tenant_read(grant.org).await?;
         let row = store::member::get_in_tx(&mut tx, grant.org, request.user_id).await?;
         member(row.ok_or_else(not_found)?)
     }

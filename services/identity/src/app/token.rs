@@ -100,7 +100,7 @@ impl App {
     ) -> Result<EnrollmentTokenPage, IdentityError> {
         grant.require(ENROLLMENT_READ)?;
         let page = Page::newest_first(request.limit, request.cursor.as_deref())?;
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let mut tx = self.pools.tenant_read(grant.org).await?;
         let rows =
             store::enrollment_token::list_in_tx(&mut tx, grant.org, page.from, page.rows()).await?;
         let (items, next_cursor) = page.cut(rows, |row| row.id, enrollment_token);
@@ -121,7 +121,7 @@ impl App {
     }
 
     async fn token_of(&self, grant: &Grant, id: Uuid) -> Result<EnrollmentToken, IdentityError> {
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let mut tx = self.pools.tenant_read(grant.org).await?;
         let row = store::enrollment_token::get_in_tx(&mut tx, grant.org, id).await?;
         Ok(enrollment_token(row.ok_or_else(not_found)?))
     }

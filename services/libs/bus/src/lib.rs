@@ -27,6 +27,7 @@ pub use connection::{Bus, BusConfig, BusState};
 pub use denied::Denials;
 pub use error::BusError;
 pub use events::{Consumer, Delivery};
+pub use request::Unread;
 pub use servers::check_agent_url;
 pub use service::{AgentSender, Caller, Context, Service};
 pub use subscription::{Message, Subscription};

@@ -1,5 +1,6 @@
 //! Asking: a request with a timeout, and a clear word when nobody is there.
 
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use async_nats::client::RequestErrorKind;
@@ -10,8 +11,25 @@ use contract::envelope::{Answer, GRANT_HEADER};
 use contract::{Call, Envelope, Problem, ProblemKind};
 use domain::OrgId;
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
 
 use crate::connection::Bus;
+
+/// A reply as its owner wrote it, for who passes it on and changes none of it: whole, valid JSON, of which nobody has looked
+/// whether it says a `T`. (The owner's side is typed: it answers a call with nothing but that call's reply.)
+#[derive(Debug)]
+pub struct Unread<T> {
+    json: Box<RawValue>,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T> Unread<T> {
+    /// The JSON.
+    #[must_use]
+    pub fn into_json(self) -> String {
+        Box::<str>::from(self.json).into_string()
+    }
+}
 
 impl Bus {
     /// Asks on a user's behalf: `df.rpc.<service>.<noun>.<verb>` with the user's grant, and the client's address
@@ -28,8 +46,29 @@ impl Bus {
     ) -> Result<C::Reply, Problem> {
         let mut headers = HeaderMap::new();
         crate::client::inject(&mut headers);
-        self.call::<C>(gateway_subject::<C>(), headers, request, grant, timeout)
+        self.call::<C, _>(gateway_subject::<C>(), headers, request, grant, timeout)
             .await
+    }
+
+    /// As [`Bus::gateway_call`], for who passes the reply on as it is.
+    ///
+    /// # Errors
+    /// As [`Bus::gateway_call`].
+    pub async fn gateway_call_unread<C: Call>(
+        &self,
+        request: &C,
+        grant: Option<&str>,
+        timeout: Duration,
+    ) -> Result<Unread<C::Reply>, Problem> {
+        let mut headers = HeaderMap::new();
+        crate::client::inject(&mut headers);
+        let json = self
+            .call::<C, _>(gateway_subject::<C>(), headers, request, grant, timeout)
+            .await?;
+        Ok(Unread {
+            json,
+            of: PhantomData,
+        })
     }
 
     /// Asks as a service: `df.svc.<caller>.<service>.<noun>.<verb>`, forwarding a user's grant if there is one.
@@ -43,18 +82,18 @@ impl Bus {
         timeout: Duration,
     ) -> Result<C::Reply, Problem> {
         let subject = service_subject::<C>(&self.service);
-        self.call::<C>(subject, HeaderMap::new(), request, grant, timeout)
+        self.call::<C, _>(subject, HeaderMap::new(), request, grant, timeout)
             .await
     }
 
-    async fn call<C: Call>(
+    async fn call<C: Call, R: DeserializeOwned>(
         &self,
         subject: String,
         mut headers: HeaderMap,
         request: &C,
         grant: Option<&str>,
         timeout: Duration,
-    ) -> Result<C::Reply, Problem> {
+    ) -> Result<R, Problem> {
         if let Some(grant) = grant {
             headers.insert(GRANT_HEADER, grant);
         }
@@ -175,4 +214,35 @@ fn internal(asked: &Asked<'_>, error: &str) -> Problem {
             asked.service
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_passed_on_unread_is_whole_json_all_the_same() {
+        let read = |payload: &str| serde_json::from_str::<Answer<Box<RawValue>>>(payload);
+        let json = r#"{"items":[{"a": 1.0,"new":"é"}],"nextCursor":"x"}"#;
+        match read(&format!(r#"{{"ok":{json}}}"#)) {
+            Ok(Answer::Ok(raw)) => assert_eq!(raw.get(), json),
+            other => panic!("{other:?}"),
+        }
+        let refused = Problem::not_found("machine");
+        let payload = serde_json::to_string(&Answer::<()>::Error(refused.clone())).expect("JSON");
+        match read(&payload) {
+            Ok(Answer::Error(problem)) => assert_eq!(problem, refused),
+            other => panic!("{other:?}"),
+        }
+        for broken in [
+            r#"{"ok":{"items":[}}"#,
+            r#"{"ok":{"items":[]}"#,
+            r#"{"ok":{}}{}"#,
+            r#"{"ok":{},"error":{}}"#,
+            r#"{"ok":}"#,
+            "{}",
+        ] {
+            assert!(read(broken).is_err(), "{broken}");
+        }
+    }
 }

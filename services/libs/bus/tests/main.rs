@@ -12,5 +12,6 @@ extern crate dashfleet_bus as bus;
 mod main {
     mod events;
     mod servers;
+    mod unread;
     mod worker;
 }

@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+/// What a [`DatabaseError::Constraint`] names when there is no partition that takes a row.
+pub const NO_PARTITION: &str = "no partition";
+
 /// An error of the database, by what the caller can do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DatabaseError {
@@ -35,6 +38,12 @@ impl DatabaseError {
         )
     }
 
+    /// Whether there is no partition that takes the row: its owner can make one.
+    #[must_use]
+    pub fn is_partition_missing(&self) -> bool {
+        self.constraint() == Some(NO_PARTITION)
+    }
+
     /// The constraint that refused, if one did.
     #[must_use]
     pub fn constraint(&self) -> Option<&str> {
@@ -57,8 +66,14 @@ impl From<sqlx::Error> for DatabaseError {
                     // The server ended a session that was idle, or too long, in a transaction: a slow minute of ours or of
                     // the machine's. The transaction never was; nothing is wrong with what it said.
                     (_, "25P03" | "25P04") => Self::Unavailable(database.message().to_owned()),
+                    // A connection from before a failover, to a server that now only follows: it wrote nothing.
+                    (_, "25006") => Self::Unavailable(database.message().to_owned()),
                     // Another statement waited for a lock for too long.
                     (_, "55P03") => Self::Unavailable(database.message().to_owned()),
+                    // A CHECK that has no name is the bounds of the partitions that there are.
+                    (_, "23514") if database.constraint().is_none() => {
+                        Self::Constraint(NO_PARTITION.to_owned())
+                    }
                     ("23", _) => {
                         Self::Constraint(database.constraint().unwrap_or("unnamed").to_owned())
                     }

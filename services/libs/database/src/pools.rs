@@ -110,11 +110,23 @@ impl Pools {
     /// # Errors
     /// [`DatabaseError::Unavailable`].
     pub async fn tenant_tx(&self, org: OrgId) -> Result<Tx, DatabaseError> {
-        // One round trip. The value is a UUID's own text, so nothing can be injected.
-        let begin = format!(
-            "BEGIN; SELECT set_config('df.org', '{}', true)",
-            org.0.hyphenated()
-        );
+        self.tenant_begin("BEGIN", org).await
+    }
+
+    /// A transaction that sees one organisation only, and is dropped when all is read: nobody waits for its end, which
+    /// travels with the message by which the pool tries a connection that comes back, and nobody gets that connection
+    /// before. It is refused to write: what was never committed would be lost without a word.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`].
+    pub async fn tenant_read(&self, org: OrgId) -> Result<Tx, DatabaseError> {
+        self.tenant_begin("BEGIN READ ONLY", org).await
+    }
+
+    async fn tenant_begin(&self, begin: &str, org: OrgId) -> Result<Tx, DatabaseError> {
+        // One round trip, and nothing to plan. The value is a UUID's own text, so nothing can be injected; whichever way
+        // the transaction ends, the setting ends with it.
+        let begin = format!("{begin}; SET LOCAL df.org = '{}'", org.0.hyphenated());
         Ok(Tx(self.tenant.begin_with(AssertSqlSafe(begin)).await?))
     }
 

@@ -17,4 +17,5 @@ mod main {
     mod outbox;
     mod probe;
     mod rewrap;
+    mod tenant;
 }

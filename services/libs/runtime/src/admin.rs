@@ -1,14 +1,19 @@
 //! The admin endpoint: `/healthz` (the process lives), `/readyz` (it can do its work), `/metrics` (Prometheus text).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use poem::http::StatusCode;
 use poem::listener::TcpListener;
 use poem::web::Data;
 use poem::{EndpointExt, Response, Route, Server, get, handler};
 use prometheus::{Encoder, Registry, TextEncoder};
+use tokio::sync::watch;
 
 use crate::shutdown::Shutdown;
+
+/// How often it is looked up what is missing.
+const POLL: Duration = Duration::from_secs(1);
 
 /// Says why the process cannot do its work; `None` when it can.
 pub type Readiness = Arc<dyn Fn() -> Option<String> + Send + Sync>;
@@ -51,6 +56,27 @@ fn metrics(Data(admin): Data<&Admin>) -> Response {
         Err(error) => Response::builder()
             .status(StatusCode::INTERNAL_SERVER_ERROR)
             .body(error.to_string()),
+    }
+}
+
+/// Says what is missing as it was when it was last looked up, until the shutdown begins.
+pub fn watched<F>(shutdown: &Shutdown, missing: impl Fn() -> F + Send + 'static) -> Readiness
+where
+    F: Future<Output = Option<String>> + Send + 'static,
+{
+    let (sender, receiver) = watch::channel(Some("starting".to_owned()));
+    shutdown.spawn_until_begun(look(sender, missing));
+    Arc::new(move || receiver.borrow().clone())
+}
+
+async fn look<F>(sender: watch::Sender<Option<String>>, missing: impl Fn() -> F)
+where
+    F: Future<Output = Option<String>>,
+{
+    loop {
+        let found = missing().await;
+        sender.send_replace(found);
+        tokio::time::sleep(POLL).await;
     }
 }
 

@@ -2,7 +2,30 @@
 
 use std::process::ExitCode;
 
-use crate::config::{ConfigError, EXIT_CONFIG, Reader};
+use crate::config::{ConfigError, EXIT_CONFIG, Reader, TelemetryConfig};
+use crate::{Shutdown, telemetry};
+
+/// Runs a service as [`main`] does, as `dashfleet-<name>`, with telemetry from its beginning to its end, and until it is told
+/// to end by a signal.
+pub fn service<C, F, E>(
+    name: &'static str,
+    read: impl FnOnce(&mut Reader) -> Result<C, ConfigError>,
+    telemetry_of: impl FnOnce(&C) -> &TelemetryConfig,
+    run: impl FnOnce(C, Shutdown) -> F,
+) -> ExitCode
+where
+    F: Future<Output = Result<(), E>>,
+    E: From<ConfigError> + std::fmt::Display,
+{
+    main(&format!("dashfleet-{name}"), read, |config| async move {
+        telemetry::begin(name, telemetry_of(&config))?;
+        let shutdown = Shutdown::new();
+        shutdown.on_signals();
+        let ended = run(config, shutdown).await;
+        telemetry::end().await;
+        ended
+    })
+}
 
 /// Runs a service: reads its configuration, answers `--print-config` and `--help`, runs it to its end.
 ///

@@ -58,6 +58,20 @@ impl Shutdown {
         self.tasks.spawn(task);
     }
 
+    /// Runs a task that ends when the end begins, at any point: what it leaves undone is done by another, or after a restart.
+    pub fn spawn_until_begun<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let token = self.token.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = token.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
     /// The end, in its order: `stop` hears no more and answers what was heard, then the tasks end, then `close` lets go
     /// of the connections. In `limit` and a second all together: whoever waits for the process kills it soon after.
     pub async fn end(
@@ -148,5 +162,13 @@ mod tests {
         shutdown.end(limit, stop, ready(())).await;
         assert_eq!(begun.elapsed().as_secs(), 5);
         assert!(shutdown.tasks.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_ends_with_the_beginning_of_the_end_holds_nothing_up() {
+        let shutdown = Shutdown::new();
+        shutdown.spawn_until_begun(pending());
+        shutdown.begin();
+        assert!(shutdown.finish(Duration::from_secs(1)).await);
     }
 }

@@ -47,7 +47,7 @@ impl App {
             }
             None => None,
         };
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let mut tx = self.pools.tenant_read(grant.org).await?;
         if !store::machine::exists(&mut tx, request.machine_id).await? {
             return Err(Problem::not_found("machine").into());
         }
@@ -60,7 +60,7 @@ impl App {
             limit as i64 + 1,
         )
         .await?;
-        tx.commit().await?;
+        drop(tx);
         let more = found.len() > limit;
         found.truncate(limit);
         let next_cursor = match found.last() {
@@ -105,12 +105,12 @@ impl App {
             let message = format!("must be at most {DAYS_MAX} days after `from`");
             return Err(Problem::invalid("to", message).into());
         }
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let mut tx = self.pools.tenant_read(grant.org).await?;
         if !store::machine::exists(&mut tx, request.machine_id).await? {
             return Err(Problem::not_found("machine").into());
         }
         let days = store::history::availability(&mut tx, request.machine_id, from, to).await?;
-        tx.commit().await?;
+        drop(tx);
         Ok(Availability {
             items: days.into_iter().map(of_day).collect(),
         })

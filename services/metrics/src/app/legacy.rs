@@ -67,11 +67,11 @@ impl App {
         token: Option<&str>,
         request: &LegacyReport,
     ) -> Result<MachineId, MetricsError> {
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let mut tx = self.pools.tenant_read(grant.org).await?;
         let block = block(request.address);
         let (name, key) = (request.name.as_str(), grant.credential);
         let bound = store::legacy::bound_in_tx(&mut tx, grant.org, name, key, &block).await?;
-        tx.commit().await?;
+        drop(tx);
         if let Some(machine) = bound {
             return Ok(machine);
         }
@@ -133,9 +133,9 @@ impl App {
             return Err(Problem::invalid("after", "is no name").into());
         }
         let limit = i64::from(request.limit);
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let mut tx = self.pools.tenant_read(grant.org).await?;
         let mut found = store::legacy::fleet(&mut tx, after, limit + 1).await?;
-        tx.commit().await?;
+        drop(tx);
         let more = found.len() as i64 > limit;
         found.truncate(request.limit as usize);
         let now = Timestamp::now();

@@ -9,9 +9,8 @@ use database::DatabaseError;
 use domain::access::MACHINES_READ;
 use domain::labels::Selector;
 use domain::{MachineId, OrgId, Timestamp};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use sqlx::types::Json;
 
 use crate::app::sample::health_of;
 use crate::app::{App, page};
@@ -91,16 +90,8 @@ pub(crate) fn status_reason(status: &str, reason: Option<&str>) -> Option<String
     }
 }
 
-fn stored<T: DeserializeOwned>(what: &str, value: Value) -> Result<T, DatabaseError> {
-    serde_json::from_value(value)
-        .map_err(|error| DatabaseError::Bug(format!("stored {what} cannot be read: {error}")))
-}
-
 fn machine(details: Details) -> Result<Machine, DatabaseError> {
-    let latest_sample: Option<contract::agent::Sample> = details
-        .sample
-        .map(|sample| stored("sample", sample))
-        .transpose()?;
+    let latest_sample = details.sample.map(|Json(sample)| sample);
     let transport: Transport = details.transport.parse().map_err(DatabaseError::Bug)?;
     let reason = if details.status == "QUARANTINED" {
         details.quarantine_reason
@@ -119,8 +110,8 @@ fn machine(details: Details) -> Result<Machine, DatabaseError> {
             Transport::Nats => Trust::Verified,
             Transport::Http => Trust::Unverified,
         },
-        labels: stored("labels", details.labels)?,
-        inventory: stored("inventory", details.inventory)?,
+        labels: details.labels.0,
+        inventory: details.inventory.0,
         health: latest_sample.as_ref().map(health_of),
         latest_sample,
         // The epoch stands for "never".
@@ -165,27 +156,18 @@ impl App {
             health: request.health.map(domain::health::HealthStatus::as_str),
             labels,
         };
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let mut tx = self.pools.tenant_read(grant.org).await?;
         let found = store::machine::list(&mut tx, sort, &filter, after, limit as i64 + 1).await?;
-        let ids: Vec<_> = found.iter().map(|(id, _)| id.0).collect();
-        let details = store::machine::details(&mut tx, &ids).await?;
-        tx.commit().await?;
-        let mut details: std::collections::HashMap<_, _> = details
+        drop(tx);
+        let found = found
             .into_iter()
-            .map(|details| (details.id, details))
-            .collect();
-        let machines = ids
-            .iter()
-            .filter_map(|id| details.remove(id))
-            .map(machine)
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|(key, details)| Ok((key, machine(details)?)))
+            .collect::<Result<Vec<_>, DatabaseError>>()?;
+        let (keys, machines): (Vec<_>, Vec<_>) = found.into_iter().unzip();
         let (items, more) = page::fit(machines, limit)?;
-        let last = items
-            .last()
-            .filter(|_| more)
-            .and_then(|last| found.iter().find(|(id, _)| *id == last.id));
+        let last = keys.iter().zip(&items).next_back().filter(|_| more);
         let next_cursor = last
-            .map(|(id, key)| page::cursor(&Place::of(sort, *id, key)))
+            .map(|(key, last)| page::cursor(&Place::of(sort, last.id, key)))
             .transpose()?;
         Ok(MachinePage { items, next_cursor })
     }
@@ -219,9 +201,9 @@ impl App {
         org: OrgId,
         id: MachineId,
     ) -> Result<Option<Details>, MetricsError> {
-        let mut tx = self.pools.tenant_tx(org).await?;
+        let mut tx = self.pools.tenant_read(org).await?;
         let found = store::machine::details(&mut tx, &[id.0]).await?;
-        tx.commit().await?;
+        drop(tx);
         Ok(found.into_iter().next())
     }
 }

@@ -59,7 +59,8 @@ pub fn closed(reason: &str) -> (ClosedBy, String) {
     (by, words.to_owned())
 }
 
-fn time(text: &str) -> Option<DateTime<Utc>> {
+/// A time as a server writes it.
+pub(super) fn time(text: &str) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(text)
         .ok()
         .map(|time| time.with_timezone(&Utc))
@@ -102,6 +103,7 @@ impl App {
             server_name,
             cid,
             started_at,
+            said_at: advisory.server.time.as_deref().and_then(time),
             heard,
         };
         if let Err(error) = self.session_write(write).await {

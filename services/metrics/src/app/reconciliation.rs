@@ -19,6 +19,7 @@ use futures::StreamExt;
 use tokio::sync::Notify;
 
 use crate::app::App;
+use crate::app::presence::time;
 use crate::error::MetricsError;
 use crate::metrics::{Count, Measure};
 use crate::store;
@@ -109,6 +110,8 @@ pub async fn run(app: Arc<App>) {
 #[derive(Debug, Default)]
 struct List {
     name: String,
+    /// When its first page was made, by the server's clock.
+    now: String,
     connections: Vec<Connection>,
     /// The end of what has been read without a gap.
     last_cid: u64,
@@ -125,6 +128,9 @@ impl List {
         }
         self.name = page.server.name;
         let page = page.data;
+        if self.now.is_empty() {
+            self.now = page.now;
+        }
         let first = page
             .connections
             .first()
@@ -220,27 +226,22 @@ impl App {
             .iter()
             .map(|(org, machine, cid, _)| (*org, *machine, *cid))
             .collect();
-        let write = |org, machine, cid, started_at, heard| SessionWrite {
+        let write = |org, machine, cid, (started_at, said_at), heard| SessionWrite {
             org,
             machine,
             server_id: server_id.to_owned(),
             server_name: list.name.clone(),
             cid,
             started_at,
+            said_at,
             heard,
         };
         let mut repairs = Vec::new();
         for place in store::session::unrecorded(pool, server_id, &keys).await? {
             if let Some((org, machine, cid, connection)) = listed.get(place) {
-                let started_at = DateTime::parse_from_rfc3339(&connection.start)
-                    .map_or(asked_at, |time| time.with_timezone(&Utc));
-                repairs.push(write(
-                    *org,
-                    *machine,
-                    *cid,
-                    started_at,
-                    Heard::Listed(asked_at),
-                ));
+                let began = time(&connection.start)
+                    .map_or((asked_at, None), |start| (start, time(&list.now)));
+                repairs.push(write(*org, *machine, *cid, began, Heard::Listed(asked_at)));
             }
         }
         if list.whole && !list.gap {
@@ -252,7 +253,7 @@ impl App {
                     org.into(),
                     machine.into(),
                     cid,
-                    started_at,
+                    (started_at, None),
                     Heard::Missed(asked_at),
                 ));
             }

@@ -160,9 +160,9 @@ impl App {
 
     /// The disks of a machine as they were last known; none when nothing is.
     async fn sample_disks(&self, from: AgentSender) -> Result<Vec<DiskSample>, MetricsError> {
-        let mut tx = self.pools.tenant_tx(from.org).await?;
+        let mut tx = self.pools.tenant_read(from.org).await?;
         let disks = store::sample::disks(&mut tx, from.machine).await?;
-        tx.commit().await?;
+        drop(tx);
         Ok(disks)
     }
 
@@ -222,7 +222,7 @@ impl App {
                 .max(request.from),
             None => request.from,
         };
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let mut tx = self.pools.tenant_read(grant.org).await?;
         if !store::machine::exists(&mut tx, request.machine_id).await? {
             return Err(Problem::not_found("machine").into());
         }
@@ -234,7 +234,7 @@ impl App {
             limit as i64 + 1,
         )
         .await?;
-        tx.commit().await?;
+        drop(tx);
         let (items, more) = page::fit(found, limit)?;
         let next_cursor = match items.last() {
             Some(last) if more => Some(page::cursor(&Place { after: last.at })?),

@@ -32,10 +32,10 @@ impl App {
             });
         };
         let limit = request.limit as usize;
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let mut tx = self.pools.tenant_read(grant.org).await?;
         let mut items =
             store::selection::page(&mut tx, &filter, request.cursor, limit as i64 + 1).await?;
-        tx.commit().await?;
+        drop(tx);
         let more = items.len() > limit;
         items.truncate(limit);
         let next_cursor = items.last().copied().filter(|_| more);

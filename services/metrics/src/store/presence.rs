@@ -75,18 +75,18 @@ pub const ANY_DUE: &str =
 /// machine over HTTP what the mirror noted when it ended the machine's time, else that no report came.
 ///
 /// A machine is offline since it was last known to be there, and not since somebody was sure of it: since its session
-/// ended; where that was inferred, or followed from silence, since it was last heard, but at most `$1` seconds before,
-/// because its server spoke for it until then; over HTTP since its last report. Never before it came, so that a machine's
-/// changes lie in time as they were decided. The event is of the time at which it is told.
+/// ended; where that was inferred, or followed from silence, since `$1` seconds before, because its server spoke for it
+/// until then; over HTTP since its last report. Never before it was last heard: whoever takes a machine's samples while
+/// the news of its connections are lost has heard it after all. Never before it came, so that a machine's changes lie
+/// in time as they were decided. The event is of the time at which it is told.
 const SET_OFFLINE: &str = r#"
     WITH due AS (
         SELECT m.org_id, m.id,
             CASE WHEN m.revoked_at IS NOT NULL THEN 'revoked' WHEN m.transport = 'HTTP' THEN coalesce(m.offline_reason, 'no report') WHEN m.stopping_at >= last.recorded_at THEN 'clean stop: ' || m.stopping_reason ELSE coalesce(last.reason, 'connection lost') END AS reason,
-            greatest(m.presence_at, coalesce(CASE
+            greatest(m.presence_at, CASE WHEN m.transport = 'NATS' THEN least(l.last_seen_at, now()) END, coalesce(CASE
                 WHEN m.transport = 'HTTP' AND m.offline_reason IS NOT NULL THEN m.offline_due_at
                 WHEN m.transport = 'HTTP' THEN l.last_seen_at
-                WHEN last.inferred OR last.reason = 'no answer'
-                    THEN greatest(least(last.closed_at, l.last_seen_at), last.closed_at - make_interval(secs => $1::float8))
+                WHEN last.inferred OR last.reason = 'no answer' THEN last.closed_at - make_interval(secs => $1::float8)
                 ELSE last.closed_at END, now())) AS since
         FROM (SELECT * FROM metrics.machines WHERE offline_due_at <= now() AND online ORDER BY offline_due_at LIMIT 1000) m
         LEFT JOIN metrics.latest l ON l.org_id = m.org_id AND l.machine_id = m.id

@@ -15,12 +15,16 @@ use crate::store::presence::{self, PresenceChange};
 use crate::store::server;
 use crate::timing::Graces;
 
-/// Connections that began. One that is known stays as it is: it may have ended already.
+/// Connections that began. One that is known stays as it is: it may have ended already. The servers' clocks differ, and
+/// a machine's connections are compared over all of them: a connection began as long ago by our clock as it had lasted
+/// by its server's when that told of it.
 const OPEN: &str = "
     INSERT INTO metrics.sessions (org_id, machine_id, server_id, cid, started_at, recorded_at)
-    SELECT t.org_id, t.machine_id, t.server_id, t.cid, t.started_at, coalesce(t.asked_at, now())
-    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::timestamptz[], $6::timestamptz[])
-        AS t(org_id, machine_id, server_id, cid, started_at, asked_at)
+    SELECT t.org_id, t.machine_id, t.server_id, t.cid,
+        coalesce(coalesce(t.asked_at, now()) - make_interval(secs => extract(epoch FROM t.said_at - t.started_at)::float8), t.started_at),
+        coalesce(t.asked_at, now())
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[])
+        AS t(org_id, machine_id, server_id, cid, started_at, said_at, asked_at)
     ON CONFLICT DO NOTHING";
 /// Connections that a list shows and whose end was only inferred, before that list was asked for.
 const REOPEN: &str = "
@@ -31,9 +35,11 @@ const REOPEN: &str = "
 /// Connections that ended. One that is not known leaves a tombstone: its beginning comes later and changes nothing.
 const CLOSE: &str = "
     INSERT INTO metrics.sessions AS s (org_id, machine_id, server_id, cid, started_at, recorded_at, closed_at, closed_by, reason)
-    SELECT t.org_id, t.machine_id, t.server_id, t.cid, t.started_at, now(), now(), t.closed_by, t.reason
-    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::timestamptz[], $6::text[], $7::text[])
-        AS t(org_id, machine_id, server_id, cid, started_at, closed_by, reason)
+    SELECT t.org_id, t.machine_id, t.server_id, t.cid,
+        coalesce(now() - make_interval(secs => extract(epoch FROM t.said_at - t.started_at)::float8), t.started_at),
+        now(), now(), t.closed_by, t.reason
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], $7::text[], $8::text[])
+        AS t(org_id, machine_id, server_id, cid, started_at, said_at, closed_by, reason)
     ON CONFLICT (org_id, machine_id, server_id, cid) DO UPDATE
     SET closed_at = coalesce(s.closed_at, excluded.closed_at), closed_by = excluded.closed_by, reason = excluded.reason, inferred = false
     WHERE s.closed_at IS NULL OR s.inferred";
@@ -124,6 +130,8 @@ pub struct SessionWrite {
     pub cid: i64,
     /// When it began, by the server's clock.
     pub started_at: DateTime<Utc>,
+    /// When the server told of it, by the same clock; where that is not known, its clock counts as right.
+    pub said_at: Option<DateTime<Utc>>,
     /// What was heard.
     pub heard: Heard,
 }
@@ -215,6 +223,7 @@ struct Columns {
     servers: Vec<String>,
     cids: Vec<i64>,
     started: Vec<DateTime<Utc>>,
+    said: Vec<Option<DateTime<Utc>>>,
     asked: Vec<Option<DateTime<Utc>>>,
 }
 
@@ -225,6 +234,11 @@ fn columns(items: &[&SessionWrite]) -> Columns {
         servers: items.iter().map(|item| item.server_id.clone()).collect(),
         cids: items.iter().map(|item| item.cid).collect(),
         started: items.iter().map(|item| item.started_at).collect(),
+        // A clock that was turned back meanwhile does not make a connection begin in the future.
+        said: items
+            .iter()
+            .map(|item| item.said_at.map(|said| said.max(item.started_at)))
+            .collect(),
         asked: items
             .iter()
             .map(|item| match item.heard {
@@ -246,6 +260,7 @@ async fn open(connection: &mut PgConnection, items: &[&SessionWrite]) -> Result<
         .bind(columns.servers)
         .bind(columns.cids)
         .bind(columns.started)
+        .bind(columns.said)
         .bind(columns.asked)
         .execute(connection)
         .await?;
@@ -290,6 +305,7 @@ async fn close(connection: &mut PgConnection, items: &[&SessionWrite]) -> Result
         .bind(columns.servers)
         .bind(columns.cids)
         .bind(columns.started)
+        .bind(columns.said)
         .bind(by)
         .bind(reasons);
     query.execute(connection).await?;

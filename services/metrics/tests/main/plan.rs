@@ -145,6 +145,40 @@ async fn lists_and_ranges_are_read_by_index() {
             "latest_",
         );
     }
+    // The first pages are planned once, and without knowing the limit: they read no more than a page all the same.
+    for (sql, index) in [
+        (machine::FIRST_BY_HOSTNAME, "machines_hostname"),
+        (machine::FIRST_BY_HOSTNAME_DESC, "machines_hostname"),
+        (machine::FIRST_BY_LAST_SEEN, "latest_last_seen"),
+        (machine::FIRST_BY_LAST_SEEN_DESC, "latest_last_seen"),
+        (machine::FIRST_BY_HEALTH, "latest_health"),
+        (machine::FIRST_BY_HEALTH_DESC, "latest_health"),
+    ] {
+        let prepare = format!(
+            "SET LOCAL plan_cache_mode = force_generic_plan; PREPARE page (bigint) AS {sql}"
+        );
+        sqlx::raw_sql(AssertSqlSafe(prepare))
+            .execute(&mut *tx)
+            .await
+            .unwrap();
+        let (plan,): (Value,) = sqlx::query_as("EXPLAIN (FORMAT JSON, ANALYZE) EXECUTE page (51)")
+            .persistent(false)
+            .fetch_one(&mut *tx)
+            .await
+            .unwrap();
+        sqlx::raw_sql("DEALLOCATE page; SET LOCAL plan_cache_mode = auto")
+            .execute(&mut *tx)
+            .await
+            .unwrap();
+        uses(&reads(&plan), index);
+        let mut found = Vec::new();
+        nodes(&plan[0]["Plan"], &mut found);
+        for node in found.iter().filter(|node| node["Index Name"].is_string()) {
+            let count = |name: &str| node[name].as_f64().unwrap();
+            let rows = count("Actual Rows") * count("Actual Loops");
+            assert!(rows <= 51.0, "{rows} rows by {}", node["Index Name"]);
+        }
+    }
     // What a selector chooses is read page by page along the primary key, whatever the labels.
     for (labels, after) in [
         (&anything, None),

@@ -1,17 +1,21 @@
 //! Sessions: advisories in any order, twice, or to several replicas, come to the same end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use bus::AgentSender;
 use bus::system::{Advisory, SystemBus};
+use contract::agent::SampleBatch;
 use contract::metrics::{PresenceGet, SERVICE};
 use dashfleet_metrics::metrics::Metrics;
+use dashfleet_metrics::timing::Graces;
 use dashfleet_metrics::{App, Timing};
 use database::Relay;
 use domain::MachineId;
 use runtime::Shutdown;
 use serde_json::json;
 
-use crate::main::world::{Enrolled, World};
+use crate::main::world::{Enrolled, World, in_seconds, sample};
 
 struct Apps {
     apps: Vec<Arc<App>>,
@@ -132,6 +136,72 @@ async fn the_grace_is_that_of_the_session_that_began_last() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn which_session_began_last_does_not_depend_on_the_servers_clocks() {
+    let world = World::without_metrics(Timing::default()).await;
+    let apps = apps(&world, 1).await;
+    let app = &apps.apps[0];
+    let enrolled = world.enroll("web-1", &[]);
+    app.mirror_catch_up().await.unwrap();
+    // What servers say whose clocks differ: when the connection began, and what time it is now.
+    let said = |server: &str, start: u32, now: u32, reason: &str| Advisory {
+        server: bus::system::ServerInfo {
+            time: Some(format!("2026-01-01T00:00:{now:02}.5Z")),
+            ..advisory(&enrolled, server, 1, start, reason).server
+        },
+        ..advisory(&enrolled, server, 1, start, reason)
+    };
+    // The machine moves from A to B, whose clock is behind.
+    app.session_open(&said("A", 50, 50, "")).await;
+    app.session_open(&said("B", 5, 5, "")).await;
+    app.session_close(&said("A", 50, 52, "Server Shutdown"))
+        .await;
+    app.session_close(&said("B", 5, 7, "Client Closed")).await;
+    let waits = due(&world, enrolled.machine).await.unwrap();
+    assert!((waits - 2.0).abs() < 1.0, "{waits}");
+    // An end whose beginning nobody heard, half a minute ago.
+    app.session_close(&said("C", 20, 50, "Server Shutdown"))
+        .await;
+    let waits = due(&world, enrolled.machine).await.unwrap();
+    assert!((waits - 2.0).abs() < 1.0, "{waits}");
+    apps.shutdown.begin();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_offline_since_before_the_last_sample_that_was_taken() {
+    let timing = Timing {
+        silence: Duration::ZERO,
+        graces: Graces {
+            server: Duration::ZERO,
+            ..Timing::default().graces
+        },
+        ..Timing::default()
+    };
+    let world = World::without_metrics(timing).await;
+    let apps = apps(&world, 1).await;
+    let app = &apps.apps[0];
+    let enrolled = world.enroll("web-1", &[]);
+    app.mirror_catch_up().await.unwrap();
+    app.session_open(&advisory(&enrolled, "A", 1, 1, "")).await;
+    // The servers' news are lost. What the machine sends comes through for a while.
+    app.server_lost("A").await.unwrap();
+    let from = AgentSender {
+        org: enrolled.org,
+        machine: enrolled.machine,
+    };
+    let samples = vec![sample(in_seconds(0), 1.0, 1.0, 1.0)];
+    app.sample_report(from, SampleBatch { samples })
+        .await
+        .unwrap();
+    app.offline_due().await.unwrap();
+    assert!(!online(app, enrolled.machine).await.0);
+    let before = "
+        SELECT count(*) FROM metrics.machines m JOIN metrics.latest l ON l.machine_id = m.id
+        WHERE m.presence_at < l.last_seen_at OR l.sample_at IS NULL";
+    assert_eq!(world.count(before).await, 0);
+    apps.shutdown.begin();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn replicas_agree_whatever_the_order() {
     let world = World::without_metrics(Timing::default()).await;
     let apps = apps(&world, 3).await;
@@ -173,7 +243,7 @@ async fn replicas_agree_whatever_the_order() {
         }
     });
     futures::future::join_all(told).await;
-    tokio::time::sleep(std::time::Duration::from_millis(2_100)).await;
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
     futures::future::join_all(apps.apps.iter().map(|app| app.offline_due())).await;
     for (n, machine) in machines.iter().enumerate() {
         let (online, version) = online(&apps.apps[n % 3], machine.machine).await;
@@ -211,7 +281,7 @@ async fn replicas_agree_whatever_the_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_goes_takes_its_sessions_along_and_one_that_is_heard_keeps_them() {
     let timing = Timing {
-        silence: std::time::Duration::from_secs(1),
+        silence: Duration::from_secs(1),
         ..Timing::default()
     };
     let world = World::without_metrics(timing).await;
@@ -232,7 +302,7 @@ async fn a_server_that_goes_takes_its_sessions_along_and_one_that_is_heard_keeps
     app.server_shutdown(&server("A")).await.unwrap();
     let waits = due(&world, machines[0].machine).await.unwrap();
     assert!((waits - 45.0).abs() < 1.0, "{waits}");
-    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
     app.server_heard(&server("B")).await.unwrap();
     app.server_lost("B").await.unwrap();
     assert_eq!(

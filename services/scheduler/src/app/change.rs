@@ -58,7 +58,7 @@ impl App {
                     return Err(Problem::unavailable(text).into());
                 }
                 Ok(Some(execution)) => return Ok(execution),
-                Err(error) => return Err(error),
+                Err(error) => return Err(self.heed(error)),
             }
             tries += 1;
         }
@@ -127,7 +127,7 @@ impl App {
                     tracing::debug!(tries, "cancelling many collided and is run again");
                     tries += 1;
                 }
-                ended => break ended?,
+                ended => break ended.map_err(|error| self.heed(error))?,
             }
         };
         self.relay.wake();

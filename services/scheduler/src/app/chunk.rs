@@ -34,7 +34,8 @@ impl App {
         }
         let chunks: Vec<LogChunk> = request.items.into_iter().map(storable).collect();
         let mut tx = self.pools.system_tx().await?;
-        let kept = chunk::chunks_keep_in_tx(&mut tx, &chunks).await?;
+        let kept = chunk::chunks_keep_in_tx(&mut tx, &chunks).await;
+        let kept = kept.map_err(|error| self.heed(error.into()))?;
         tx.commit().await?;
         let mut verdicts = Vec::with_capacity(kept.len());
         for ((meant, fresh), chunk) in kept.into_iter().zip(&chunks) {

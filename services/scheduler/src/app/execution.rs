@@ -32,7 +32,7 @@ impl App {
         id: ExecutionId,
     ) -> Result<Execution, SchedulerError> {
         grant.require(JOBS_READ)?;
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let mut tx = self.pools.tenant_read(grant.org).await?;
         let row = execution::execution_get_in_tx(&mut tx, grant.org, id).await?;
         let row = row.ok_or_else(|| Problem::not_found("execution"))?;
         let (logs, truncated) = crate::app::log::tail_in_tx(&mut tx, grant.org, id).await?;
@@ -66,7 +66,7 @@ impl App {
         }
         let limit = request.limit as usize;
         let rows = i64::from(request.limit) + 1;
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let mut tx = self.pools.tenant_read(grant.org).await?;
         let mut ids = execution::executions_find_in_tx(&mut tx, grant.org, &wanted, rows).await?;
         let more = ids.len() > limit;
         ids.truncate(limit);

@@ -50,6 +50,7 @@ impl App {
                     ended.verdict
                 }
                 Err(error) => {
+                    let error = self.heed(error.into());
                     tracing::warn!(%error, "an ending is not committed; the worker says it again");
                     FinishVerdict::Retry
                 }

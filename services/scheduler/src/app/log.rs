@@ -32,7 +32,7 @@ impl App {
     ) -> Result<ExecutionLogPage, SchedulerError> {
         grant.require(JOBS_READ)?;
         let (org, id) = (grant.org, request.execution_id);
-        let mut tx = self.pools.tenant_tx(org).await?;
+        let mut tx = self.pools.tenant_read(org).await?;
         let found = execution::summaries_get_in_tx(&mut tx, org, &[id.0]).await?;
         let found = found
             .first()

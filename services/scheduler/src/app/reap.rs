@@ -5,7 +5,6 @@ use std::sync::Arc;
 use domain::execution::Outcome;
 
 use crate::app::App;
-use crate::app::session::give_up_in_tx;
 use crate::error::SchedulerError;
 use crate::store::finish::Moved;
 use crate::store::session;
@@ -54,7 +53,7 @@ impl App {
         let Some(id) = session::session_expired_in_tx(&mut tx).await? else {
             return Ok(None);
         };
-        let moved = give_up_in_tx(&mut tx, id, Outcome::Lost).await?;
+        let moved = self.give_up_in_tx(&mut tx, id, Outcome::Lost).await?;
         tx.commit().await?;
         self.metrics.leases_lost.inc();
         tracing::warn!(session = %id, executions = moved.len(), "a worker was lost; what it had begins again");

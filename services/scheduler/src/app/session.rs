@@ -48,7 +48,7 @@ impl App {
         if let Some(old) = request.replaces
             && session::session_lock_in_tx(&mut tx, old, pool).await?
         {
-            moved = give_up_in_tx(&mut tx, old, Outcome::Lost).await?;
+            moved = self.give_up_in_tx(&mut tx, old, Outcome::Lost).await?;
         }
         let (id, worker) = (request.session_id, &request.worker);
         let begun = session::session_begin_in_tx(
@@ -126,7 +126,8 @@ impl App {
     pub async fn run_end(&self, pool: &str, request: &RunEnd) -> Result<RunEnded, SchedulerError> {
         let mut tx = self.pools.system_tx().await?;
         if session::session_lock_in_tx(&mut tx, request.session_id, pool).await? {
-            let moved = give_up_in_tx(&mut tx, request.session_id, Outcome::HandedBack).await?;
+            let given = self.give_up_in_tx(&mut tx, request.session_id, Outcome::HandedBack);
+            let moved = given.await?;
             tx.commit().await?;
             tracing::info!(session = %request.session_id, pool, handed_back = moved.len(), "a worker ends");
             self.told(&moved).await;
@@ -140,24 +141,25 @@ impl App {
             cancelled,
         }
     }
-}
 
-/// Takes everything from a session whose row is held, and removes it.
-pub(crate) async fn give_up_in_tx(
-    tx: &mut Tx,
-    id: Uuid,
-    outcome: Outcome,
-) -> Result<Vec<Moved>, SchedulerError> {
-    let mut all = Vec::new();
-    for _ in 0..LOST_ROUNDS {
-        let moved = lost_in_tx(tx, id, outcome, LOST_AT_ONCE).await?;
-        all.extend(moved);
-        if !session::session_has_in_tx(tx, id).await? {
-            session::session_end_in_tx(tx, id).await?;
-            return Ok(all);
+    /// Takes everything from a session whose row is held, and removes it.
+    pub(crate) async fn give_up_in_tx(
+        &self,
+        tx: &mut Tx,
+        id: Uuid,
+        outcome: Outcome,
+    ) -> Result<Vec<Moved>, SchedulerError> {
+        let mut all = Vec::new();
+        for _ in 0..LOST_ROUNDS {
+            let moved = lost_in_tx(tx, id, outcome, LOST_AT_ONCE).await;
+            all.extend(moved.map_err(|error| self.heed(error.into()))?);
+            if !session::session_has_in_tx(tx, id).await? {
+                session::session_end_in_tx(tx, id).await?;
+                return Ok(all);
+            }
         }
+        Err(SchedulerError::Bug(format!(
+            "session {id} still has executions after {LOST_ROUNDS} rounds"
+        )))
     }
-    Err(SchedulerError::Bug(format!(
-        "session {id} still has executions after {LOST_ROUNDS} rounds"
-    )))
 }

@@ -24,7 +24,7 @@ impl App {
     /// FORBIDDEN, UNAVAILABLE.
     pub async fn settings_get(&self, grant: &Grant) -> Result<Settings, SchedulerError> {
         grant.require(JOBS_READ)?;
-        let mut tx = self.pools.tenant_tx(grant.org).await?;
+        let mut tx = self.pools.tenant_read(grant.org).await?;
         Ok(settings::settings_get_in_tx(&mut tx, grant.org)
             .await?
             .view())

@@ -15,6 +15,19 @@ const DUE: &str = "
 
 const ENSURE: &str = "SELECT scheduler.partitions_ensure((now() AT TIME ZONE 'UTC')::date - 1, (now() AT TIME ZONE 'UTC')::date + $1::int)";
 
+/// Of the days of what is open those that have none; a scan, but one is missed hardly ever.
+const ENSURE_OPEN: &str = "
+    SELECT coalesce(sum(scheduler.partitions_ensure(day, day)), 0)::int FROM (
+        SELECT day FROM (
+            SELECT DISTINCT (to_timestamp(('x' || translate(left(id::text, 13), '-', ''))::bit(48)::bigint / 1000)
+                AT TIME ZONE 'UTC')::date AS day
+            FROM (SELECT id FROM scheduler.waiting UNION ALL SELECT id FROM scheduler.running) AS open
+        ) AS days
+        WHERE to_regclass('scheduler.ended_' || to_char(day, 'YYYYMMDD')) IS NULL
+            OR to_regclass('scheduler.log_chunks_' || to_char(day, 'YYYYMMDD')) IS NULL
+        ORDER BY day LIMIT $1
+    ) AS missing";
+
 const DROP: &str = "SELECT scheduler.partitions_drop((now() AT TIME ZONE 'UTC')::date - $1::int)";
 
 const FORGET_KEYS: &str = "
@@ -49,6 +62,18 @@ pub async fn due_make(pool: &PgPool, most: i64) -> Result<Vec<(String, Lane)>, D
 pub async fn partitions_ensure(pool: &PgPool, ahead: i32) -> Result<i32, DatabaseError> {
     Ok(sqlx::query_scalar(ENSURE)
         .bind(ahead)
+        .fetch_one(pool)
+        .await?)
+}
+
+/// Makes the partitions that what waits and what runs will need and that are missing, of so many days at most; says how many
+/// it made.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn partitions_ensure_open(pool: &PgPool, most: i64) -> Result<i32, DatabaseError> {
+    Ok(sqlx::query_scalar(ENSURE_OPEN)
+        .bind(most)
         .fetch_one(pool)
         .await?)
 }

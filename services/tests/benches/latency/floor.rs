@@ -1,7 +1,6 @@
-//! What the protocol of one action needs on this box, and nothing else: no service, no check, no signature.
-//!
-//! One HTTP round trip; four hops through the bus server (to the owner, to the agent, its report, the owner's word that it
-//! has ended); two commits of one row; two `fdatasync`s of an overwritten block of a journal.
+//! What a protocol needs on this box, and nothing else: no service, no check, no signature. One HTTP round trip, hops from
+//! program to program through the bus server, and what is made durable between them: commits of one row, and `fdatasync`s of
+//! an overwritten block of a journal.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
@@ -20,6 +19,20 @@ const BLOCK_BYTES: usize = 512;
 const MESSAGE_BYTES: usize = 400;
 
 const HOP: &str = "df.live.floor.action.0";
+
+/// What is made durable after a hop, before the next one.
+#[derive(Clone, Copy, Debug)]
+pub struct Durable {
+    commits: usize,
+    blocks: usize,
+}
+
+impl Durable {
+    /// So many commits of one row, then so many blocks of the journal.
+    pub const fn of(commits: usize, blocks: usize) -> Self {
+        Self { commits, blocks }
+    }
+}
 
 /// The floor, ready to be measured.
 pub struct Floor {
@@ -106,18 +119,21 @@ impl Floor {
         self.heard.next().await.expect("the message");
     }
 
-    /// One sequence.
-    pub async fn measure(&mut self, place: usize) -> Duration {
+    /// One sequence: the HTTP round trip, then the hops with what follows each of them. `place` is its number.
+    pub async fn measure(&mut self, place: usize, hops: &[Durable]) -> Duration {
         let start = Instant::now();
         self.http_round_trip();
-        self.hop().await;
-        self.commit().await;
-        self.hop().await;
-        self.journal_write(place * 2);
-        self.journal_write(place * 2 + 1);
-        self.hop().await;
-        self.commit().await;
-        self.hop().await;
+        let mut block = place * hops.iter().map(|durable| durable.blocks).sum::<usize>();
+        for durable in hops {
+            self.hop().await;
+            for _ in 0..durable.commits {
+                self.commit().await;
+            }
+            for _ in 0..durable.blocks {
+                self.journal_write(block);
+                block += 1;
+            }
+        }
         start.elapsed()
     }
 }

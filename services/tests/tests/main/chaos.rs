@@ -3,21 +3,27 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use dashfleet_tests::Product;
 use dashfleet_tests::agent::executions;
 use dashfleet_tests::api::{Api, ENDED};
-use dashfleet_tests::product::signal;
 use dashfleet_tests::random::Random;
+use dashfleet_tests::{Product, Storm};
 use futures::StreamExt;
 use reqwest::Method;
 use serde_json::json;
 
 const ACTIONS: usize = 500;
-const VICTIMS: [&str; 7] = [
-    "agent", "action", "identity", "gateway", "metrics", "nats", "postgres",
+const VICTIMS: [&str; 9] = [
+    "agent",
+    "action",
+    "identity",
+    "gateway",
+    "metrics",
+    "scheduler",
+    "worker",
+    "nats",
+    "postgres",
 ];
 
 /// Creates an action, again and again with the same key, until somebody says what became of it.
@@ -56,31 +62,7 @@ async fn every_action_ends_truly_and_none_executes_twice_whatever_is_killed() {
     let product = Arc::new(Product::start(2));
     let (api, machine) = (product.api(), product.machine());
     let mut random = Random::announced("chaos");
-    let over = Arc::new(AtomicBool::new(false));
-
-    let killer = {
-        let (product, over, mut random) = (product.clone(), over.clone(), random.clone());
-        tokio::spawn(async move {
-            let mut killed: HashMap<&str, u32> = HashMap::new();
-            let mut round = 0;
-            while !over.load(Ordering::Relaxed) {
-                tokio::time::sleep(Duration::from_millis(400 + random.below(1_600))).await;
-                // Each kind once, then at random.
-                let victim = if round < VICTIMS.len() {
-                    VICTIMS[round]
-                } else {
-                    random.choose(&VICTIMS)
-                };
-                round += 1;
-                let pids = product.pids(victim);
-                if !pids.is_empty() {
-                    signal(*random.choose(&pids), libc::SIGKILL);
-                    *killed.entry(victim).or_default() += 1;
-                }
-            }
-            killed
-        })
-    };
+    let storm = Storm::begin(product.clone(), random.clone(), &VICTIMS, 400..2_000);
 
     let pauses: Vec<u64> = (0..ACTIONS).map(|_| random.below(800)).collect();
     let ids: Vec<String> = futures::stream::iter(pauses.into_iter().enumerate())
@@ -100,15 +82,8 @@ async fn every_action_ends_truly_and_none_executes_twice_whatever_is_killed() {
         .buffered(8)
         .collect()
         .await;
-    over.store(true, Ordering::Relaxed);
-    let killed = killer.await.expect("the killer");
+    let killed = storm.end().await;
     println!("killed {killed:?} while {ACTIONS} actions ran");
-    for victim in VICTIMS {
-        assert!(
-            killed.get(victim).is_some_and(|times| *times > 0),
-            "{victim} was never killed"
-        );
-    }
     assert_eq!(
         ids.iter().collect::<HashSet<_>>().len(),
         ACTIONS,

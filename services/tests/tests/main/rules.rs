@@ -11,16 +11,18 @@ const LIBRARIES: [&str; 4] = ["domain", "contract", "bus", "runtime"];
 
 /// Which of our crates each may use in its own code.
 fn may_use() -> BTreeMap<&'static str, Vec<&'static str>> {
-    let owner = vec!["domain", "contract", "bus", "runtime", "database"];
+    let libraries = vec!["domain", "contract", "bus", "runtime", "database"];
+    let owner = [libraries.clone(), vec!["owner"]].concat();
     BTreeMap::from([
         ("domain", vec![]),
         ("contract", vec!["domain"]),
         ("bus", vec!["domain", "contract"]),
         ("database", vec!["domain", "seal"]),
+        ("owner", vec!["contract", "bus", "runtime", "database"]),
         ("egress", vec!["domain"]),
         ("runtime", vec![]),
         ("seal", vec!["domain"]),
-        ("testkit", [owner.clone(), vec!["bootstrap"]].concat()),
+        ("testkit", [libraries, vec!["bootstrap"]].concat()),
         ("identity", owner.clone()),
         ("action", owner.clone()),
         ("metrics", owner.clone()),

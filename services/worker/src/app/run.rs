@@ -217,7 +217,10 @@ impl Guard<'_> {
             if self.session.is_over() {
                 return Poll::Ready(Step::LeaseOver);
             }
-            self.note("end");
+            self.note(match &ended {
+                Ok(Ok(_)) => "end",
+                Ok(Err(_)) | Err(_) => "fail",
+            });
             Poll::Ready(match ended {
                 Ok(returned) => Step::Returned(returned),
                 Err(panic) => Step::Panicked(words(panic.as_ref())),

@@ -1,5 +1,5 @@
-//! Writes down when handlers begin and end, for tests that compare it with what the scheduler knows: no attempt of an execution may
-//! begin before the one before it has ended, or its worker's lease was over.
+//! Writes down when handlers begin, and when and how they end, for tests that compare it with what the scheduler knows: no attempt
+//! of an execution may begin before the one before it has ended, or its worker's lease was over.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -24,7 +24,7 @@ impl Witness {
         ))
     }
 
-    /// `start|end <execution> <attempt> <nanoseconds since boot>`
+    /// `start|end|fail <execution> <attempt> <nanoseconds since boot>`
     pub(crate) fn note(&self, word: &str, place: Place) {
         let line = format!(
             "{word} {} {} {}\n",

@@ -179,6 +179,10 @@ async fn a_handler_that_fails_or_panics_is_failed_and_the_worker_goes_on() {
             error.message
         );
     }
+    // An unknown handler is none that begins or ends.
+    let witnessed = world.witnessed();
+    let words: Vec<&str> = witnessed.iter().map(|(word, ..)| word.as_str()).collect();
+    assert_eq!(words, ["start", "fail"].repeat(6));
     let id = world.scheduler.run("builtin/noop", json!({})).await;
     assert_eq!(world.scheduler.ended(id).await.outcome, Outcome::Completed);
     assert_eq!(world.scheduler.state().begins.len(), 1);

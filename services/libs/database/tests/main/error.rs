@@ -13,6 +13,7 @@ async fn what_ends_a_session_is_worth_another_try_and_a_bug_is_not() {
     let database = Postgres::shared().await.database().await;
     let pools = database.pools(SCHEMA);
     for (code, transient) in [
+        ("25006", true),
         ("25P03", true),
         ("25P04", true),
         ("57P01", true),
@@ -44,6 +45,23 @@ async fn a_transaction_that_was_idle_for_too_long_is_worth_another_try() {
         .unwrap();
     tokio::time::sleep(Duration::from_millis(800)).await;
     let said = sqlx::query("SELECT 1").execute(&mut *tx).await;
+    let error = DatabaseError::from(said.unwrap_err());
+    assert!(matches!(error, DatabaseError::Unavailable(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_only_follows_is_a_database_that_is_away() {
+    let database = Postgres::shared().await.database().await;
+    let pools = database.pools(SCHEMA);
+    let mut tx = pools.system_tx().await.unwrap();
+    // As each transaction is on a server that was the first before a failover.
+    sqlx::query("SET TRANSACTION READ ONLY")
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    let said = sqlx::query("DELETE FROM action.outbox")
+        .execute(&mut *tx)
+        .await;
     let error = DatabaseError::from(said.unwrap_err());
     assert!(matches!(error, DatabaseError::Unavailable(_)), "{error}");
 }
