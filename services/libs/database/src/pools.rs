@@ -24,6 +24,12 @@ const IDLE_IN_TRANSACTION_TIMEOUT: &str = "30s";
 /// Statements here are short: translating one to machine code takes longer than running it, and a large one of estimated cost
 /// would be translated each time.
 const JIT: (&str, &str) = ("jit", "off");
+/// Services whose rows move from table to table: a table is empty one moment and has a hundred thousand rows the next. A plan
+/// that was made while it was empty reads all of it, since there is nothing to read, and is kept until autovacuum has been there.
+/// Their statements find rows by indexes, so they are told to.
+const BY_INDEX: [&str; 1] = ["scheduler"];
+/// How they are told.
+const NO_SCAN: (&str, &str) = ("enable_seqscan", "off");
 /// How soon the server ends the session of a host that is gone (seconds, and milliseconds for what it sent and nobody
 /// took): a session's advisory lock lives as long.
 const KEEPALIVES: [(&str, &str); 4] = [
@@ -87,9 +93,15 @@ impl Pools {
         system_url: &str,
         connections: u32,
     ) -> Result<Self, DatabaseError> {
+        let settings = BY_INDEX.contains(&service).then_some(NO_SCAN);
         Ok(Self {
-            tenant: pool(service, url, connections)?,
-            system: pool(&format!("{service}-system"), system_url, connections)?,
+            tenant: pool(service, url, connections, settings)?,
+            system: pool(
+                &format!("{service}-system"),
+                system_url,
+                connections,
+                settings,
+            )?,
         })
     }
 
@@ -161,7 +173,12 @@ pub(crate) async fn answered<T, E: Into<DatabaseError>>(
     }
 }
 
-fn pool(name: &str, url: &str, connections: u32) -> Result<PgPool, DatabaseError> {
+fn pool(
+    name: &str,
+    url: &str,
+    connections: u32,
+    settings: Option<(&'static str, &'static str)>,
+) -> Result<PgPool, DatabaseError> {
     let options = PgConnectOptions::from_str(url)
         .map_err(|_| DatabaseError::Bug("the database URL cannot be parsed".into()))?
         .application_name(&format!("dashfleet-{name}"))
@@ -174,6 +191,7 @@ fn pool(name: &str, url: &str, connections: u32) -> Result<PgPool, DatabaseError
             ),
         ])
         .options([JIT])
+        .options(settings)
         .options(KEEPALIVES);
     Ok(PgPoolOptions::new()
         .max_connections(connections)

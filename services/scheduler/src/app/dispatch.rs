@@ -55,6 +55,18 @@ pub async fn run(app: Arc<App>, pool: String) {
     }
 }
 
+/// Counts what waits, for whoever looks at the metrics.
+async fn count(app: Arc<App>, pool: String) {
+    match lanes::lanes_age(app.pools.system(), &pool).await {
+        Ok((waiting, age)) => {
+            let (metrics, of) = (&app.metrics, [pool.as_str()]);
+            metrics.waiting.with_label_values(&of).set(waiting as f64);
+            metrics.queue_age.with_label_values(&of).set(age);
+        }
+        Err(error) => tracing::debug!(%error, pool, "what waits is not counted this time"),
+    }
+}
+
 /// What of a lane is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
@@ -195,10 +207,8 @@ impl<'a> Dispatcher<'a> {
         }
         if self.counted.is_none_or(|at| at.elapsed() >= COUNT_EVERY) {
             self.counted = Some(Instant::now());
-            let (waiting, age) = lanes::lanes_age(system, self.pool).await?;
-            let (metrics, of) = (&self.app.metrics, [self.pool]);
-            metrics.waiting.with_label_values(&of).set(waiting as f64);
-            metrics.queue_age.with_label_values(&of).set(age);
+            // Beside the dispatcher: counting a hundred thousand takes longer than anybody should wait for an offer.
+            tokio::spawn(count(self.app.clone(), self.pool.to_owned()));
         }
         Ok(())
     }

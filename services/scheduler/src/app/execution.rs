@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::error::SchedulerError;
-use crate::store::execution::{self, ExecutionRow, Found, Wanted};
+use crate::store::execution::{self, ExecutionRow, Wanted};
 
 /// The longest page.
 const LIMIT_MAX: u32 = 200;
@@ -20,9 +20,6 @@ const LIMIT_MAX: u32 = 200;
 const PAGE_MAX_BYTES: usize = 1024 * 1024;
 /// How many whole rows are read at once: each may have a few hundred KiB.
 const PORTION: usize = 50;
-/// How many executions of one status are looked at for a page, when an index does not tell dead letters from others. Then the page ends
-/// there, and the next one goes on.
-const LOOKED_MAX: i64 = 10_000;
 
 impl App {
     /// An execution, with the end of its log.
@@ -69,11 +66,12 @@ impl App {
         }
         let limit = request.limit as usize;
         let rows = i64::from(request.limit) + 1;
-        let looked = wanted.dead.map_or(rows, |_| LOOKED_MAX.max(rows));
         let mut tx = self.pools.tenant_read(grant.org).await?;
-        let found =
-            execution::executions_find_in_tx(&mut tx, grant.org, &wanted, rows, looked).await?;
-        let (ids, mut next) = cut(&found, limit);
+        let mut ids = execution::executions_find_in_tx(&mut tx, grant.org, &wanted, rows).await?;
+        let more = ids.len() > limit;
+        ids.truncate(limit);
+        // The next page begins after the last of this one.
+        let mut next = ids.last().copied().filter(|_| more);
         let mut items: Vec<Execution> = Vec::with_capacity(ids.len());
         let mut bytes = 0;
         'portions: for portion in ids.chunks(PORTION) {
@@ -99,24 +97,6 @@ impl App {
     }
 }
 
-/// The ids of a page, and where the next one begins: after its last, or where nobody has looked further.
-fn cut(found: &[Found], limit: usize) -> (Vec<Uuid>, Option<Uuid>) {
-    let mut ids: Vec<Uuid> = Vec::with_capacity(limit);
-    for place in found {
-        if place.kept {
-            if ids.len() == limit {
-                let last = ids.last().copied();
-                return (ids, last);
-            }
-            ids.push(place.id);
-        }
-        if place.bound {
-            return (ids, Some(place.id));
-        }
-    }
-    (ids, None)
-}
-
 /// What a filter means.
 ///
 /// # Errors
@@ -131,7 +111,6 @@ pub(crate) fn wanted(filter: &ExecutionFilter) -> Result<Wanted, Problem> {
     }
     let is_dead = filter.dead_letter == Some(true);
     let ended: &[ExecutionStatus] = match filter.status {
-        None if is_dead => &[Failed, Timeout],
         None => &[Completed, Failed, Timeout, Cancelled],
         Some(Completed) => &[Completed],
         Some(Failed) => &[Failed],
@@ -143,55 +122,36 @@ pub(crate) fn wanted(filter: &ExecutionFilter) -> Result<Wanted, Problem> {
         job: filter.job_id,
         waiting: !is_dead && matches!(filter.status, None | Some(Pending)),
         running: !is_dead && matches!(filter.status, None | Some(Running)),
-        ended: ended.iter().map(|status| status.as_str()).collect(),
-        dead: filter.dead_letter,
+        ended: ended
+            .iter()
+            .filter(|status| {
+                filter
+                    .dead_letter
+                    .is_none_or(|dead| dead == is_dead_letter(**status))
+            })
+            .map(|status| status.as_str())
+            .collect(),
         from: filter.from.map_or(Uuid::nil(), first_id),
         below: filter.to.map_or(Uuid::max(), first_id),
     })
+}
+
+/// Whether what ended so is a dead letter: a check of the table says the same.
+fn is_dead_letter(status: ExecutionStatus) -> bool {
+    matches!(status, ExecutionStatus::Failed | ExecutionStatus::Timeout)
 }
 
 fn is_wanted(wanted: &Wanted, row: &ExecutionRow) -> bool {
     match row.status.as_str() {
         "PENDING" => wanted.waiting,
         "RUNNING" => wanted.running,
-        status => {
-            wanted.ended.contains(&status) && wanted.dead.is_none_or(|dead| dead == row.dead_letter)
-        }
+        status => wanted.ended.contains(&status),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn place(number: u128, kept: bool, bound: bool) -> Found {
-        Found {
-            id: Uuid::from_u128(number),
-            kept,
-            bound,
-        }
-    }
-
-    #[test]
-    fn a_page_ends_with_its_limit_or_where_nobody_looked() {
-        let id = Uuid::from_u128;
-        let all = [
-            place(3, true, false),
-            place(2, true, false),
-            place(1, true, false),
-        ];
-        assert_eq!(cut(&all, 3), (vec![id(3), id(2), id(1)], None));
-        assert_eq!(cut(&all, 2), (vec![id(3), id(2)], Some(id(2))));
-        let bound = [
-            place(3, true, false),
-            place(2, false, true),
-            place(1, true, false),
-        ];
-        assert_eq!(cut(&bound, 3), (vec![id(3)], Some(id(2))));
-        let kept_bound = [place(3, true, true), place(1, true, false)];
-        assert_eq!(cut(&kept_bound, 3), (vec![id(3)], Some(id(3))));
-        assert_eq!(cut(&[], 3), (vec![], None));
-    }
 
     #[test]
     fn a_filter_says_where_to_look() {
@@ -206,7 +166,7 @@ mod tests {
         };
         assert_eq!(of(None, None), (true, true, 4));
         assert_eq!(of(None, Some(true)), (false, false, 2));
-        assert_eq!(of(None, Some(false)), (true, true, 4));
+        assert_eq!(of(None, Some(false)), (true, true, 2));
         assert_eq!(of(Some(ExecutionStatus::Pending), None), (true, false, 0));
         assert_eq!(of(Some(ExecutionStatus::Running), None), (false, true, 0));
         assert_eq!(

@@ -34,9 +34,14 @@ const CANCEL: &str = "
     WITH gone AS (
         DELETE FROM scheduler.waiting WHERE org_id = $1 AND id = ANY ($2) RETURNING *
     ), freed AS (
-        DELETE FROM scheduler.deduplications AS taken USING gone
-        WHERE taken.org_id = $1 AND taken.job_id = gone.job_id AND taken.key = gone.deduplication_key
-            AND taken.execution_id = gone.id
+        DELETE FROM scheduler.deduplications AS taken USING (
+            SELECT held.tid FROM gone CROSS JOIN LATERAL (
+                SELECT taken.ctid AS tid FROM scheduler.deduplications AS taken
+                WHERE taken.org_id = $1 AND taken.job_id = gone.job_id AND taken.key = gone.deduplication_key
+                    AND taken.execution_id = gone.id LIMIT 1
+            ) AS held
+        ) AS held
+        WHERE taken.ctid = held.tid
     ), kept AS (
         INSERT INTO scheduler.ended (org_id, id, job_id, pool, key, priority, override, deduplication_key, principal_kind,
             principal_id, credential, traceparent, scheduled_for, created_at, attempt, concluded, failures, losses,
@@ -80,7 +85,7 @@ const AGAIN: &str = "
     SELECT oldest.* FROM unnest($5::text[]) AS wanted (status)
     CROSS JOIN LATERAL (
         SELECT id, job_id, key, deduplication_key, status FROM scheduler.ended AS ended
-        WHERE org_id = $1 AND status = wanted.status AND id >= $2 AND id < $3 AND coalesce(dead_letter = $6::boolean, true)
+        WHERE org_id = $1 AND status = wanted.status AND id >= $2 AND id < $3
             AND EXISTS (SELECT FROM scheduler.jobs AS job WHERE job.org_id = $1 AND job.id = ended.job_id)
             AND NOT EXISTS (SELECT FROM scheduler.deduplications AS taken WHERE taken.org_id = $1
                 AND taken.job_id = ended.job_id AND taken.key = ended.deduplication_key)
@@ -91,8 +96,7 @@ const AGAIN_OF_JOB: &str = "
     SELECT oldest.* FROM unnest($5::text[]) AS wanted (status)
     CROSS JOIN LATERAL (
         SELECT id, job_id, key, deduplication_key, status FROM scheduler.ended AS ended
-        WHERE org_id = $1 AND job_id = $7 AND status = wanted.status AND id >= $2 AND id < $3
-            AND coalesce(dead_letter = $6::boolean, true)
+        WHERE org_id = $1 AND job_id = $6 AND status = wanted.status AND id >= $2 AND id < $3
             AND EXISTS (SELECT FROM scheduler.jobs AS job WHERE job.org_id = $1 AND job.id = ended.job_id)
             AND NOT EXISTS (SELECT FROM scheduler.deduplications AS taken WHERE taken.org_id = $1
                 AND taken.job_id = ended.job_id AND taken.key = ended.deduplication_key)
@@ -287,8 +291,7 @@ pub async fn ended_find_in_tx(
         .bind(wanted.from)
         .bind(wanted.below)
         .bind(limit)
-        .bind(&wanted.ended)
-        .bind(wanted.dead);
+        .bind(&wanted.ended);
     if let Some(job) = wanted.job {
         query = query.bind(job.0);
     }

@@ -22,7 +22,8 @@ const CONFIG_MAX_BYTES: i64 = 512 * 1024;
 /// The session's row, the tenants' and the jobs' are held FOR SHARE, the limits' rows for update, in the order of their keys.
 /// Then from the innermost limit to the outermost: what has room by its key, of that by its job, of that by its organisation.
 /// Where a limit was set a moment ago and its row is not seen yet, nothing begins: it is offered again. What the session has
-/// already (its claim was answered, and the answer lost) is given again. Rows at place 0 are the sessions that there are.
+/// already (its claim was answered, and the answer lost) is given again. Rows at place 0 are the sessions that there are. What waits
+/// is looked up row by row and deleted by its place: a plan that was made while nothing waited would read all of it for each row.
 const CLAIM: &str = "
     WITH input AS (
         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[])
@@ -32,10 +33,10 @@ const CLAIM: &str = "
         WHERE s.id IN (SELECT input.session_id FROM input)
         ORDER BY s.id FOR SHARE
     ), wanted AS MATERIALIZED (
-        SELECT input.place, input.session_id, input.token, w.org_id, w.id, w.job_id, w.key, w.override
+        SELECT input.place, input.session_id, input.token, w.tid, w.org_id, w.id, w.job_id, w.key, w.override
         FROM input JOIN session ON session.id = input.session_id
         CROSS JOIN LATERAL (
-            SELECT w.* FROM scheduler.waiting AS w WHERE w.org_id = input.org_id AND w.id = input.id LIMIT 1
+            SELECT w.ctid AS tid, w.* FROM scheduler.waiting AS w WHERE w.org_id = input.org_id AND w.id = input.id LIMIT 1
         ) AS w
         WHERE w.pool = session.pool AND w.due
     ), tenant AS MATERIALIZED (
@@ -87,7 +88,8 @@ const CLAIM: &str = "
         FROM by_tenant WHERE tenant_free IS NULL OR nth_of_tenant <= tenant_free
     ), taken AS (
         DELETE FROM scheduler.waiting AS w USING sized
-        WHERE w.org_id = sized.org_id AND w.id = sized.id AND (sized.bytes <= $5 OR sized.nth_of_session = 1)
+        WHERE w.ctid = sized.tid AND w.org_id = sized.org_id AND w.id = sized.id
+            AND (sized.bytes <= $5 OR sized.nth_of_session = 1)
         RETURNING w.org_id, w.id, w.job_id, w.pool, w.key, w.priority, w.override, w.deduplication_key, w.principal_kind,
             w.principal_id, w.credential, w.traceparent, w.scheduled_for, w.created_at, w.attempt, w.concluded, w.failures,
             w.losses, w.attempts, w.version, sized.place, sized.session_id, sized.token AS granted, sized.handler,

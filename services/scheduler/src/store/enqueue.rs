@@ -29,12 +29,20 @@ const KEYS_TAKE: &str = "
 
 const KEYS_GET: &str = "
     SELECT taken.job_id, taken.key, taken.execution_id
-    FROM unnest($2::uuid[], $3::text[]) AS given (job_id, key)
-    JOIN scheduler.deduplications AS taken ON taken.org_id = $1 AND taken.job_id = given.job_id AND taken.key = given.key";
+    FROM unnest($2::uuid[], $3::text[]) AS given (job_id, key) CROSS JOIN LATERAL (
+        SELECT * FROM scheduler.deduplications AS taken
+        WHERE taken.org_id = $1 AND taken.job_id = given.job_id AND taken.key = given.key LIMIT 1
+    ) AS taken";
 
 const KEYS_FREE: &str = "
-    DELETE FROM scheduler.deduplications AS taken USING unnest($2::uuid[], $3::text[], $4::uuid[]) AS given (job_id, key, id)
-    WHERE taken.org_id = $1 AND taken.job_id = given.job_id AND taken.key = given.key AND taken.execution_id = given.id";
+    DELETE FROM scheduler.deduplications AS taken USING (
+        SELECT held.tid FROM unnest($2::uuid[], $3::text[], $4::uuid[]) AS given (job_id, key, id) CROSS JOIN LATERAL (
+            SELECT taken.ctid AS tid FROM scheduler.deduplications AS taken
+            WHERE taken.org_id = $1 AND taken.job_id = given.job_id AND taken.key = given.key
+                AND taken.execution_id = given.id LIMIT 1
+        ) AS held
+    ) AS held
+    WHERE taken.ctid = held.tid";
 
 const INSERT: &str = "
     INSERT INTO scheduler.waiting (org_id, id, job_id, pool, key, priority, due, run_at, override, deduplication_key,

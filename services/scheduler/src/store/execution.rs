@@ -11,49 +11,43 @@ use uuid::Uuid;
 
 use crate::error::SchedulerError;
 
-/// What is looked for where: `$2` and `$3` bound the ids, `$6` and `$7` say whether those that wait and run are meant, `$8` which
-/// of those that have ended, `$9` whether only dead letters, or only others. What has ended is looked for in each status by
-/// itself, so that an index gives the newest first; of those `$5` are looked at. The last of them is in the answer even if it is not
-/// meant (`kept`): beyond it nobody has looked (`bound`). `$4` is one more than a page has.
+/// What is looked for where: `$2` and `$3` bound the ids, `$5` and `$6` say whether those that wait and run are meant, `$7` which
+/// of those that have ended. What has ended is looked for in each status by itself, so that an index gives the newest first. (The
+/// statuses are written out: of an array the planner knows no length, and would plan for each question anew, with all the
+/// partitions of a month.)
 const PAGE: &str = "
-    SELECT id, kept, bound FROM (
-        (SELECT id, true AS kept, false AS bound FROM scheduler.waiting
+    SELECT id FROM (
+        (SELECT id FROM scheduler.waiting
+            WHERE org_id = $1 AND $5::boolean AND id < $2 AND id >= $3 ORDER BY id DESC LIMIT $4)
+        UNION ALL
+        (SELECT id FROM scheduler.running
             WHERE org_id = $1 AND $6::boolean AND id < $2 AND id >= $3 ORDER BY id DESC LIMIT $4)
         UNION ALL
-        (SELECT id, true, false FROM scheduler.running
-            WHERE org_id = $1 AND $7::boolean AND id < $2 AND id >= $3 ORDER BY id DESC LIMIT $4)
-        UNION ALL
-        (SELECT looked.id, looked.kept, looked.n = $5 FROM unnest($8::text[]) AS wanted (status)
+        (SELECT newest.id FROM (VALUES ('COMPLETED'), ('FAILED'), ('TIMEOUT'), ('CANCELLED')) AS possible (status)
             CROSS JOIN LATERAL (
-                SELECT id, coalesce(dead_letter = $9::boolean, true) AS kept, row_number() OVER (ORDER BY id DESC) AS n FROM (
-                    SELECT id, dead_letter FROM scheduler.ended
-                    WHERE org_id = $1 AND status = wanted.status AND id < $2 AND id >= $3
-                    ORDER BY id DESC LIMIT $5) AS newest) AS looked
-            WHERE looked.kept OR looked.n = $5)
+                SELECT id FROM scheduler.ended
+                WHERE org_id = $1 AND status = possible.status AND id < $2 AND id >= $3
+                ORDER BY id DESC LIMIT $4) AS newest
+            WHERE possible.status = ANY ($7::text[]))
     ) AS found
-    ORDER BY id DESC LIMIT $4 + 4";
+    ORDER BY id DESC LIMIT $4";
 
 const PAGE_OF_JOB: &str = "
-    SELECT id, kept, bound FROM (
-        (SELECT id, true AS kept, false AS bound FROM scheduler.waiting
-            WHERE org_id = $1 AND job_id = $10 AND $6::boolean AND id < $2 AND id >= $3 ORDER BY id DESC LIMIT $4)
+    SELECT id FROM (
+        (SELECT id FROM scheduler.waiting
+            WHERE org_id = $1 AND job_id = $8 AND $5::boolean AND id < $2 AND id >= $3 ORDER BY id DESC LIMIT $4)
         UNION ALL
-        (SELECT id, true, false FROM scheduler.running
-            WHERE org_id = $1 AND job_id = $10 AND $7::boolean AND id < $2 AND id >= $3 ORDER BY id DESC LIMIT $4)
+        (SELECT id FROM scheduler.running
+            WHERE org_id = $1 AND job_id = $8 AND $6::boolean AND id < $2 AND id >= $3 ORDER BY id DESC LIMIT $4)
         UNION ALL
-        (SELECT looked.id, looked.kept, looked.n = $5 FROM unnest($8::text[]) AS wanted (status)
+        (SELECT newest.id FROM (VALUES ('COMPLETED'), ('FAILED'), ('TIMEOUT'), ('CANCELLED')) AS possible (status)
             CROSS JOIN LATERAL (
-                SELECT id, coalesce(dead_letter = $9::boolean, true) AS kept, row_number() OVER (ORDER BY id DESC) AS n FROM (
-                    SELECT id, dead_letter FROM scheduler.ended
-                    WHERE org_id = $1 AND job_id = $10 AND status = wanted.status AND id < $2 AND id >= $3
-                    ORDER BY id DESC LIMIT $5) AS newest) AS looked
-            WHERE looked.kept OR looked.n = $5)
+                SELECT id FROM scheduler.ended
+                WHERE org_id = $1 AND job_id = $8 AND status = possible.status AND id < $2 AND id >= $3
+                ORDER BY id DESC LIMIT $4) AS newest
+            WHERE possible.status = ANY ($7::text[]))
     ) AS found
-    ORDER BY id DESC LIMIT $4 + 4";
-
-const PAGE_DEAD: &str = "
-    SELECT id, true AS kept, false AS bound FROM scheduler.ended
-    WHERE org_id = $1 AND dead_letter AND id < $2 AND id >= $3 ORDER BY id DESC LIMIT $4";
+    ORDER BY id DESC LIMIT $4";
 
 /// `$3` and `$4`, the least and the greatest of the ids, say in which partitions they can be.
 const ROWS: &str = "
@@ -135,23 +129,10 @@ pub struct Wanted {
     pub running: bool,
     /// Those that ended so.
     pub ended: Vec<&'static str>,
-    /// Of those that ended only dead letters, or only others.
-    pub dead: Option<bool>,
     /// Only ids from this one on.
     pub from: Uuid,
     /// Only ids below this one.
     pub below: Uuid,
-}
-
-/// A place of a list.
-#[derive(Clone, Copy, Debug, sqlx::FromRow)]
-pub struct Found {
-    /// The execution.
-    pub id: Uuid,
-    /// Whether it is meant.
-    pub kept: bool,
-    /// Whether nobody has looked beyond it.
-    pub bound: bool,
 }
 
 /// A column that holds what no service wrote.
@@ -250,8 +231,7 @@ impl SummaryRow {
     }
 }
 
-/// The newest executions that are wanted, at least `rows` of them if there are so many; at most `looked` of each status are
-/// looked at, which matters only when dead letters are told from others.
+/// The newest executions that are wanted, at most so many.
 ///
 /// # Errors
 /// [`DatabaseError`].
@@ -259,34 +239,21 @@ pub async fn executions_find_in_tx(
     tx: &mut Tx,
     org: OrgId,
     wanted: &Wanted,
-    rows: i64,
-    looked: i64,
-) -> Result<Vec<Found>, DatabaseError> {
-    let all_dead = wanted.dead == Some(true) && wanted.ended.len() > 1;
-    if all_dead && wanted.job.is_none() {
-        return Ok(sqlx::query_as(PAGE_DEAD)
-            .bind(org.0)
-            .bind(wanted.below)
-            .bind(wanted.from)
-            .bind(rows)
-            .fetch_all(&mut **tx)
-            .await?);
-    }
+    most: i64,
+) -> Result<Vec<Uuid>, DatabaseError> {
     let sql = if wanted.job.is_some() {
         PAGE_OF_JOB
     } else {
         PAGE
     };
-    let mut query = sqlx::query_as(sql)
+    let mut query = sqlx::query_scalar(sql)
         .bind(org.0)
         .bind(wanted.below)
         .bind(wanted.from)
-        .bind(rows)
-        .bind(looked)
+        .bind(most)
         .bind(wanted.waiting)
         .bind(wanted.running)
-        .bind(&wanted.ended)
-        .bind(wanted.dead);
+        .bind(&wanted.ended);
     if let Some(job) = wanted.job {
         query = query.bind(job.0);
     }

@@ -105,9 +105,15 @@ macro_rules! moved {
                 CASE WHEN status <> 'COMPLETED' THEN error END, status IN ('FAILED', 'TIMEOUT')
             FROM judged WHERE status IS NOT NULL
         ), freed AS (
-            DELETE FROM scheduler.deduplications AS d USING judged
-            WHERE judged.status IS NOT NULL AND judged.deduplication_key IS NOT NULL AND d.org_id = judged.org_id
-                AND d.job_id = judged.job_id AND d.key = judged.deduplication_key AND d.execution_id = judged.id
+            DELETE FROM scheduler.deduplications AS d USING (
+                SELECT held.tid FROM judged CROSS JOIN LATERAL (
+                    SELECT d.ctid AS tid FROM scheduler.deduplications AS d
+                    WHERE d.org_id = judged.org_id AND d.job_id = judged.job_id AND d.key = judged.deduplication_key
+                        AND d.execution_id = judged.id LIMIT 1
+                ) AS held
+                WHERE judged.status IS NOT NULL AND judged.deduplication_key IS NOT NULL
+            ) AS held
+            WHERE d.ctid = held.tid
         ), told AS (
             INSERT INTO scheduler.outbox (id, org_id, noun, verb, subject_id, version, at, data)
             SELECT event_id, org_id, 'execution', lower(status), id, version + 1, now(),
@@ -123,24 +129,25 @@ macro_rules! moved {
 }
 
 /// A row for each that was taken, and one without `id` for each that was found: what is not among the first must be tried again,
-/// and what is in neither was not there ([`WAS`]). (The parts are not joined, and what runs is looked up row by row: nobody
-/// can tell the planner how many there are.)
+/// and what is in neither was not there ([`WAS`]). (The parts are not joined, what runs is looked up row by row, and is deleted by
+/// its place: nobody can tell the planner how many there are. One that changed since it was looked up may stay, and is tried again.)
 const FINISH: &str = concat!(
     "WITH found AS MATERIALIZED (
-        SELECT r.org_id, r.id, r.job_id, r.key, input.attempt, input.token, input.place, input.outcome, input.result,
+        SELECT r.tid, r.org_id, r.id, r.job_id, r.key, input.attempt, input.token, input.place, input.outcome, input.result,
             input.error, input.permanent, input.jitter, input.event_id
         FROM unnest($2::uuid[], $3::uuid[], $4::int[], $5::uuid[], $6::text[], $7::jsonb[], $8::jsonb[], $9::bool[],
             $10::float8[], $11::uuid[])
         WITH ORDINALITY AS input(org_id, id, attempt, token, outcome, result, error, permanent, jitter, event_id, place)
         CROSS JOIN LATERAL (
-            SELECT r.* FROM scheduler.running AS r WHERE r.org_id = input.org_id AND r.id = input.id LIMIT 1
+            SELECT r.ctid AS tid, r.* FROM scheduler.running AS r WHERE r.org_id = input.org_id AND r.id = input.id LIMIT 1
         ) AS r
         WHERE r.attempt = input.attempt AND r.token = input.token
     )",
     complete!(),
     ", taken AS (
         DELETE FROM scheduler.running AS r USING complete
-        WHERE r.org_id = complete.org_id AND r.id = complete.id AND r.attempt = complete.attempt AND r.token = complete.token
+        WHERE r.ctid = complete.tid AND r.org_id = complete.org_id AND r.id = complete.id AND r.attempt = complete.attempt
+            AND r.token = complete.token
         RETURNING r.*, complete.place, complete.outcome, complete.result, complete.error, complete.permanent, complete.jitter,
             complete.event_id, complete.limited
     )",
@@ -161,13 +168,13 @@ const WAS: &str = "
 /// What a session had, at most so many at once.
 const LOST: &str = concat!(
     "WITH found AS MATERIALIZED (
-        SELECT r.org_id, r.id, r.job_id, r.key FROM scheduler.running AS r WHERE r.session_id = $2
+        SELECT r.ctid AS tid, r.org_id, r.id, r.job_id, r.key FROM scheduler.running AS r WHERE r.session_id = $2
         ORDER BY r.org_id, r.id LIMIT $4
     )",
     complete!(),
     ", taken AS (
         DELETE FROM scheduler.running AS r USING complete
-        WHERE r.org_id = complete.org_id AND r.id = complete.id
+        WHERE r.ctid = complete.tid AND r.org_id = complete.org_id AND r.id = complete.id
         RETURNING r.*, complete.limited, 0::bigint AS place, $3::text AS outcome, NULL::jsonb AS result,
             CASE WHEN $3 = 'LOST' THEN jsonb_build_object('message',
                 'the worker was lost: nobody knows how far the attempt came') END AS error,
