@@ -19,6 +19,7 @@ use crate::app::fair::{Candidate, Fair};
 use crate::app::window::Window;
 use crate::store::lanes::{self, First};
 use crate::store::limits;
+use crate::store::session;
 
 /// For how long a replica is dispatcher without saying so again.
 const HOLD: Duration = Duration::from_secs(3);
@@ -166,10 +167,13 @@ impl<'a> Dispatcher<'a> {
                 for lane in bell.lanes {
                     self.open(lane);
                 }
+                let now = Instant::now();
                 for id in &bell.answered {
-                    self.offered.remove(id);
+                    if let Some((_, at)) = self.offered.remove(id) {
+                        self.window.answered(now.saturating_duration_since(at), now);
+                    }
                 }
-                self.window.begun(bell.begun, Instant::now());
+                self.window.begun(bell.begun, now);
                 true
             }
             Ok(_) => true,
@@ -197,6 +201,7 @@ impl<'a> Dispatcher<'a> {
         let after = self.looked.take();
         let system = self.app.pools.system();
         let found = lanes::lanes_look(system, self.pool, after.as_ref(), LOOK_MAX).await?;
+        self.window.slots(session::slots(system, self.pool).await?);
         if found.len() as i64 == LOOK_MAX {
             self.looked = found.last().cloned();
         }

@@ -45,6 +45,8 @@ const HAS: &str = "SELECT EXISTS (SELECT FROM scheduler.running WHERE session_id
 
 const EXTEND: &str = "UPDATE scheduler.sessions SET expires_at = now() + make_interval(secs => $1)";
 
+const SLOTS: &str = "SELECT coalesce(sum(concurrency), 0) FROM scheduler.sessions WHERE pool = $1";
+
 const FIRST_TICK: &str = "
     INSERT INTO scheduler.ticks (name, at) VALUES ('reap', 'epoch') ON CONFLICT ON CONSTRAINT ticks_pkey DO NOTHING";
 
@@ -53,6 +55,15 @@ const TICK: &str = "
     FROM (SELECT at FROM scheduler.ticks WHERE name = 'reap' FOR UPDATE SKIP LOCKED) AS before
     WHERE t.name = 'reap' AND before.at <= now() - make_interval(secs => $1)
     RETURNING before.at < now() - make_interval(secs => $2)";
+
+/// How many handlers the workers of a pool can run at once.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn slots(pool: &PgPool, of: &str) -> Result<usize, DatabaseError> {
+    let slots: i64 = sqlx::query_scalar(SLOTS).bind(of).fetch_one(pool).await?;
+    Ok(usize::try_from(slots).unwrap_or_default())
+}
 
 /// Begins a session, or finds it begun; `false` when another pool has the id.
 ///
