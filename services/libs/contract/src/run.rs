@@ -99,6 +99,9 @@ pub struct RunClaim {
     pub session_id: Uuid,
     /// The executions, at most 512, in the order in which they were offered.
     pub offers: Vec<Offer>,
+    /// For how many more there was room, had they been offered: the dispatcher should offer more at once.
+    #[serde(default)]
+    pub room: u32,
 }
 
 /// What a claim gave. What is not in it must not begin, and needs no more thought.

@@ -21,9 +21,9 @@ pub struct Bell {
     /// Executions that wait no more, or were refused: their offers are answered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answered: Vec<ExecutionId>,
-    /// How many of those began.
+    /// Whether who claimed them had room for more.
     #[serde(default)]
-    pub begun: u32,
+    pub room: bool,
 }
 
 /// Executions that can be held back together: those of one job with one concurrency key.

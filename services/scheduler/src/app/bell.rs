@@ -48,13 +48,13 @@ impl Doorbell {
         self.ring(bell).await;
     }
 
-    /// After a claim: these offers are answered, and so many of them began.
-    pub(crate) async fn answered(&self, pool: &str, answered: Vec<ExecutionId>, begun: u32) {
+    /// After a claim: these offers are answered, and there was room for more or not.
+    pub(crate) async fn answered(&self, pool: &str, answered: Vec<ExecutionId>, room: bool) {
         let bell = Bell {
             from: self.replica,
             pool: pool.to_owned(),
             answered: answered.into_iter().take(BELL_MAX).collect(),
-            begun,
+            room,
             ..Bell::default()
         };
         self.ring(bell).await;

@@ -40,7 +40,6 @@ impl App {
             .into_iter()
             .collect::<Result<_, _>>()?;
         let mut granted = Vec::new();
-        let mut begun = 0;
         for answer in answers {
             match answer {
                 Claimed::NoSession => return Err(no_session().into()),
@@ -50,13 +49,13 @@ impl App {
                 } => {
                     let result = if fresh { "granted" } else { "repeated" };
                     self.metrics.claims.with_label_values(&[result]).inc();
-                    begun += u32::from(fresh);
                     granted.push(*assignment);
                 }
             }
         }
         let answered = request.offers.iter().map(|offer| offer.id).collect();
-        self.bell.answered(pool, answered, begun).await;
+        let room = request.room > 0;
+        self.bell.answered(pool, answered, room).await;
         for assignment in granted.iter().take(SHOWN_MAX) {
             let place = assignment.place;
             let shown = json!({ "id": place.id, "jobId": assignment.job_id, "status": "RUNNING", "attempt": place.attempt });

@@ -82,6 +82,8 @@ struct Dispatcher<'a> {
     pool: &'a str,
     fair: Fair,
     window: Window,
+    /// Whether more could have been offered than the window allowed, in the last round.
+    is_full: bool,
     lanes: BTreeMap<Lane, Standing>,
     /// Offers that nobody has answered.
     offered: HashMap<ExecutionId, (Lane, Instant)>,
@@ -99,7 +101,8 @@ impl<'a> Dispatcher<'a> {
             app,
             pool,
             fair: Fair::new(),
-            window: Window::new(Instant::now()),
+            window: Window::new(),
+            is_full: false,
             lanes: BTreeMap::new(),
             offered: HashMap::new(),
             looked: None,
@@ -167,13 +170,12 @@ impl<'a> Dispatcher<'a> {
                 for lane in bell.lanes {
                     self.open(lane);
                 }
-                let now = Instant::now();
                 for id in &bell.answered {
-                    if let Some((_, at)) = self.offered.remove(id) {
-                        self.window.answered(now.saturating_duration_since(at), now);
-                    }
+                    self.offered.remove(id);
                 }
-                self.window.begun(bell.begun, now);
+                if !bell.answered.is_empty() {
+                    self.window.claimed(bell.room, self.is_full);
+                }
                 true
             }
             Ok(_) => true,
@@ -223,14 +225,15 @@ impl<'a> Dispatcher<'a> {
         let again = self.app.timing.offer_again;
         self.offered.retain(|_, (_, at)| at.elapsed() < again);
         loop {
-            let window = self.window.size(Instant::now());
+            let window = self.window.size();
             self.app
                 .metrics
                 .window
                 .with_label_values(&[self.pool])
                 .set(window as f64);
             let room = window.saturating_sub(self.offered.len());
-            if room == 0 || self.round(room).await? == 0 {
+            self.is_full = room == 0;
+            if self.is_full || self.round(room).await? == 0 {
                 return Ok(());
             }
         }

@@ -28,8 +28,10 @@ const REFUSALS_MAX: u32 = 5;
 
 /// The most that is prefetched.
 const PREFETCH_MAX: usize = 500;
-/// As much as handlers end in this time: about what a claim takes, so that no slot waits for one.
-const PREFETCH_TIME: Duration = Duration::from_millis(15);
+/// As much as handlers end while a claim is under way and half as long again, so that no slot waits for one; between these times.
+const PREFETCH_TIME: [Duration; 2] = [Duration::from_millis(15), Duration::from_millis(60)];
+/// How much of each new time of a claim is believed.
+const PART: f64 = 0.2;
 /// Over which time ends are counted.
 const SPAN: Duration = Duration::from_millis(100);
 
@@ -39,6 +41,8 @@ pub(crate) struct Drained {
     since: Instant,
     count: u32,
     per_second: f64,
+    /// How long a claim takes, in seconds.
+    claim: f64,
 }
 
 impl Drained {
@@ -47,7 +51,13 @@ impl Drained {
             since: now,
             count: 0,
             per_second: 0.0,
+            claim: 0.0,
         }
+    }
+
+    /// A claim took so long.
+    pub(crate) fn claimed(&mut self, took: Duration) {
+        self.claim += PART * (took.as_secs_f64() - self.claim);
     }
 
     pub(crate) fn ended(&mut self) {
@@ -63,7 +73,8 @@ impl Drained {
             self.count = 0;
             self.since = now;
         }
-        let most = self.per_second * PREFETCH_TIME.as_secs_f64();
+        let [shortest, longest] = PREFETCH_TIME.map(|time| time.as_secs_f64());
+        let most = self.per_second * (self.claim * 1.5).clamp(shortest, longest);
         (most as usize).min(PREFETCH_MAX)
     }
 }
@@ -129,8 +140,13 @@ impl Claims {
             .map(|(offer, _)| offer)
             .collect();
         self.asked += offers.len();
+        let request = RunClaim {
+            session_id: session.id,
+            offers,
+            room: u32::try_from(room - count).unwrap_or(u32::MAX),
+        };
         self.requests
-            .spawn(claim(bus.clone(), session.clone(), offers));
+            .spawn(claim(bus.clone(), session.clone(), request));
     }
 
     /// A claim is over.
@@ -150,12 +166,8 @@ impl Claims {
 }
 
 /// Asks until it is answered, or the session is over: the scheduler answers the same again.
-async fn claim(bus: Bus, session: Arc<Session>, offers: Vec<Offer>) -> Claimed {
+async fn claim(bus: Bus, session: Arc<Session>, request: RunClaim) -> Claimed {
     let began = Instant::now();
-    let request = RunClaim {
-        session_id: session.id,
-        offers,
-    };
     let granted = granted(&bus, &session, &request).await;
     Claimed {
         asked: request.offers,
@@ -241,8 +253,12 @@ mod tests {
             now += SPAN;
             drained.prefetch(now);
         }
-        // 2,000 a second for 15 ms.
+        // 2,000 a second for 15 ms; and for half as long again as claims take.
         assert!((28..=30).contains(&drained.prefetch(now)));
+        for _ in 0..100 {
+            drained.claimed(Duration::from_millis(20));
+        }
+        assert!((55..=60).contains(&drained.prefetch(now)));
         for _ in 0..20 {
             now += SPAN;
             drained.prefetch(now);

@@ -266,6 +266,7 @@ impl<'a> Life<'a> {
         self.claims.answered(&claimed);
         let metrics = &self.worker.metrics;
         metrics.claim_time.observe(claimed.took.as_secs_f64());
+        self.worker.drained.claimed(claimed.took);
         let (asked, granted) = (claimed.asked.len(), claimed.granted.len());
         let count = |result: &str, count: usize| {
             metrics
