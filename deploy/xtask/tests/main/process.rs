@@ -6,7 +6,7 @@ use std::time::Duration;
 use launcher::process::{Identity, has_argument, working_in};
 use launcher::system::Signal;
 
-use crate::Scratch;
+use crate::{Scratch, eventually};
 
 #[test]
 fn an_identity_holds_until_the_process_ends() {
@@ -59,7 +59,8 @@ fn processes_are_found_by_their_folder_and_name() {
         working_in(&scratch.path, "postgres").is_empty(),
         "a shell there is not ours"
     );
-    assert!(has_argument(child.id(), "600"));
+    // A program that begins has its name a moment before its arguments.
+    eventually("it has its argument", || has_argument(child.id(), "600"));
     assert!(!has_argument(child.id(), "60"));
     child.kill().unwrap();
     child.wait().unwrap();
