@@ -101,7 +101,7 @@ impl<'a> Dispatcher<'a> {
             app,
             pool,
             fair: Fair::new(),
-            window: Window::new(),
+            window: Window::default(),
             is_full: false,
             lanes: BTreeMap::new(),
             offered: HashMap::new(),

@@ -23,16 +23,17 @@ pub struct Window {
     least: usize,
 }
 
-impl Window {
+impl Default for Window {
     /// A window that knows of nothing.
-    #[must_use]
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             size: 0.0,
             least: MIN,
         }
     }
+}
 
+impl Window {
     /// A claim was answered: whether it had room for more, and whether all that the window allows `was_out`.
     pub fn claimed(&mut self, room: bool, was_out: bool) {
         let size = self.size.max(self.least as f64);
@@ -61,7 +62,7 @@ mod tests {
 
     #[test]
     fn it_grows_while_workers_have_room_and_shrinks_while_they_have_none() {
-        let mut window = Window::new();
+        let mut window = Window::default();
         assert_eq!(window.size(), MIN);
         for _ in 0..100 {
             window.claimed(true, true);
@@ -75,7 +76,7 @@ mod tests {
 
     #[test]
     fn it_does_not_grow_while_nothing_else_waits() {
-        let mut window = Window::new();
+        let mut window = Window::default();
         for _ in 0..100 {
             window.claimed(true, false);
         }
@@ -84,7 +85,7 @@ mod tests {
 
     #[test]
     fn slots_widen_it_up_to_a_bound() {
-        let mut window = Window::new();
+        let mut window = Window::default();
         for (slots, size) in [(5, MIN), (40, 10), (10_000, MIN_MAX)] {
             window.slots(slots);
             assert_eq!(window.size(), size, "{slots} slots");
