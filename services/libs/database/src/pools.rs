@@ -135,7 +135,8 @@ impl Pools {
         // One round trip, and nothing to plan. The value is a UUID's own text, so nothing can be injected; whichever way
         // the transaction ends, the setting ends with it.
         let begin = format!("{begin}; SET LOCAL df.org = '{}'", org.0.hyphenated());
-        Ok(Tx(self.tenant.begin_with(AssertSqlSafe(begin)).await?))
+        let pool = self.tenant.clone();
+        begun(async move { pool.begin_with(AssertSqlSafe(begin)).await }).await
     }
 
     /// A transaction across organisations.
@@ -143,7 +144,8 @@ impl Pools {
     /// # Errors
     /// [`DatabaseError::Unavailable`].
     pub async fn system_tx(&self) -> Result<Tx, DatabaseError> {
-        Ok(Tx(self.system.begin().await?))
+        let pool = self.system.clone();
+        begun(async move { pool.begin().await }).await
     }
 
     /// Connections across organisations, for single statements.
@@ -161,6 +163,17 @@ impl Pools {
     pub async fn close(&self) {
         self.tenant.close().await;
         self.system.close().await;
+    }
+}
+
+/// Begins a transaction, also when nobody waits for it any more: it is rolled back then. Given up halfway, its connection would
+/// go back to the pool inside it, since sqlx counts it from the answer on, and whoever had it next would not commit.
+async fn begun(
+    begin: impl Future<Output = Result<Transaction<'static, Postgres>, sqlx::Error>> + Send + 'static,
+) -> Result<Tx, DatabaseError> {
+    match tokio::spawn(begin).await {
+        Ok(transaction) => Ok(Tx(transaction?)),
+        Err(error) => Err(DatabaseError::Unavailable(error.to_string())),
     }
 }
 

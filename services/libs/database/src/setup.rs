@@ -206,7 +206,10 @@ mod tests {
             let made = url_of(url, "df_owner", "abc", DATABASE).expect(url);
             let made = PgConnectOptions::from_str(&made).expect(url);
             let given = PgConnectOptions::from_str(url).expect(url);
-            assert_eq!(made.get_host(), given.get_host(), "{url}");
+            // Beside a socket a host says nothing; its default is the folder of a socket that is there by chance.
+            if given.get_socket().is_none() {
+                assert_eq!(made.get_host(), given.get_host(), "{url}");
+            }
             assert_eq!(made.get_port(), given.get_port(), "{url}");
             assert_eq!(made.get_socket(), given.get_socket(), "{url}");
             let mode = |options: &PgConnectOptions| format!("{:?}", options.get_ssl_mode());

@@ -1,7 +1,7 @@
 //! Presence: connections that begin and end, and what follows for machines. What is decided is decided in the
 //! database (`store::presence`); here it is told to others.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bus::AgentSender;
 use bus::system::{Advisory, ServerInfo};
@@ -104,6 +104,7 @@ impl App {
             cid,
             started_at,
             said_at: advisory.server.time.as_deref().and_then(time),
+            came_at: Instant::now(),
             heard,
         };
         if let Err(error) = self.session_write(write).await {

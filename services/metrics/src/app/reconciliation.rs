@@ -234,6 +234,7 @@ impl App {
             cid,
             started_at,
             said_at,
+            came_at: Instant::now(),
             heard,
         };
         let mut repairs = Vec::new();

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use database::DatabaseError;
@@ -132,6 +133,8 @@ pub struct SessionWrite {
     pub started_at: DateTime<Utc>,
     /// When the server told of it, by the same clock; where that is not known, its clock counts as right.
     pub said_at: Option<DateTime<Utc>>,
+    /// When its word came here.
+    pub came_at: Instant,
     /// What was heard.
     pub heard: Heard,
 }
@@ -234,10 +237,17 @@ fn columns(items: &[&SessionWrite]) -> Columns {
         servers: items.iter().map(|item| item.server_id.clone()).collect(),
         cids: items.iter().map(|item| item.cid).collect(),
         started: items.iter().map(|item| item.started_at).collect(),
-        // A clock that was turned back meanwhile does not make a connection begin in the future.
+        // A clock that was turned back meanwhile does not make a connection begin in the future; and what waited here to be
+        // written began so much longer ago. (What a list shows counts from when that was asked for.)
         said: items
             .iter()
-            .map(|item| item.said_at.map(|said| said.max(item.started_at)))
+            .map(|item| {
+                let said = item.said_at?.max(item.started_at);
+                Some(match item.heard {
+                    Heard::Listed(_) | Heard::Missed(_) => said,
+                    Heard::Opened | Heard::Closed { .. } => said + item.came_at.elapsed(),
+                })
+            })
             .collect(),
         asked: items
             .iter()

@@ -86,6 +86,7 @@ async fn an_inventory_and_a_connection_of_one_machine_do_not_wait_for_each_other
             cid: 1,
             started_at: chrono::Utc::now(),
             said_at: None,
+            came_at: std::time::Instant::now(),
             heard: Heard::Opened,
         };
         let mut tx = writing.system_tx().await.unwrap();

@@ -175,6 +175,8 @@ impl<'a> Dispatcher<'a> {
                 }
                 if !bell.answered.is_empty() {
                     self.window.claimed(bell.room, self.is_full);
+                    // It grows once, and then it shows whether that was enough.
+                    self.is_full &= !bell.room;
                 }
                 true
             }
@@ -203,7 +205,8 @@ impl<'a> Dispatcher<'a> {
         let after = self.looked.take();
         let system = self.app.pools.system();
         let found = lanes::lanes_look(system, self.pool, after.as_ref(), LOOK_MAX).await?;
-        self.window.slots(session::slots(system, self.pool).await?);
+        let (workers, slots) = session::slots(system, self.pool).await?;
+        self.window.slots(workers, slots);
         if found.len() as i64 == LOOK_MAX {
             self.looked = found.last().cloned();
         }
@@ -223,7 +226,11 @@ impl<'a> Dispatcher<'a> {
     /// Offers until the window is full, or nothing more may begin.
     async fn fill(&mut self) -> Result<(), DatabaseError> {
         let again = self.app.timing.offer_again;
+        let before = self.offered.len();
         self.offered.retain(|_, (_, at)| at.elapsed() < again);
+        if self.offered.len() < before {
+            self.window.unanswered();
+        }
         loop {
             let window = self.window.size();
             self.app

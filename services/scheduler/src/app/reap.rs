@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use domain::execution::Outcome;
+use uuid::Uuid;
 
 use crate::app::App;
 use crate::error::SchedulerError;
@@ -39,8 +40,9 @@ impl App {
             }
             Some(false) => {}
         }
+        let mut failed = Vec::new();
         for _ in 0..SESSIONS_MAX {
-            let Some(moved) = self.reap_one().await? else {
+            let Some(moved) = self.reap_one(&mut failed).await? else {
                 return Ok(());
             };
             self.told(&moved).await;
@@ -48,12 +50,20 @@ impl App {
         Ok(())
     }
 
-    async fn reap_one(&self) -> Result<Option<Vec<Moved>>, SchedulerError> {
+    /// Ends one session; one that cannot be ended now is noted, and holds back no other.
+    async fn reap_one(&self, failed: &mut Vec<Uuid>) -> Result<Option<Vec<Moved>>, SchedulerError> {
         let mut tx = self.pools.system_tx().await?;
-        let Some(id) = session::session_expired_in_tx(&mut tx).await? else {
+        let Some(id) = session::session_expired_in_tx(&mut tx, failed).await? else {
             return Ok(None);
         };
-        let moved = self.give_up_in_tx(&mut tx, id, Outcome::Lost).await?;
+        let moved = match self.give_up_in_tx(&mut tx, id, Outcome::Lost).await {
+            Ok(moved) => moved,
+            Err(error) => {
+                tracing::warn!(%error, session = %id, "an expired session cannot be ended now");
+                failed.push(id);
+                return Ok(Some(Vec::new()));
+            }
+        };
         tx.commit().await?;
         self.metrics.leases_lost.inc();
         tracing::warn!(session = %id, executions = moved.len(), "a worker was lost; what it had begins again");

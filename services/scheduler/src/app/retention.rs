@@ -24,14 +24,13 @@ const MISSED_AT_ONCE: i64 = 30;
 
 /// Keeps order, for ever.
 pub async fn run(app: Arc<App>, days: i32) {
-    let mut missed = false;
     loop {
-        let kept = keep(&app, days, missed).await;
+        let kept = keep(&app, days).await;
         tokio::time::sleep(SOON).await;
-        match kept {
-            // Who missed one during the above is heard here.
-            Ok(()) => missed = timeout(EVERY, app.maintain.notified()).await.is_ok(),
-            Err(error) => tracing::debug!(%error, "what is old stays for now"),
+        let pause = if kept { EVERY } else { SOON };
+        // Who missed one during the above is heard here.
+        if timeout(pause, app.maintain.notified()).await.is_ok() {
+            missed(&app).await;
         }
     }
 }
@@ -51,22 +50,53 @@ impl App {
     }
 }
 
-async fn keep(app: &App, days: i32, missed: bool) -> Result<(), DatabaseError> {
-    let system = app.pools.system();
-    if missed {
-        let made = chores::partitions_ensure_open(system, MISSED_AT_ONCE).await?;
-        tracing::warn!(
+/// Makes the partitions that open executions lack.
+async fn missed(app: &App) {
+    match chores::partitions_ensure_open(app.pools.system(), MISSED_AT_ONCE).await {
+        Ok(made) => tracing::warn!(
             made,
             "partitions were missed: is a clock wrong? they are made"
-        );
+        ),
+        Err(error) => {
+            tracing::debug!(%error, "partitions that were missed are made later");
+            app.maintain.notify_one();
+        }
     }
-    chores::partitions_ensure(system, AHEAD_DAYS).await?;
-    app.partitioned.store(true, Ordering::Relaxed);
-    let dropped = chores::partitions_drop(system, days).await?;
-    if dropped > 0 {
-        tracing::info!(dropped, days, "executions that ended long ago are gone");
+}
+
+/// Each chore by itself: one that fails holds back no other. Says whether all were done.
+async fn keep(app: &App, days: i32) -> bool {
+    let system = app.pools.system();
+    let ensured = async {
+        chores::partitions_ensure(system, AHEAD_DAYS).await?;
+        app.partitioned.store(true, Ordering::Relaxed);
+        Ok(())
+    };
+    let dropped = async {
+        let dropped = chores::partitions_drop(system, days).await?;
+        if dropped > 0 {
+            tracing::info!(dropped, days, "executions that ended long ago are gone");
+        }
+        Ok(())
+    };
+    let forgotten = async {
+        while chores::keys_forget(system, AT_ONCE).await? == AT_ONCE.unsigned_abs() {}
+        Ok(())
+    };
+    let tidied = async {
+        while limits::limits_tidy(system).await? == AT_ONCE.unsigned_abs() {}
+        Ok(())
+    };
+    let mut kept = done("partitions are made", ensured).await;
+    kept &= done("what is old is dropped", dropped).await;
+    kept &= done("old keys are forgotten", forgotten).await;
+    kept & done("counters that nobody uses go", tidied).await
+}
+
+async fn done(what: &str, chore: impl Future<Output = Result<(), DatabaseError>>) -> bool {
+    let done = chore.await;
+    if let Err(error) = &done {
+        tracing::debug!(%error, what, "not this time");
     }
-    while chores::keys_forget(system, AT_ONCE).await? == AT_ONCE.unsigned_abs() {}
-    while limits::limits_tidy(system).await? == AT_ONCE.unsigned_abs() {}
-    Ok(())
+    done.is_ok()
 }

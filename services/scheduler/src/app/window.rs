@@ -3,12 +3,14 @@
 //!
 //! Neither time nor rate tells which it is: an answer takes long because workers are busy, or because the database is. But workers
 //! know. Each claim says whether there was room for more: if so, and all that the window allows was out, it grows by a quarter; if
-//! not, some of it only waits, and it shrinks a little.
+//! not, some of it only waits, and it shrinks a little. What nobody answers halves it: the workers are gone, or drown.
 
 /// At least so many, and a quarter of the slots that there are: idle workers are busy after four rounds.
 const MIN: usize = 4;
 /// Slots beyond four times this do not widen the least window.
 const MIN_MAX: usize = 32;
+/// One for each worker, up to so many: whoever has one slot never has room for more.
+const WORKERS_MAX: usize = 256;
 /// At most so many.
 const MAX: usize = 2_000;
 /// What a claim with room makes of it.
@@ -44,9 +46,15 @@ impl Window {
         };
     }
 
-    /// The workers have so many slots.
-    pub fn slots(&mut self, slots: usize) {
-        self.least = (slots / 4).clamp(MIN, MIN_MAX);
+    /// Offers were answered by nobody for too long.
+    pub fn unanswered(&mut self) {
+        self.size /= 2.0;
+    }
+
+    /// There are so many workers, with so many slots together.
+    pub fn slots(&mut self, workers: usize, slots: usize) {
+        let least = (slots / 4).clamp(MIN, MIN_MAX);
+        self.least = least.max(workers.min(WORKERS_MAX));
     }
 
     /// How many may be out.
@@ -72,6 +80,13 @@ mod tests {
             window.claimed(false, true);
         }
         assert_eq!(window.size(), MIN);
+        for _ in 0..100 {
+            window.claimed(true, true);
+        }
+        for _ in 0..10 {
+            window.unanswered();
+        }
+        assert_eq!(window.size(), MIN);
     }
 
     #[test]
@@ -86,9 +101,15 @@ mod tests {
     #[test]
     fn slots_widen_it_up_to_a_bound() {
         let mut window = Window::default();
-        for (slots, size) in [(5, MIN), (40, 10), (10_000, MIN_MAX)] {
-            window.slots(slots);
-            assert_eq!(window.size(), size, "{slots} slots");
+        for (workers, slots, size) in [
+            (1, 5, MIN),
+            (4, 40, 10),
+            (4, 10_000, MIN_MAX),
+            (100, 100, 100),
+            (1_000, 1_000, WORKERS_MAX),
+        ] {
+            window.slots(workers, slots);
+            assert_eq!(window.size(), size, "{workers} workers, {slots} slots");
         }
     }
 }

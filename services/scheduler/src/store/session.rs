@@ -37,7 +37,8 @@ const LOCK: &str = "SELECT id FROM scheduler.sessions WHERE id = $1 AND pool = $
 
 // Those that another replica is ending are left to it.
 const EXPIRED: &str = "
-    SELECT id FROM scheduler.sessions WHERE expires_at < now() ORDER BY expires_at LIMIT 1 FOR UPDATE SKIP LOCKED";
+    SELECT id FROM scheduler.sessions WHERE expires_at < now() AND id <> ALL ($1)
+    ORDER BY expires_at LIMIT 1 FOR UPDATE SKIP LOCKED";
 
 const END: &str = "DELETE FROM scheduler.sessions WHERE id = $1";
 
@@ -45,7 +46,8 @@ const HAS: &str = "SELECT EXISTS (SELECT FROM scheduler.running WHERE session_id
 
 const EXTEND: &str = "UPDATE scheduler.sessions SET expires_at = now() + make_interval(secs => $1)";
 
-const SLOTS: &str = "SELECT coalesce(sum(concurrency), 0) FROM scheduler.sessions WHERE pool = $1";
+const SLOTS: &str =
+    "SELECT count(*), coalesce(sum(concurrency), 0) FROM scheduler.sessions WHERE pool = $1";
 
 const FIRST_TICK: &str = "
     INSERT INTO scheduler.ticks (name, at) VALUES ('reap', 'epoch') ON CONFLICT ON CONSTRAINT ticks_pkey DO NOTHING";
@@ -56,13 +58,14 @@ const TICK: &str = "
     WHERE t.name = 'reap' AND before.at <= now() - make_interval(secs => $1)
     RETURNING before.at < now() - make_interval(secs => $2)";
 
-/// How many handlers the workers of a pool can run at once.
+/// How many workers a pool has, and how many handlers they can run at once.
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn slots(pool: &PgPool, of: &str) -> Result<usize, DatabaseError> {
-    let slots: i64 = sqlx::query_scalar(SLOTS).bind(of).fetch_one(pool).await?;
-    Ok(usize::try_from(slots).unwrap_or_default())
+pub async fn slots(pool: &PgPool, of: &str) -> Result<(usize, usize), DatabaseError> {
+    let (workers, slots): (i64, i64) = sqlx::query_as(SLOTS).bind(of).fetch_one(pool).await?;
+    let count = |count| usize::try_from(count).unwrap_or_default();
+    Ok((count(workers), count(slots)))
 }
 
 /// Begins a session, or finds it begun; `false` when another pool has the id.
@@ -174,8 +177,12 @@ pub async fn session_lock_in_tx(tx: &mut Tx, id: Uuid, pool: &str) -> Result<boo
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn session_expired_in_tx(tx: &mut Tx) -> Result<Option<Uuid>, DatabaseError> {
+pub async fn session_expired_in_tx(
+    tx: &mut Tx,
+    but: &[Uuid],
+) -> Result<Option<Uuid>, DatabaseError> {
     Ok(sqlx::query_scalar(EXPIRED)
+        .bind(but)
         .fetch_optional(&mut **tx)
         .await?)
 }
