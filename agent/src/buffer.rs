@@ -6,7 +6,7 @@
 //! samples wrongly until the server has said what time it is, and the server takes none of those. [`Buffer::redate`]
 //! puts right what waits then, but for what was sent already: that keeps its time ([`Buffer::sending`]).
 //!
-//! Room: [`segment`] one file of it.
+//! Rooms: [`segment`] one file of it; [`barrier`] samples that keep their times among those that get others.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,9 +15,11 @@ use std::path::{Path, PathBuf};
 use contract::agent::{SAMPLES_MAX, Sample};
 use domain::Timestamp;
 
+pub mod barrier;
 pub mod segment;
 
-use crate::clock::Increasing;
+use crate::clock::{AHEAD_MAX, BEHIND_MAX, Increasing};
+use barrier::Barriers;
 use segment::{Edit, Glance, Line, Segment, Taken};
 
 /// A time that is wrong by less stays as it is: the server's word may have been so long on its way, and more.
@@ -267,10 +269,11 @@ impl Buffer {
 
     /// Gives samples that wait the times at which they were taken, as `right` knows them, where theirs are wrong by
     /// more than half a minute. Their order stays, and times increase. What nobody can date keeps its time, and what
-    /// was sent, since the server may have it; but samples with times after `limit` it has taken from nobody. Of those,
-    /// what cannot be dated is forgotten, and so are acknowledgements of such times: until that time comes the server
-    /// would take no other either. The next sample may have any time after those that stay. Says how many samples have
-    /// another time now.
+    /// was sent, since the server may have it; but samples with times after `limit`, which is [`AHEAD_MAX`] after the
+    /// server's time, or more than [`BEHIND_MAX`] before that, it has taken from nobody. Of those after it, what cannot
+    /// be dated is forgotten, and so are acknowledgements of such times: until that time comes the server would take no
+    /// other either. What was sent and keeps its time is not moved by what lies before it: that gets an earlier time
+    /// then. The next sample may have any time after those that stay. Says how many samples have another time now.
     ///
     /// Interrupted and done again, it gives no sample twice and loses none: each file is the old one or the new one,
     /// what is right already stays, and no sample has a new time before acknowledgements of times of a wrong clock are
@@ -286,7 +289,9 @@ impl Buffer {
     ) -> io::Result<u64> {
         let taken_back = self.take_back(limit);
         let sent = self.sent;
-        let is_sent = |at: Timestamp| at <= limit && sent.is_some_and(|sent| at <= sent);
+        let oldest = limit.plus(-(AHEAD_MAX + BEHIND_MAX));
+        let is_sent =
+            |at: Timestamp| oldest <= at && at <= limit && sent.is_some_and(|sent| at <= sent);
         let dated = |at: Timestamp, taken: Option<&Taken>| match taken.and_then(&right) {
             Some(right) if !is_sent(at) && right.since(at).abs() > TOLERANCE => Some(right),
             _ => (at <= limit).then_some(at),
@@ -294,14 +299,29 @@ impl Buffer {
         // A mark of a wrong clock would make what comes look as if it had been sent: it moves to what it keeps.
         let mut stays_sent = None;
         let mut redated = 0;
+        let mut barriers = Barriers::default();
+        let mut looked = Ok(());
+        if sent.is_some_and(|sent| oldest <= sent) {
+            looked = self.rewrite(|glance, is_acknowledged| {
+                if let (Glance::Sample(at, _), false) = (glance, is_acknowledged) {
+                    barriers.see(at, is_sent(at));
+                }
+                Edit::Same
+            });
+        }
         let mut on_disk = Increasing::after(self.through);
         let rewritten = self.rewrite(|glance, is_acknowledged| match glance {
             Glance::Sent(sent) if sent > limit => stays_sent.map_or(Edit::Wrong, Edit::At),
             Glance::Through(_) | Glance::Sent(_) => Edit::Same,
             Glance::Sample(..) if is_acknowledged => Edit::Spent,
             Glance::Sample(at, taken) => {
-                stays_sent = stays_sent.max(Some(at).filter(|at| is_sent(*at)));
-                match dated(at, taken.as_ref()).map(|right| on_disk.next(right)) {
+                let mut right = dated(at, taken.as_ref());
+                if is_sent(at) {
+                    stays_sent = stays_sent.max(Some(at));
+                } else {
+                    right = barriers.below(right);
+                }
+                match right.map(|right| on_disk.next(right)) {
                     None => Edit::Wrong,
                     Some(right) if right == at => Edit::Same,
                     Some(right) => {
@@ -311,20 +331,29 @@ impl Buffer {
                 }
             }
         });
+        let mut barriers = Barriers::default();
+        for Kept { sample, .. } in &self.memory {
+            barriers.see(sample.at, is_sent(sample.at));
+        }
         let mut in_memory = Increasing::after(self.through);
         self.memory.retain_mut(|kept| {
-            let Some(at) = dated(kept.sample.at, kept.taken.as_ref()) else {
+            let mut right = dated(kept.sample.at, kept.taken.as_ref());
+            if is_sent(kept.sample.at) {
+                stays_sent = stays_sent.max(Some(kept.sample.at));
+            } else {
+                right = barriers.below(right);
+            }
+            let Some(right) = right else {
                 return false;
             };
-            stays_sent = stays_sent.max(Some(kept.sample.at).filter(|at| is_sent(*at)));
-            let at = in_memory.next(at);
+            let at = in_memory.next(right);
             redated += u64::from(at != kept.sample.at);
             kept.sample.at = at;
             true
         });
         self.last = on_disk.last().max(in_memory.last());
         self.sent = sent.filter(|sent| *sent <= limit).or(stays_sent);
-        taken_back.and(rewritten).map(|()| redated)
+        taken_back.and(looked).and(rewritten).map(|()| redated)
     }
 
     /// Takes back acknowledgements of times after `limit`, from all files before anything else becomes of them. What

@@ -193,6 +193,9 @@ impl Clock {
 
 /// How far ahead of the server's clock a sample's time may be: the server takes none that is later.
 pub const AHEAD_MAX: chrono::Duration = chrono::Duration::minutes(10);
+/// How far behind the server's clock a sample's time may be: the server keeps samples so long (`RETENTION` of the
+/// metrics service), and takes none that is older.
+pub const BEHIND_MAX: chrono::Duration = chrono::Duration::days(7);
 
 /// Gives times that strictly increase, whatever the clock does.
 #[derive(Debug)]

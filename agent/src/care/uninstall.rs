@@ -130,8 +130,9 @@ pub struct Going {
 }
 
 impl Going {
-    /// Removes it in the order of the fields, and says what is gone. A second call knows by the units what belongs to
-    /// it, and needs the program to be called at all: each goes only when nothing was wrong before it.
+    /// Removes it in the order of the fields, and says what is gone. A second call knows by the configuration where the
+    /// state is, by the units what belongs to it, and needs the program to be called at all: each file goes only when
+    /// nothing was wrong before it.
     #[must_use]
     pub fn remove(&self, wrong: &mut Vec<String>) -> Vec<PathBuf> {
         let mut removed = Vec::new();
@@ -139,20 +140,24 @@ impl Going {
             wrong.push(format!("{}: {reason}", self.state.display()));
         }
         remove_files(&self.files, &mut removed, wrong);
-        if wrong.is_empty() {
-            remove_files(&self.units, &mut removed, wrong);
-        }
-        if wrong.is_empty() {
-            remove_files(self.program.as_slice(), &mut removed, wrong);
-        }
+        remove_files(&self.units, &mut removed, wrong);
+        remove_files(self.program.as_slice(), &mut removed, wrong);
         removed
     }
 }
 
+/// Removes files, as long as nothing is wrong.
 fn remove_files(files: &[PathBuf], removed: &mut Vec<PathBuf>, wrong: &mut Vec<String>) {
     for file in files {
+        if !wrong.is_empty() {
+            return;
+        }
         match std::fs::remove_file(file) {
             Ok(()) => removed.push(file.clone()),
+            // A log in the state folder is gone with that.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                removed.push(file.clone());
+            }
             Err(error) => wrong.push(format!("{}: {error}", file.display())),
         }
     }
@@ -234,9 +239,11 @@ fn remove_state(folder: &Path, removed: &mut Vec<PathBuf>) -> Result<(), String>
     Ok(())
 }
 
-/// Removes a state folder. Its signs go last: whatever an interruption leaves of it is still a state folder.
+/// Removes a state folder. Its signs go last: whatever an interruption leaves of it is still a state folder. Where the
+/// path is a link, what it leads to goes first.
 fn emptied(folder: &Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
+    let real = folder.canonicalize()?;
+    for entry in std::fs::read_dir(&real)? {
         let entry = entry?;
         if SIGNS.iter().any(|sign| entry.file_name() == *sign) {
             continue;
@@ -247,5 +254,11 @@ fn emptied(folder: &Path) -> std::io::Result<()> {
             std::fs::remove_file(entry.path())?;
         }
     }
-    std::fs::remove_dir_all(folder)
+    std::fs::remove_dir_all(&real)?;
+    // Without a slash at its end: with one the path would be what the link leads to.
+    let link: PathBuf = folder.components().collect();
+    if link.is_symlink() {
+        std::fs::remove_file(link)?;
+    }
+    Ok(())
 }

@@ -277,6 +277,81 @@ fn what_was_sent_with_times_that_no_server_takes_is_dated_anew_and_marks_nothing
     }
 }
 
+/// A month before the boot `now` began: no server takes that.
+const TOO_OLD: i64 = BEGAN - 30 * 86_400_000;
+/// An hour before it.
+const BEHIND: i64 = BEGAN - 3_600_000;
+
+/// Keeps samples of the boot `now`, the first of which was taken a second after its begin, and each one a second later.
+/// The clock was wrong: at the boot's begin it stood there.
+fn push_wrong(buffer: &mut Buffer, stood: i64, numbers: std::ops::RangeInclusive<i64>) {
+    for uptime in numbers.map(|number| 1_000 * number) {
+        buffer.push_taken(sample(stood + uptime), taken("now", uptime.unsigned_abs()));
+    }
+}
+
+#[test]
+fn what_was_sent_with_times_too_old_for_any_server_is_dated_anew() {
+    let folder = Folder::new("dating");
+    let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
+    push_wrong(&mut buffer, TOO_OLD, 1..=10);
+    buffer.sending(buffer.last().unwrap()).unwrap();
+    assert_eq!(buffer.redate(since(BEGAN), time(LIMIT)).unwrap(), 10);
+    let expected: Vec<_> = (1..=10)
+        .map(|number| time(BEGAN + 1_000 * number))
+        .collect();
+    assert_eq!(times(&mut buffer), expected);
+    drop(buffer);
+    let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
+    assert_eq!(buffer.redate(since(BEGAN), time(LIMIT)).unwrap(), 0);
+    assert_eq!(times(&mut buffer), expected);
+}
+
+#[test]
+fn what_was_sent_and_stays_is_not_moved_by_what_was_too_old_also_when_somebody_dies_meanwhile() {
+    // Those that were too old lie right before the first that stays; those that were not sent have their own times.
+    let mut expected: Vec<_> = (1..=10)
+        .map(|number| time(BEHIND + 11_000 - 11 + number))
+        .collect();
+    expected.extend((11..=15).map(|number| time(BEHIND + 1_000 * number)));
+    expected.extend((16..=20).map(|number| time(BEGAN + 1_000 * number)));
+    for dies_at in 0..=expected.len() {
+        let folder = Folder::new("dating");
+        let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
+        push_wrong(&mut buffer, TOO_OLD, 1..=10);
+        push_wrong(&mut buffer, BEHIND, 11..=15);
+        buffer.sending(buffer.last().unwrap()).unwrap();
+        push_wrong(&mut buffer, BEHIND, 16..=20);
+        let died = redate_and_die(buffer, dies_at);
+        assert_eq!(died, dies_at < expected.len());
+        let mut buffer = Buffer::open(folder.path(), SMALL).unwrap();
+        buffer.redate(since(BEGAN), time(LIMIT)).unwrap();
+        assert_eq!(times(&mut buffer), expected, "died at {dies_at}");
+        assert_eq!(buffer.redate(since(BEGAN), time(LIMIT)).unwrap(), 0);
+    }
+}
+
+#[test]
+fn nor_is_it_moved_where_there_is_no_disk() {
+    let folder = Folder::new("dating");
+    let below = folder.path().join("samples");
+    let mut buffer = Buffer::open(&below, SMALL).unwrap();
+    std::fs::remove_dir_all(&below).unwrap();
+    push_wrong(&mut buffer, TOO_OLD, 1..=2);
+    push_wrong(&mut buffer, BEHIND, 3..=3);
+    // The disk does not take it; it holds for this life.
+    assert!(buffer.sending(buffer.last().unwrap()).is_err());
+    push_wrong(&mut buffer, BEHIND, 4..=4);
+    assert_eq!(buffer.redate(since(BEGAN), time(LIMIT)).unwrap(), 3);
+    let expected = [
+        BEHIND + 2_998,
+        BEHIND + 2_999,
+        BEHIND + 3_000,
+        BEGAN + 4_000,
+    ];
+    assert_eq!(times(&mut buffer), expected.map(time));
+}
+
 /// A machine's clock that is wrong by this.
 struct Wrong(chrono::Duration);
 
@@ -318,8 +393,8 @@ fn on_disk(folder: &Folder) -> Vec<Sample> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_given_out_before_the_servers_word_keeps_the_time_that_it_may_be_stored_with() {
-    // An hour behind a server has stored it, if it came; an hour ahead it has refused it.
-    for (hours, may_be_stored) in [(-1, true), (1, false)] {
+    // An hour behind a server has stored it, if it came; an hour ahead, or many years behind, it has refused it.
+    for (hours, may_be_stored) in [(-1, true), (1, false), (-480_000, false)] {
         let folder = Folder::new("dating");
         let clock = Arc::new(Clock::new(Wrong(chrono::Duration::hours(hours))));
         let begun = Timestamp::now();

@@ -118,13 +118,72 @@ fn what_an_interrupted_uninstall_leaves_still_knows_what_belongs_to_it() {
     write(&folder, "agent.json", "x");
     made();
     let mut wrong = vec!["the service: it does not end".to_owned()];
-    assert_eq!(going.remove(&mut wrong), [state.clone(), config.clone()]);
-    assert!(unit.exists() && program.exists());
+    assert_eq!(going.remove(&mut wrong), std::slice::from_ref(&state));
+    assert!(wrong.len() == 1 && config.exists() && unit.exists() && program.exists());
     // The order, for whoever is cut off in the middle: unit and program after all the rest.
-    write(&folder, "agent.json", "x");
     made();
     let mut wrong = Vec::new();
     let removed = going.remove(&mut wrong);
     assert_eq!(removed, [state, config, unit, program]);
     assert!(wrong.is_empty() && removed.iter().all(|path| !path.exists()));
+}
+
+#[test]
+fn the_configuration_stays_as_long_as_the_state_that_it_names() {
+    let folder = Folder::new("uninstall");
+    let state = folder.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    let log = state.join("agent.log");
+    std::fs::write(&log, "x").unwrap();
+    let [older, config, unit] =
+        ["agent.log.1", "agent.json", "agent.service"].map(|name| write(&folder, name, "x"));
+    let files = vec![log.clone(), older.clone(), config.clone()];
+    let going = Going {
+        state: state.clone(),
+        files: files.clone(),
+        units: vec![unit.clone()],
+        program: None,
+    };
+    // It has no sign of an agent's state, and is not removed.
+    let mut wrong = Vec::new();
+    assert!(going.remove(&mut wrong).is_empty());
+    assert_eq!(wrong.len(), 1, "{wrong:?}");
+    assert!(
+        files
+            .iter()
+            .chain([&state, &unit])
+            .all(|path| path.exists())
+    );
+    // A file that stays keeps those after it.
+    std::fs::write(state.join("seed.nk"), "x").unwrap();
+    std::fs::remove_file(&older).unwrap();
+    std::fs::create_dir(&older).unwrap();
+    assert_eq!(going.remove(&mut Vec::new()), [state.clone(), log.clone()]);
+    assert!(!state.exists() && config.exists() && unit.exists());
+    // What is gone already is in nobody's way.
+    std::fs::remove_dir(&older).unwrap();
+    let mut wrong = Vec::new();
+    assert_eq!(going.remove(&mut wrong), [log, older, config, unit]);
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+#[test]
+fn where_the_state_folder_is_a_link_what_it_leads_to_goes_too() {
+    for name in ["state", "state/"] {
+        let folder = Folder::new("uninstall");
+        let real = folder.path().join("real");
+        std::fs::create_dir_all(real.join("samples")).unwrap();
+        std::fs::write(real.join("seed.nk"), "x").unwrap();
+        symlink(&real, folder.path().join("state")).unwrap();
+        let going = Going {
+            state: folder.path().join(name),
+            files: Vec::new(),
+            units: Vec::new(),
+            program: None,
+        };
+        let mut wrong = Vec::new();
+        assert_eq!(going.remove(&mut wrong), std::slice::from_ref(&going.state));
+        assert!(wrong.is_empty(), "{wrong:?}");
+        assert!(!real.exists() && !folder.path().join("state").is_symlink());
+    }
 }
