@@ -5,7 +5,7 @@ use domain::execution::ATTEMPTS_KEPT;
 use domain::{ExecutionId, JobId, OrgId};
 use uuid::Uuid;
 
-use crate::store::execution::{Wanted, span};
+use crate::store::execution::Wanted;
 
 /// What has not ended and was not asked to stop, the oldest first.
 const OPEN: &str = "
@@ -104,12 +104,19 @@ const AGAIN_OF_JOB: &str = "
     ORDER BY oldest.id LIMIT $4";
 
 /// Back to `waiting`, due now, in the pool that the job has now, with all its retries before it. The attempt that ended is the last
-/// of those before, unless it was cancelled while it waited. `$5` are jobs whose rows stay until the commit.
+/// of those before, unless it was cancelled while it waited. `$3` are jobs whose rows stay until the commit. Each is looked up by itself,
+/// in its own partition, and deleted by its place there.
 const RETRY: &str = "
-    WITH gone AS (
-        DELETE FROM scheduler.ended WHERE org_id = $1 AND id = ANY ($2) AND id >= $3 AND id <= $4 AND job_id = ANY ($5)
-            AND status IN ('FAILED', 'TIMEOUT', 'CANCELLED')
-        RETURNING *
+    WITH found AS MATERIALIZED (
+        SELECT wanted.id, ended.tid FROM unnest($2::uuid[]) AS wanted (id) CROSS JOIN LATERAL (
+            SELECT e.ctid AS tid, e.job_id, e.status FROM scheduler.ended AS e
+            WHERE e.org_id = $1 AND e.id = wanted.id LIMIT 1
+        ) AS ended
+        WHERE ended.job_id = ANY ($3) AND ended.status IN ('FAILED', 'TIMEOUT', 'CANCELLED')
+    ), gone AS (
+        DELETE FROM scheduler.ended AS e USING found
+        WHERE e.ctid = found.tid AND e.org_id = $1 AND e.id = found.id
+        RETURNING e.*
     )
     INSERT INTO scheduler.waiting (org_id, id, job_id, pool, key, priority, due, run_at, override, deduplication_key,
         principal_kind, principal_id, credential, traceparent, scheduled_for, created_at, attempt, concluded, failures, losses,
@@ -123,7 +130,7 @@ const RETRY: &str = "
                     || jsonb_build_array(jsonb_strip_nulls(jsonb_build_object('attempt', gone.attempt, 'outcome', gone.status,
                         'startedAt', gone.started_at, 'endedAt', gone.ended_at, 'error', gone.error))))
                     WITH ORDINALITY AS one (entry, place)
-                ORDER BY one.place DESC LIMIT $6) AS latest) END,
+                ORDER BY one.place DESC LIMIT $4) AS latest) END,
         gone.token, gone.version + 1
     FROM gone JOIN scheduler.jobs AS job ON job.org_id = gone.org_id AND job.id = gone.job_id
     RETURNING id, job_id, key, pool";
@@ -309,12 +316,9 @@ pub async fn ended_retry_in_tx(
     ids: &[Uuid],
     jobs: &[Uuid],
 ) -> Result<Vec<Again>, DatabaseError> {
-    let (least, greatest) = span(ids);
     Ok(sqlx::query_as(RETRY)
         .bind(org.0)
         .bind(ids)
-        .bind(least)
-        .bind(greatest)
         .bind(jobs)
         .bind(ATTEMPTS_KEPT as i64)
         .fetch_all(&mut **tx)
