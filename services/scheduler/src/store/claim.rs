@@ -24,6 +24,7 @@ const CONFIG_MAX_BYTES: i64 = 512 * 1024;
 /// Where a limit was set a moment ago and its row is not seen yet, nothing begins: it is offered again. What the session has
 /// already (its claim was answered, and the answer lost) is given again. Rows at place 0 are the sessions that there are. What waits
 /// is looked up row by row and deleted by its place: a plan that was made while nothing waited would read all of it for each row.
+/// (What waits is the first from there on, if it is that: only the primary key serves such an order.)
 /// Likewise the limits, one probe each. They are counted by what is an insertion in form only: each row is there and held, and is
 /// found by its key in its newest version, which no place that this statement saw before need be.
 const CLAIM: &str = "
@@ -38,9 +39,10 @@ const CLAIM: &str = "
         SELECT input.place, input.session_id, input.token, w.tid, w.org_id, w.id, w.job_id, w.key, w.override
         FROM input JOIN session ON session.id = input.session_id
         CROSS JOIN LATERAL (
-            SELECT w.ctid AS tid, w.* FROM scheduler.waiting AS w WHERE w.org_id = input.org_id AND w.id = input.id LIMIT 1
+            SELECT w.ctid AS tid, w.* FROM scheduler.waiting AS w
+            WHERE (w.org_id, w.id) >= (input.org_id, input.id) ORDER BY w.org_id, w.id LIMIT 1
         ) AS w
-        WHERE w.pool = session.pool AND w.due
+        WHERE w.org_id = input.org_id AND w.id = input.id AND w.pool = session.pool AND w.due
     ), tenant AS MATERIALIZED (
         SELECT t.org_id, t.paused_at, t.concurrency FROM scheduler.tenants AS t
         WHERE t.org_id IN (SELECT wanted.org_id FROM wanted)

@@ -164,10 +164,15 @@ const FINISH: &str = concat!(
 const WAS: &str = "
     SELECT input.place FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::uuid[])
         WITH ORDINALITY AS input(org_id, id, attempt, token, place)
-    WHERE EXISTS (SELECT FROM scheduler.ended AS e WHERE e.org_id = input.org_id AND e.id = input.id
-            AND e.attempt = input.attempt AND e.token = input.token)
-        OR EXISTS (SELECT FROM scheduler.waiting AS w WHERE w.org_id = input.org_id AND w.id = input.id
-            AND w.attempt = input.attempt AND w.token = input.token)";
+    LEFT JOIN LATERAL (
+        SELECT e.attempt, e.token FROM scheduler.ended AS e WHERE e.id = input.id
+            AND e.org_id = input.org_id LIMIT 1
+    ) AS e ON true
+    LEFT JOIN LATERAL (
+        SELECT w.org_id, w.id, w.attempt, w.token FROM scheduler.waiting AS w
+        WHERE (w.org_id, w.id) >= (input.org_id, input.id) ORDER BY w.org_id, w.id LIMIT 1
+    ) AS w ON w.org_id = input.org_id AND w.id = input.id
+    WHERE e.attempt = input.attempt AND e.token = input.token OR w.attempt = input.attempt AND w.token = input.token";
 
 /// What a session had, at most so many at once.
 const LOST: &str = concat!(
