@@ -80,27 +80,38 @@ const STILL_OPEN: &str = "
 const ENDED: &str = "
     SELECT id, job_id, key, deduplication_key, status FROM scheduler.ended WHERE org_id = $1 AND id = $2";
 
-/// What has ended and can begin again, the oldest first: its job is there, and its deduplication key is free.
+/// What has ended and can begin again, the oldest first: its job is there, and its deduplication key is free
+/// (one probe for each: joined, all the keys would be walked for each).
 const AGAIN: &str = "
     SELECT oldest.* FROM unnest($5::text[]) AS wanted (status)
     CROSS JOIN LATERAL (
-        SELECT id, job_id, key, deduplication_key, status FROM scheduler.ended AS ended
-        WHERE org_id = $1 AND status = wanted.status AND id >= $2 AND id < $3
-            AND EXISTS (SELECT FROM scheduler.jobs AS job WHERE job.org_id = $1 AND job.id = ended.job_id)
-            AND NOT EXISTS (SELECT FROM scheduler.deduplications AS taken WHERE taken.org_id = $1
-                AND taken.job_id = ended.job_id AND taken.key = ended.deduplication_key)
-        ORDER BY id LIMIT $4) AS oldest
+        SELECT ended.id, ended.job_id, ended.key, ended.deduplication_key, ended.status FROM scheduler.ended AS ended
+        CROSS JOIN LATERAL (
+            SELECT FROM scheduler.jobs AS job WHERE job.org_id = $1 AND job.id = ended.job_id LIMIT 1
+        ) AS job
+        LEFT JOIN LATERAL (
+            SELECT true AS held FROM scheduler.deduplications AS taken WHERE taken.org_id = $1
+                AND taken.job_id = ended.job_id AND taken.key = ended.deduplication_key LIMIT 1
+        ) AS taken ON true
+        WHERE ended.org_id = $1 AND ended.status = wanted.status AND ended.id >= $2 AND ended.id < $3
+            AND taken.held IS NULL
+        ORDER BY ended.id LIMIT $4) AS oldest
     ORDER BY oldest.id LIMIT $4";
 
 const AGAIN_OF_JOB: &str = "
     SELECT oldest.* FROM unnest($5::text[]) AS wanted (status)
     CROSS JOIN LATERAL (
-        SELECT id, job_id, key, deduplication_key, status FROM scheduler.ended AS ended
-        WHERE org_id = $1 AND job_id = $6 AND status = wanted.status AND id >= $2 AND id < $3
-            AND EXISTS (SELECT FROM scheduler.jobs AS job WHERE job.org_id = $1 AND job.id = ended.job_id)
-            AND NOT EXISTS (SELECT FROM scheduler.deduplications AS taken WHERE taken.org_id = $1
-                AND taken.job_id = ended.job_id AND taken.key = ended.deduplication_key)
-        ORDER BY id LIMIT $4) AS oldest
+        SELECT ended.id, ended.job_id, ended.key, ended.deduplication_key, ended.status FROM scheduler.ended AS ended
+        CROSS JOIN LATERAL (
+            SELECT FROM scheduler.jobs AS job WHERE job.org_id = $1 AND job.id = ended.job_id LIMIT 1
+        ) AS job
+        LEFT JOIN LATERAL (
+            SELECT true AS held FROM scheduler.deduplications AS taken WHERE taken.org_id = $1
+                AND taken.job_id = ended.job_id AND taken.key = ended.deduplication_key LIMIT 1
+        ) AS taken ON true
+        WHERE ended.org_id = $1 AND ended.job_id = $6 AND ended.status = wanted.status AND ended.id >= $2 AND ended.id < $3
+            AND taken.held IS NULL
+        ORDER BY ended.id LIMIT $4) AS oldest
     ORDER BY oldest.id LIMIT $4";
 
 /// Back to `waiting`, due now, in the pool that the job has now, with all its retries before it. The attempt that ended is the last
