@@ -5,7 +5,7 @@ use domain::execution::ATTEMPTS_KEPT;
 use domain::{ExecutionId, JobId, OrgId};
 use uuid::Uuid;
 
-use crate::store::execution::{Wanted, span};
+use crate::store::execution::Wanted;
 
 /// What has not ended and was not asked to stop, the oldest first.
 const OPEN: &str = "
@@ -80,36 +80,54 @@ const STILL_OPEN: &str = "
 const ENDED: &str = "
     SELECT id, job_id, key, deduplication_key, status FROM scheduler.ended WHERE org_id = $1 AND id = $2";
 
-/// What has ended and can begin again, the oldest first: its job is there, and its deduplication key is free.
+/// What has ended and can begin again, the oldest first: its job is there, and its deduplication key is free
+/// (one probe for each: joined, all the keys would be walked for each).
 const AGAIN: &str = "
     SELECT oldest.* FROM unnest($5::text[]) AS wanted (status)
     CROSS JOIN LATERAL (
-        SELECT id, job_id, key, deduplication_key, status FROM scheduler.ended AS ended
-        WHERE org_id = $1 AND status = wanted.status AND id >= $2 AND id < $3
-            AND EXISTS (SELECT FROM scheduler.jobs AS job WHERE job.org_id = $1 AND job.id = ended.job_id)
-            AND NOT EXISTS (SELECT FROM scheduler.deduplications AS taken WHERE taken.org_id = $1
-                AND taken.job_id = ended.job_id AND taken.key = ended.deduplication_key)
-        ORDER BY id LIMIT $4) AS oldest
+        SELECT ended.id, ended.job_id, ended.key, ended.deduplication_key, ended.status FROM scheduler.ended AS ended
+        CROSS JOIN LATERAL (
+            SELECT FROM scheduler.jobs AS job WHERE job.org_id = $1 AND job.id = ended.job_id LIMIT 1
+        ) AS job
+        LEFT JOIN LATERAL (
+            SELECT true AS held FROM scheduler.deduplications AS taken WHERE taken.org_id = $1
+                AND taken.job_id = ended.job_id AND taken.key = ended.deduplication_key LIMIT 1
+        ) AS taken ON true
+        WHERE ended.org_id = $1 AND ended.status = wanted.status AND ended.id >= $2 AND ended.id < $3
+            AND taken.held IS NULL
+        ORDER BY ended.id LIMIT $4) AS oldest
     ORDER BY oldest.id LIMIT $4";
 
 const AGAIN_OF_JOB: &str = "
     SELECT oldest.* FROM unnest($5::text[]) AS wanted (status)
     CROSS JOIN LATERAL (
-        SELECT id, job_id, key, deduplication_key, status FROM scheduler.ended AS ended
-        WHERE org_id = $1 AND job_id = $6 AND status = wanted.status AND id >= $2 AND id < $3
-            AND EXISTS (SELECT FROM scheduler.jobs AS job WHERE job.org_id = $1 AND job.id = ended.job_id)
-            AND NOT EXISTS (SELECT FROM scheduler.deduplications AS taken WHERE taken.org_id = $1
-                AND taken.job_id = ended.job_id AND taken.key = ended.deduplication_key)
-        ORDER BY id LIMIT $4) AS oldest
+        SELECT ended.id, ended.job_id, ended.key, ended.deduplication_key, ended.status FROM scheduler.ended AS ended
+        CROSS JOIN LATERAL (
+            SELECT FROM scheduler.jobs AS job WHERE job.org_id = $1 AND job.id = ended.job_id LIMIT 1
+        ) AS job
+        LEFT JOIN LATERAL (
+            SELECT true AS held FROM scheduler.deduplications AS taken WHERE taken.org_id = $1
+                AND taken.job_id = ended.job_id AND taken.key = ended.deduplication_key LIMIT 1
+        ) AS taken ON true
+        WHERE ended.org_id = $1 AND ended.job_id = $6 AND ended.status = wanted.status AND ended.id >= $2 AND ended.id < $3
+            AND taken.held IS NULL
+        ORDER BY ended.id LIMIT $4) AS oldest
     ORDER BY oldest.id LIMIT $4";
 
 /// Back to `waiting`, due now, in the pool that the job has now, with all its retries before it. The attempt that ended is the last
-/// of those before, unless it was cancelled while it waited. `$5` are jobs whose rows stay until the commit.
+/// of those before, unless it was cancelled while it waited. `$3` are jobs whose rows stay until the commit. Each is looked up by itself,
+/// in its own partition, and deleted by its place there.
 const RETRY: &str = "
-    WITH gone AS (
-        DELETE FROM scheduler.ended WHERE org_id = $1 AND id = ANY ($2) AND id >= $3 AND id <= $4 AND job_id = ANY ($5)
-            AND status IN ('FAILED', 'TIMEOUT', 'CANCELLED')
-        RETURNING *
+    WITH found AS MATERIALIZED (
+        SELECT wanted.id, ended.tid FROM unnest($2::uuid[]) AS wanted (id) CROSS JOIN LATERAL (
+            SELECT e.ctid AS tid, e.job_id, e.status FROM scheduler.ended AS e
+            WHERE e.org_id = $1 AND e.id = wanted.id LIMIT 1
+        ) AS ended
+        WHERE ended.job_id = ANY ($3) AND ended.status IN ('FAILED', 'TIMEOUT', 'CANCELLED')
+    ), gone AS (
+        DELETE FROM scheduler.ended AS e USING found
+        WHERE e.ctid = found.tid AND e.org_id = $1 AND e.id = found.id
+        RETURNING e.*
     )
     INSERT INTO scheduler.waiting (org_id, id, job_id, pool, key, priority, due, run_at, override, deduplication_key,
         principal_kind, principal_id, credential, traceparent, scheduled_for, created_at, attempt, concluded, failures, losses,
@@ -123,7 +141,7 @@ const RETRY: &str = "
                     || jsonb_build_array(jsonb_strip_nulls(jsonb_build_object('attempt', gone.attempt, 'outcome', gone.status,
                         'startedAt', gone.started_at, 'endedAt', gone.ended_at, 'error', gone.error))))
                     WITH ORDINALITY AS one (entry, place)
-                ORDER BY one.place DESC LIMIT $6) AS latest) END,
+                ORDER BY one.place DESC LIMIT $4) AS latest) END,
         gone.token, gone.version + 1
     FROM gone JOIN scheduler.jobs AS job ON job.org_id = gone.org_id AND job.id = gone.job_id
     RETURNING id, job_id, key, pool";
@@ -309,12 +327,9 @@ pub async fn ended_retry_in_tx(
     ids: &[Uuid],
     jobs: &[Uuid],
 ) -> Result<Vec<Again>, DatabaseError> {
-    let (least, greatest) = span(ids);
     Ok(sqlx::query_as(RETRY)
         .bind(org.0)
         .bind(ids)
-        .bind(least)
-        .bind(greatest)
         .bind(jobs)
         .bind(ATTEMPTS_KEPT as i64)
         .fetch_all(&mut **tx)

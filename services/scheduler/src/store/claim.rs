@@ -24,6 +24,9 @@ const CONFIG_MAX_BYTES: i64 = 512 * 1024;
 /// Where a limit was set a moment ago and its row is not seen yet, nothing begins: it is offered again. What the session has
 /// already (its claim was answered, and the answer lost) is given again. Rows at place 0 are the sessions that there are. What waits
 /// is looked up row by row and deleted by its place: a plan that was made while nothing waited would read all of it for each row.
+/// (What waits is the first from there on, if it is that: only the primary key serves such an order.)
+/// Likewise the limits, one probe each. They are counted by what is an insertion in form only: each row is there and held, and is
+/// found by its key in its newest version, which no place that this statement saw before need be.
 const CLAIM: &str = "
     WITH input AS (
         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[])
@@ -36,9 +39,10 @@ const CLAIM: &str = "
         SELECT input.place, input.session_id, input.token, w.tid, w.org_id, w.id, w.job_id, w.key, w.override
         FROM input JOIN session ON session.id = input.session_id
         CROSS JOIN LATERAL (
-            SELECT w.ctid AS tid, w.* FROM scheduler.waiting AS w WHERE w.org_id = input.org_id AND w.id = input.id LIMIT 1
+            SELECT w.ctid AS tid, w.* FROM scheduler.waiting AS w
+            WHERE (w.org_id, w.id) >= (input.org_id, input.id) ORDER BY w.org_id, w.id LIMIT 1
         ) AS w
-        WHERE w.pool = session.pool AND w.due
+        WHERE w.org_id = input.org_id AND w.id = input.id AND w.pool = session.pool AND w.due
     ), tenant AS MATERIALIZED (
         SELECT t.org_id, t.paused_at, t.concurrency FROM scheduler.tenants AS t
         WHERE t.org_id IN (SELECT wanted.org_id FROM wanted)
@@ -53,12 +57,15 @@ const CLAIM: &str = "
                 WHEN now() >= l.window_at + l.rate_per_ms * interval '1 ms' THEN least(l.max - l.running, l.rate_max)
                 ELSE least(l.max - l.running, l.rate_max - l.window_count)
             END AS free
-        FROM scheduler.limits AS l
-        WHERE (l.org_id, l.job_id, l.key) IN (
-            SELECT tenant.org_id, '00000000-0000-0000-0000-000000000000'::uuid, '' FROM tenant
+        FROM (
+            SELECT tenant.org_id, '00000000-0000-0000-0000-000000000000'::uuid AS job_id, '' AS key FROM tenant
             UNION SELECT job.org_id, job.id, '' FROM job
-            UNION SELECT wanted.org_id, wanted.job_id, wanted.key FROM wanted)
-        ORDER BY l.org_id, l.job_id, l.key FOR NO KEY UPDATE
+            UNION SELECT wanted.org_id, wanted.job_id, wanted.key FROM wanted
+            ORDER BY org_id, job_id, key
+        ) AS of CROSS JOIN LATERAL (
+            SELECT * FROM scheduler.limits AS l WHERE l.org_id = of.org_id AND l.job_id = of.job_id AND l.key = of.key
+            LIMIT 1 FOR NO KEY UPDATE
+        ) AS l
     ), by_key AS (
         SELECT wanted.*, job.handler, job.config, job.timeout_ms, job.retries, job.backoff_ms, of_job.free AS job_free,
             of_tenant.free AS tenant_free, of_key.free AS key_free,
@@ -103,20 +110,21 @@ const CLAIM: &str = "
             session_id, now(), timeout_ms, retries, backoff_ms
         FROM taken
     ), counted AS (
-        UPDATE scheduler.limits AS l SET
-            running = l.running + more.n,
+        INSERT INTO scheduler.limits AS l (org_id, job_id, key, running)
+        SELECT org_id, job_id, key, count(*) FILTER (WHERE begins) FROM (
+            SELECT org_id, '00000000-0000-0000-0000-000000000000'::uuid AS job_id, '' AS key, true AS begins FROM taken
+            UNION ALL SELECT org_id, job_id, '', true FROM taken
+            UNION ALL SELECT org_id, job_id, key, true FROM taken WHERE key <> ''
+            UNION ALL SELECT org_id, job_id, key, false FROM room
+        ) AS each
+        GROUP BY org_id, job_id, key HAVING bool_or(begins) AND NOT bool_and(begins)
+        ON CONFLICT ON CONSTRAINT limits_pkey DO UPDATE SET
+            running = l.running + EXCLUDED.running,
             window_at = CASE WHEN l.rate_max IS NOT NULL AND now() >= l.window_at + l.rate_per_ms * interval '1 ms'
                 THEN now() ELSE l.window_at END,
             window_count = CASE WHEN l.rate_max IS NULL THEN 0
-                WHEN now() >= l.window_at + l.rate_per_ms * interval '1 ms' THEN more.n ELSE l.window_count + more.n END
-        FROM (
-            SELECT org_id, job_id, key, count(*)::integer AS n FROM (
-                SELECT org_id, '00000000-0000-0000-0000-000000000000'::uuid AS job_id, '' AS key FROM taken
-                UNION ALL SELECT org_id, job_id, '' FROM taken
-                UNION ALL SELECT org_id, job_id, key FROM taken WHERE key <> ''
-            ) AS each GROUP BY org_id, job_id, key
-        ) AS more
-        WHERE l.org_id = more.org_id AND l.job_id = more.job_id AND l.key = more.key
+                WHEN now() >= l.window_at + l.rate_per_ms * interval '1 ms' THEN EXCLUDED.running
+                ELSE l.window_count + EXCLUDED.running END
     ), held AS (
         SELECT input.place, r.org_id, r.id, r.job_id, r.key, r.attempt, r.concluded, r.token AS granted,
             coalesce(j.handler, '') AS handler, coalesce(j.config, '{}') || coalesce(r.override, '{}') AS effective, r.timeout_ms,

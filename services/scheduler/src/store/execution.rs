@@ -49,32 +49,46 @@ const PAGE_OF_JOB: &str = "
     ) AS found
     ORDER BY id DESC LIMIT $4";
 
-/// `$3` and `$4`, the least and the greatest of the ids, say in which partitions they can be.
+/// Looked up id by id, what has ended in its own partition: by all the ids at once, a plan for any ids reads whatever lies between
+/// them. What waits or runs is the first from there on, if it is that: no index but the primary key serves such an
+/// order, however empty the table was.
 const ROWS: &str = "
     SELECT id, job_id, 'PENDING'::text AS status, attempt, principal_kind, principal_id, priority, override,
         deduplication_key, key, scheduled_for, created_at, run_at, NULL::timestamptz AS started_at,
         NULL::timestamptz AS ended_at, NULL::jsonb AS result, NULL::jsonb AS error, NULL::jsonb AS progress, attempts,
         false AS dead_letter, false AS cancel_requested
-    FROM scheduler.waiting WHERE org_id = $1 AND id = ANY ($2)
+    FROM (SELECT DISTINCT unnest($2::uuid[]) AS sought) AS wanted CROSS JOIN LATERAL (
+        SELECT * FROM scheduler.waiting WHERE (org_id, id) >= ($1, wanted.sought) ORDER BY org_id, id LIMIT 1
+    ) AS waiting WHERE org_id = $1 AND id = wanted.sought
     UNION ALL
     SELECT id, job_id, 'RUNNING', attempt, principal_kind, principal_id, priority, override, deduplication_key, key,
         scheduled_for, created_at, NULL, started_at, NULL, NULL, NULL, progress, attempts, false,
         cancel_requested_at IS NOT NULL
-    FROM scheduler.running WHERE org_id = $1 AND id = ANY ($2)
+    FROM (SELECT DISTINCT unnest($2::uuid[]) AS sought) AS wanted CROSS JOIN LATERAL (
+        SELECT * FROM scheduler.running WHERE (org_id, id) >= ($1, wanted.sought) ORDER BY org_id, id LIMIT 1
+    ) AS running WHERE org_id = $1 AND id = wanted.sought
     UNION ALL
     SELECT id, job_id, status, attempt, principal_kind, principal_id, priority, override, deduplication_key, key,
         scheduled_for, created_at, NULL, started_at, ended_at, result, error, NULL, attempts, dead_letter, false
-    FROM scheduler.ended WHERE org_id = $1 AND id = ANY ($2) AND id >= $3 AND id <= $4";
+    FROM (SELECT DISTINCT unnest($2::uuid[]) AS sought) AS wanted CROSS JOIN LATERAL (
+        SELECT * FROM scheduler.ended WHERE org_id = $1 AND id = wanted.sought LIMIT 1
+    ) AS ended";
 
 const SUMMARIES: &str = "
     SELECT id, job_id, 'PENDING'::text AS status, scheduled_for, created_at
-    FROM scheduler.waiting WHERE org_id = $1 AND id = ANY ($2)
+    FROM (SELECT DISTINCT unnest($2::uuid[]) AS sought) AS wanted CROSS JOIN LATERAL (
+        SELECT * FROM scheduler.waiting WHERE (org_id, id) >= ($1, wanted.sought) ORDER BY org_id, id LIMIT 1
+    ) AS waiting WHERE org_id = $1 AND id = wanted.sought
     UNION ALL
     SELECT id, job_id, 'RUNNING', scheduled_for, created_at
-    FROM scheduler.running WHERE org_id = $1 AND id = ANY ($2)
+    FROM (SELECT DISTINCT unnest($2::uuid[]) AS sought) AS wanted CROSS JOIN LATERAL (
+        SELECT * FROM scheduler.running WHERE (org_id, id) >= ($1, wanted.sought) ORDER BY org_id, id LIMIT 1
+    ) AS running WHERE org_id = $1 AND id = wanted.sought
     UNION ALL
     SELECT id, job_id, status, scheduled_for, created_at
-    FROM scheduler.ended WHERE org_id = $1 AND id = ANY ($2) AND id >= $3 AND id <= $4";
+    FROM (SELECT DISTINCT unnest($2::uuid[]) AS sought) AS wanted CROSS JOIN LATERAL (
+        SELECT * FROM scheduler.ended WHERE org_id = $1 AND id = wanted.sought LIMIT 1
+    ) AS ended";
 
 /// An execution, wherever it lies.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -269,12 +283,9 @@ pub async fn executions_get_in_tx(
     org: OrgId,
     ids: &[Uuid],
 ) -> Result<Vec<ExecutionRow>, DatabaseError> {
-    let (least, greatest) = span(ids);
     Ok(sqlx::query_as(ROWS)
         .bind(org.0)
         .bind(ids)
-        .bind(least)
-        .bind(greatest)
         .fetch_all(&mut **tx)
         .await?)
 }
@@ -300,19 +311,9 @@ pub async fn summaries_get_in_tx(
     org: OrgId,
     ids: &[Uuid],
 ) -> Result<Vec<SummaryRow>, DatabaseError> {
-    let (least, greatest) = span(ids);
     Ok(sqlx::query_as(SUMMARIES)
         .bind(org.0)
         .bind(ids)
-        .bind(least)
-        .bind(greatest)
         .fetch_all(&mut **tx)
         .await?)
-}
-
-/// The least and the greatest of ids.
-pub(crate) fn span(ids: &[Uuid]) -> (Uuid, Uuid) {
-    let least = ids.iter().min().copied().unwrap_or(Uuid::max());
-    let greatest = ids.iter().max().copied().unwrap_or(Uuid::nil());
-    (least, greatest)
 }

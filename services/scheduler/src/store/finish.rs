@@ -26,12 +26,15 @@ macro_rules! complete {
             WHERE (j.org_id, j.id) IN (SELECT found.org_id, found.job_id FROM found)
             ORDER BY j.org_id, j.id FOR SHARE
         ), room AS MATERIALIZED (
-            SELECT l.org_id, l.job_id, l.key FROM scheduler.limits AS l
-            WHERE (l.org_id, l.job_id, l.key) IN (
-                SELECT tenant.org_id, '00000000-0000-0000-0000-000000000000'::uuid, '' FROM tenant
+            SELECT l.* FROM (
+                SELECT tenant.org_id, '00000000-0000-0000-0000-000000000000'::uuid AS job_id, '' AS key FROM tenant
                 UNION SELECT job.org_id, job.id, '' FROM job
-                UNION SELECT found.org_id, found.job_id, found.key FROM found)
-            ORDER BY l.org_id, l.job_id, l.key FOR NO KEY UPDATE
+                UNION SELECT found.org_id, found.job_id, found.key FROM found
+                ORDER BY org_id, job_id, key
+            ) AS of CROSS JOIN LATERAL (
+                SELECT l.org_id, l.job_id, l.key FROM scheduler.limits AS l
+                WHERE l.org_id = of.org_id AND l.job_id = of.job_id AND l.key = of.key LIMIT 1 FOR NO KEY UPDATE
+            ) AS l
         ), complete AS MATERIALIZED (
             SELECT found.*,
                 EXISTS (SELECT FROM room WHERE room.org_id = found.org_id
@@ -51,18 +54,19 @@ macro_rules! complete {
 }
 
 /// From `taken` (deleted from `running`, with what its end was) everything else, down to `moved`, a row for each that was taken.
+/// The limits are counted as in a claim: by what is an insertion in form only, since each row is there and held.
 macro_rules! moved {
     () => {
         ", counted AS (
-            UPDATE scheduler.limits AS l SET running = l.running - less.n
-            FROM (
-                SELECT org_id, job_id, key, count(*)::integer AS n FROM (
-                    SELECT org_id, '00000000-0000-0000-0000-000000000000'::uuid AS job_id, '' AS key FROM taken
-                    UNION ALL SELECT org_id, job_id, '' FROM taken
-                    UNION ALL SELECT org_id, job_id, key FROM taken WHERE key <> ''
-                ) AS each GROUP BY org_id, job_id, key
-            ) AS less
-            WHERE l.org_id = less.org_id AND l.job_id = less.job_id AND l.key = less.key
+            INSERT INTO scheduler.limits AS l (org_id, job_id, key, running)
+            SELECT org_id, job_id, key, count(*) FILTER (WHERE ends) FROM (
+                SELECT org_id, '00000000-0000-0000-0000-000000000000'::uuid AS job_id, '' AS key, true AS ends FROM taken
+                UNION ALL SELECT org_id, job_id, '', true FROM taken
+                UNION ALL SELECT org_id, job_id, key, true FROM taken WHERE key <> ''
+                UNION ALL SELECT org_id, job_id, key, false FROM room
+            ) AS each
+            GROUP BY org_id, job_id, key HAVING bool_or(ends) AND NOT bool_and(ends)
+            ON CONFLICT ON CONSTRAINT limits_pkey DO UPDATE SET running = l.running - EXCLUDED.running
         ), judged AS MATERIALIZED (
             SELECT taken.*,
                 CASE
@@ -160,10 +164,15 @@ const FINISH: &str = concat!(
 const WAS: &str = "
     SELECT input.place FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::uuid[])
         WITH ORDINALITY AS input(org_id, id, attempt, token, place)
-    WHERE EXISTS (SELECT FROM scheduler.ended AS e WHERE e.org_id = input.org_id AND e.id = input.id
-            AND e.attempt = input.attempt AND e.token = input.token)
-        OR EXISTS (SELECT FROM scheduler.waiting AS w WHERE w.org_id = input.org_id AND w.id = input.id
-            AND w.attempt = input.attempt AND w.token = input.token)";
+    LEFT JOIN LATERAL (
+        SELECT e.attempt, e.token FROM scheduler.ended AS e WHERE e.id = input.id
+            AND e.org_id = input.org_id LIMIT 1
+    ) AS e ON true
+    LEFT JOIN LATERAL (
+        SELECT w.org_id, w.id, w.attempt, w.token FROM scheduler.waiting AS w
+        WHERE (w.org_id, w.id) >= (input.org_id, input.id) ORDER BY w.org_id, w.id LIMIT 1
+    ) AS w ON w.org_id = input.org_id AND w.id = input.id
+    WHERE e.attempt = input.attempt AND e.token = input.token OR w.attempt = input.attempt AND w.token = input.token";
 
 /// What a session had, at most so many at once.
 const LOST: &str = concat!(

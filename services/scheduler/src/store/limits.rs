@@ -57,14 +57,24 @@ const KEYS: &str = "
     ORDER BY j.org_id, j.id, lane.key
     ON CONFLICT ON CONSTRAINT limits_pkey DO NOTHING";
 
-// Keys that nobody uses. (All keys that wait are gathered once: no index finds those of one.)
+// Keys that nobody uses. (All keys that wait are gathered once: no index finds those of one. They are grouped, not joined: a plan
+// that was made while there were none would compare each with each.)
 const TIDY: &str = "
-    DELETE FROM scheduler.limits AS l WHERE (l.org_id, l.job_id, l.key) IN (
-        SELECT idle.org_id, idle.job_id, idle.key FROM scheduler.limits AS idle
-        WHERE idle.key <> '' AND idle.running = 0 AND (idle.org_id, idle.job_id, idle.key) NOT IN (
-            SELECT DISTINCT w.org_id, w.job_id, w.key FROM scheduler.waiting AS w WHERE w.key <> '')
-        ORDER BY idle.org_id, idle.job_id, idle.key LIMIT 1000 FOR UPDATE SKIP LOCKED)
-    AND l.running = 0";
+    WITH idle AS MATERIALIZED (
+        SELECT org_id, job_id, key FROM (
+            SELECT org_id, job_id, key, false AS waits FROM scheduler.limits WHERE key <> '' AND running = 0
+            UNION ALL SELECT org_id, job_id, key, true FROM scheduler.waiting WHERE key <> ''
+        ) AS each
+        GROUP BY org_id, job_id, key HAVING NOT bool_or(waits)
+        ORDER BY org_id, job_id, key LIMIT 1000
+    ), held AS MATERIALIZED (
+        SELECT l.tid FROM idle CROSS JOIN LATERAL (
+            SELECT l.ctid AS tid FROM scheduler.limits AS l
+            WHERE l.org_id = idle.org_id AND l.job_id = idle.job_id AND l.key = idle.key AND l.running = 0
+            LIMIT 1 FOR UPDATE SKIP LOCKED
+        ) AS l
+    )
+    DELETE FROM scheduler.limits AS l USING held WHERE l.ctid = held.tid AND l.running = 0";
 
 /// Makes a job's counters fit its row.
 ///

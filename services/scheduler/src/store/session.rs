@@ -21,11 +21,21 @@ const RENEW: &str = "
 
 const CANCELLED: &str = "SELECT id FROM scheduler.running WHERE session_id = $1 AND cancel_requested_at IS NOT NULL LIMIT 1000";
 
+// Looked up row by row and changed by its place: nobody can tell the planner how much a session has. One that changed since it was
+// looked up may keep what it had: the next progress is not far.
 const PROGRESS: &str = "
-    UPDATE scheduler.running AS r SET progress = input.progress
-    FROM unnest($2::uuid[], $3::uuid[], $4::int[], $5::uuid[], $6::jsonb[]) AS input(org_id, id, attempt, token, progress)
-    WHERE r.org_id = input.org_id AND r.id = input.id AND r.attempt = input.attempt AND r.token = input.token
-        AND r.session_id = $1
+    WITH found AS MATERIALIZED (
+        SELECT r.tid, input.* FROM unnest($2::uuid[], $3::uuid[], $4::int[], $5::uuid[], $6::jsonb[])
+            AS input(org_id, id, attempt, token, progress)
+        CROSS JOIN LATERAL (
+            SELECT r.ctid AS tid, r.attempt, r.token, r.session_id FROM scheduler.running AS r
+            WHERE r.org_id = input.org_id AND r.id = input.id LIMIT 1
+        ) AS r
+        WHERE r.attempt = input.attempt AND r.token = input.token AND r.session_id = $1
+    )
+    UPDATE scheduler.running AS r SET progress = found.progress FROM found
+    WHERE r.ctid = found.tid AND r.org_id = found.org_id AND r.id = found.id AND r.attempt = found.attempt
+        AND r.token = found.token
     RETURNING r.org_id, r.id, r.progress";
 
 const PLACE: &str = "
