@@ -132,12 +132,15 @@ pub fn detach(command: &mut Command) {
     }
 }
 
-/// For use between fork and exec: an empty signal mask, and close-on-exec on all but the standard descriptors.
+/// For use between fork and exec: an empty signal mask, interrupts that are not ignored (a shell ignores them for what it starts
+/// in the background, and that is inherited), and close-on-exec on all but the standard descriptors.
 fn unblock_and_close() {
     let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigemptyset initialises the set before pthread_sigmask reads it; close_range with CLOEXEC and fcntl on a
     // number that is not open fail harmlessly.
     unsafe {
+        libc::signal(libc::SIGINT, libc::SIG_DFL);
+        libc::signal(libc::SIGQUIT, libc::SIG_DFL);
         libc::sigemptyset(set.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut());
         let first: libc::c_uint = 3;
