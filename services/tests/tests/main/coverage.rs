@@ -2,6 +2,7 @@
 //! organisation's ids in every path and body field. An operation without an entry in the table fails.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 
 use dashfleet_tests::Api;
 use reqwest::{Method, StatusCode};
@@ -169,6 +170,10 @@ async fn nobody_gets_around() {
             operation.id
         );
     }
-    println!("coverage: {operations} operations, {attempts} attempts");
+    // Past the test's harness, which keeps what a test prints: whoever reads the run sees how much was tried.
+    drop(writeln!(
+        std::io::stderr(),
+        "coverage: {operations} operations, {attempts} attempts"
+    ));
     assert_eq!(json!(operations), json!(documented.len()));
 }
