@@ -19,6 +19,9 @@ pub struct Offer {
     pub org: OrgId,
     /// The execution.
     pub id: ExecutionId,
+    /// Its place among what is offered: of two that a worker has no room for yet the lower goes first. Not a number of anything.
+    #[serde(default)]
+    pub turn: u64,
 }
 
 /// A message on `df.work.<pool>`.

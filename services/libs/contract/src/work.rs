@@ -18,12 +18,27 @@ pub struct Bell {
     /// Lanes in which something waits now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lanes: Vec<Lane>,
-    /// Executions that wait no more, or were refused: their offers are answered.
+    /// Executions that were made a moment ago and may begin, for all that is known: few, else their lanes are said.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub answered: Vec<ExecutionId>,
+    pub made: Vec<Made>,
+    /// Executions that wait no more: their offers are answered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub begun: Vec<ExecutionId>,
+    /// Executions that were refused: their offers are answered too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<ExecutionId>,
     /// Whether who claimed them had room for more.
     #[serde(default)]
     pub room: bool,
+}
+
+/// An execution that was made a moment ago.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// Its lane.
+    pub lane: Lane,
+    /// The execution.
+    pub id: ExecutionId,
 }
 
 /// Executions that can be held back together: those of one job with one concurrency key.

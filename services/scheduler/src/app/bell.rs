@@ -2,7 +2,7 @@
 //! the bus; lost, nothing is lost but time (law L1).
 
 use bus::Bus;
-use contract::work::{BELL, BELL_MAX, Bell, Lane};
+use contract::work::{BELL, BELL_MAX, Bell, Lane, Made};
 use domain::ExecutionId;
 use futures::StreamExt;
 use tokio::sync::broadcast;
@@ -48,12 +48,30 @@ impl Doorbell {
         self.ring(bell).await;
     }
 
-    /// After a claim: these offers are answered, and there was room for more or not.
-    pub(crate) async fn answered(&self, pool: &str, answered: Vec<ExecutionId>, room: bool) {
+    /// After a commit: these were made, and may begin for all that is known.
+    pub(crate) async fn made(&self, pool: &str, made: Vec<Made>) {
         let bell = Bell {
             from: self.replica,
             pool: pool.to_owned(),
-            answered: answered.into_iter().take(BELL_MAX).collect(),
+            made,
+            ..Bell::default()
+        };
+        self.ring(bell).await;
+    }
+
+    /// After a claim: these offers are answered, and there was room for more or not.
+    pub(crate) async fn answered(
+        &self,
+        pool: &str,
+        begun: Vec<ExecutionId>,
+        refused: Vec<ExecutionId>,
+        room: bool,
+    ) {
+        let bell = Bell {
+            from: self.replica,
+            pool: pool.to_owned(),
+            begun: begun.into_iter().take(BELL_MAX).collect(),
+            refused: refused.into_iter().take(BELL_MAX).collect(),
             room,
             ..Bell::default()
         };

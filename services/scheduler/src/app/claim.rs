@@ -39,23 +39,26 @@ impl App {
             .await
             .into_iter()
             .collect::<Result<_, _>>()?;
-        let mut granted = Vec::new();
-        for answer in answers {
+        let (mut granted, mut begun, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+        for (offer, answer) in request.offers.iter().zip(answers) {
             match answer {
                 Claimed::NoSession => return Err(no_session().into()),
-                Claimed::Refused => self.metrics.claims.with_label_values(&["refused"]).inc(),
+                Claimed::Refused => {
+                    self.metrics.claims.with_label_values(&["refused"]).inc();
+                    refused.push(offer.id);
+                }
                 Claimed::Granted {
                     assignment, fresh, ..
                 } => {
                     let result = if fresh { "granted" } else { "repeated" };
                     self.metrics.claims.with_label_values(&[result]).inc();
                     granted.push(*assignment);
+                    begun.push(offer.id);
                 }
             }
         }
-        let answered = request.offers.iter().map(|offer| offer.id).collect();
         let room = request.room > 0;
-        self.bell.answered(pool, answered, room).await;
+        self.bell.answered(pool, begun, refused, room).await;
         for assignment in granted.iter().take(SHOWN_MAX) {
             let place = assignment.place;
             let shown = json!({ "id": place.id, "jobId": assignment.job_id, "status": "RUNNING", "attempt": place.attempt });

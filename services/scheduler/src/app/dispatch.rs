@@ -1,25 +1,30 @@
-//! Who is offered what: a short window of offers in the stream `WORK`, kept full by one replica for each pool.
+//! Who is offered what: a short window of offers in the stream `WORK`, kept full by one replica for each pool. [`known`] is where
+//! something waits, [`out`] what nobody has answered.
 //!
 //! Nothing here decides anything: the claim does. So two dispatchers at once, a lost offer, or one that is made twice cost
 //! time alone.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use contract::run::{Offer, Offers};
-use contract::work::{Bell, Lane};
+use contract::work::{Bell, Lane, Made};
 use database::DatabaseError;
-use domain::{ExecutionId, OrgId};
 use tokio::sync::broadcast;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
+use self::known::{Known, Standing};
+use self::out::{Out, UnderWay};
 use crate::app::App;
-use crate::app::fair::{Candidate, Fair};
+use crate::app::fair::{Candidate, Chosen, Fair};
 use crate::app::window::Window;
 use crate::store::lanes::{self, First};
 use crate::store::limits;
 use crate::store::session;
+
+mod known;
+mod out;
 
 /// For how long a replica is dispatcher without saying so again.
 const HOLD: Duration = Duration::from_secs(3);
@@ -27,16 +32,16 @@ const HOLD: Duration = Duration::from_secs(3);
 const HOLD_EVERY: Duration = Duration::from_secs(1);
 /// How often what waits is counted, for whoever looks at the metrics.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
-/// How many lanes one round looks at.
-const LANES_AT_ONCE: usize = 128;
-/// How many lanes are known at once; more are found when these are empty.
-const LANES_MAX: usize = 20_000;
 /// How many lanes one look around finds.
 const LOOK_MAX: i64 = 2_000;
 /// How many of a lane one round looks at, beside those that are offered already.
 const OF_A_LANE: usize = 256;
 /// The most offers of one message: workers share what is offered.
 const CHUNK_MAX: usize = 32;
+/// So many may be out beyond the window, of organisations whose turn it is when others have filled it.
+const BEYOND_MAX: usize = 256;
+/// What an organisation weighs of which no more is known than that something of it was made.
+const WEIGHT: f64 = 1.0;
 
 /// Dispatches a pool for ever, while no other replica does.
 pub async fn run(app: Arc<App>, pool: String) {
@@ -68,14 +73,8 @@ async fn count(app: Arc<App>, pool: String) {
     }
 }
 
-/// What of a lane is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    /// Something waits, perhaps.
-    Open,
-    /// A limit is reached, or it is paused: until somebody rings in its organisation, or this time.
-    Held(Option<Instant>),
-}
+/// What the first of some lanes are.
+type Round = (Vec<(Lane, i64)>, Result<Vec<First>, DatabaseError>);
 
 struct Dispatcher<'a> {
     app: &'a Arc<App>,
@@ -84,15 +83,16 @@ struct Dispatcher<'a> {
     window: Window,
     /// Whether more could have been offered than the window allowed, in the last round.
     is_full: bool,
-    lanes: BTreeMap<Lane, Standing>,
-    /// Offers that nobody has answered.
-    offered: HashMap<ExecutionId, (Lane, Instant)>,
+    known: Known,
+    out: Out,
+    /// The question what waits, while it is asked: rings are heeded meanwhile.
+    asked: JoinSet<Round>,
+    /// Something has changed since it was last asked.
+    changed: bool,
     /// Where the last look around ended.
     looked: Option<Lane>,
     /// When what waits was last counted.
     counted: Option<Instant>,
-    /// Where the last round ended, so that each lane has its turn.
-    turn: Option<Lane>,
 }
 
 impl<'a> Dispatcher<'a> {
@@ -103,11 +103,12 @@ impl<'a> Dispatcher<'a> {
             fair: Fair::new(),
             window: Window::default(),
             is_full: false,
-            lanes: BTreeMap::new(),
-            offered: HashMap::new(),
+            known: Known::default(),
+            out: Out::default(),
+            asked: JoinSet::new(),
+            changed: true,
             looked: None,
             counted: None,
-            turn: None,
         }
     }
 
@@ -128,15 +129,16 @@ impl<'a> Dispatcher<'a> {
                 self.look().await?;
                 look_at = now + self.app.timing.look_every;
             }
-            self.fill().await?;
-            let wake = self.wake_at(hold_at.min(look_at));
+            self.ask();
+            let wake = hold_at.min(look_at);
+            let wake = self.known.next_open().map_or(wake, |open| open.min(wake));
             tokio::select! {
                 bell = bells.recv() => {
-                    let mut next = self.heed(bell, &mut look_at);
+                    let mut next = self.heed(bell, &mut look_at).await;
                     // All that has rung meanwhile is one round's business.
                     while next {
                         next = match bells.try_recv() {
-                            Ok(bell) => self.heed(Ok(bell), &mut look_at),
+                            Ok(bell) => self.heed(Ok(bell), &mut look_at).await,
                             Err(broadcast::error::TryRecvError::Lagged(_)) => {
                                 look_at = Instant::now();
                                 true
@@ -145,38 +147,44 @@ impl<'a> Dispatcher<'a> {
                         };
                     }
                 }
-                () = tokio::time::sleep_until(wake) => {}
+                Some(round) = self.asked.join_next() => self.told(round).await?,
+                () = tokio::time::sleep_until(wake) => self.changed = true,
             }
         }
     }
 
-    /// When there may be something to do, if nobody rings.
-    fn wake_at(&self, at: Instant) -> Instant {
-        let held = self.lanes.values().filter_map(|standing| match standing {
-            Standing::Held(until) => *until,
-            Standing::Open => None,
-        });
-        held.fold(at, Instant::min)
-    }
-
     /// Notes a ring; `false` when there will be no more.
-    fn heed(
+    async fn heed(
         &mut self,
         bell: Result<Bell, broadcast::error::RecvError>,
         look_at: &mut Instant,
     ) -> bool {
         match bell {
             Ok(bell) if bell.pool == self.pool => {
-                for lane in bell.lanes {
-                    self.open(lane);
+                self.changed = true;
+                let answered = !bell.begun.is_empty() || !bell.refused.is_empty();
+                for id in bell.begun {
+                    if let Some((_, tag)) = self.out.answered(id) {
+                        self.fair.served(tag);
+                    }
                 }
-                for id in &bell.answered {
-                    self.offered.remove(id);
+                for id in bell.refused {
+                    if let Some((lane, tag)) = self.out.answered(id) {
+                        self.fair.served(tag);
+                        // Why, a look at its lane shows.
+                        self.known.open_unless_held(lane);
+                    }
                 }
-                if !bell.answered.is_empty() {
+                if answered {
                     self.window.claimed(bell.room, self.is_full);
                     // It grows once, and then it shows whether that was enough.
                     self.is_full &= !bell.room;
+                }
+                for lane in bell.lanes {
+                    self.known.ring(lane);
+                }
+                for made in bell.made {
+                    self.made(made).await;
                 }
                 true
             }
@@ -189,15 +197,21 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    /// Something waits in a lane, or there is room: perhaps for others of its organisation too.
-    fn open(&mut self, lane: Lane) {
-        let org = lane.org;
-        for (_, standing) in self.lanes.iter_mut().filter(|(other, _)| other.org == org) {
-            *standing = Standing::Open;
+    /// Something was made. Where nothing of its organisation is known to wait, it is the next of it: it is offered without a look,
+    /// when it is its organisation's turn. If a limit holds it back the claim says so, and then a look is due.
+    async fn made(&mut self, made: Made) {
+        let Made { lane, id } = made;
+        if self.known.knows(lane.org) || self.out.knows(&id) {
+            return self.known.open_unless_held(lane);
         }
-        if self.lanes.len() < LANES_MAX {
-            self.lanes.insert(lane, Standing::Open);
+        let window = self.window.size();
+        let has_room = self.out.len() < window && !self.known.any_open();
+        let is_due = self.out.len() < window + BEYOND_MAX && self.fair.is_due(lane.org);
+        if !has_room && !is_due {
+            return self.known.open(lane);
         }
+        let tag = self.fair.charge(lane.org, WEIGHT);
+        self.offer(vec![Chosen { lane, id, tag }]).await;
     }
 
     /// Looks around for lanes that nobody rang for, and for those that were held back.
@@ -211,10 +225,16 @@ impl<'a> Dispatcher<'a> {
             self.looked = found.last().cloned();
         }
         for lane in found {
-            if self.lanes.len() < LANES_MAX {
-                self.lanes.insert(lane, Standing::Open);
-            }
+            self.known.open(lane);
         }
+        let expired = self.out.expire(self.app.timing.offer_again);
+        if !expired.is_empty() {
+            self.window.unanswered();
+        }
+        for lane in expired {
+            self.known.open_unless_held(lane);
+        }
+        self.changed = true;
         if self.counted.is_none_or(|at| at.elapsed() >= COUNT_EVERY) {
             self.counted = Some(Instant::now());
             // Beside the dispatcher: counting a hundred thousand takes longer than anybody should wait for an offer.
@@ -223,139 +243,100 @@ impl<'a> Dispatcher<'a> {
         Ok(())
     }
 
-    /// Offers until the window is full, or nothing more may begin.
-    async fn fill(&mut self) -> Result<(), DatabaseError> {
-        let again = self.app.timing.offer_again;
-        let before = self.offered.len();
-        self.offered.retain(|_, (_, at)| at.elapsed() < again);
-        if self.offered.len() < before {
-            self.window.unanswered();
+    /// Asks what waits, if something has changed and the window has room.
+    fn ask(&mut self) {
+        if !self.changed || !self.asked.is_empty() {
+            return;
         }
-        loop {
-            let window = self.window.size();
-            self.app
-                .metrics
-                .window
-                .with_label_values(&[self.pool])
-                .set(window as f64);
-            let room = window.saturating_sub(self.offered.len());
-            self.is_full = room == 0;
-            if self.is_full || self.round(room).await? == 0 {
-                return Ok(());
-            }
+        let window = self.window.size();
+        let metrics = &self.app.metrics;
+        let gauge = metrics.window.with_label_values(&[self.pool]);
+        gauge.set(window as f64);
+        let room = self.room();
+        self.is_full = room == 0;
+        if self.is_full {
+            return;
         }
+        self.changed = false;
+        let lanes = self.known.next(|org| self.fair.start(org));
+        if lanes.is_empty() {
+            return;
+        }
+        let under_way = self.out.under_way();
+        let lanes: Vec<(Lane, i64)> = lanes
+            .into_iter()
+            .map(|lane| {
+                let out = under_way.lanes.get(&lane).copied().unwrap_or_default();
+                (lane, room.min(OF_A_LANE) as i64 + i64::from(out))
+            })
+            .collect();
+        self.out.asked();
+        let (app, pool) = (self.app.clone(), self.pool.to_owned());
+        self.asked.spawn(async move {
+            let firsts = lanes::lanes_first(app.pools.system(), &pool, &lanes).await;
+            (lanes, firsts)
+        });
     }
 
-    /// One round: what may begin of some lanes. Says how many it offered.
-    async fn round(&mut self, room: usize) -> Result<usize, DatabaseError> {
-        let lanes = self.next_lanes();
-        if lanes.is_empty() {
-            return Ok(0);
-        }
-        let most = (room.min(OF_A_LANE) + self.offered.len()) as i64;
-        let firsts = lanes::lanes_first(self.app.pools.system(), self.pool, &lanes, most).await?;
-        let under_way = self.under_way();
+    /// How many more the window allows.
+    fn room(&self) -> usize {
+        self.window.size().saturating_sub(self.out.len())
+    }
+
+    /// What waits is told: the first of it is offered, and if there was anything, what follows is asked for.
+    async fn told(&mut self, round: Result<Round, JoinError>) -> Result<(), DatabaseError> {
+        let (lanes, firsts) = round.map_err(|error| DatabaseError::Bug(error.to_string()))?;
+        let under_way = self.out.under_way();
         let mut found = vec![false; lanes.len()];
         let (mut candidates, mut missing) = (Vec::new(), Vec::new());
-        for first in firsts {
-            let Some(lane) = lanes.get(first.place) else {
+        for first in firsts? {
+            let (Some((lane, _)), Some(found)) =
+                (lanes.get(first.place), found.get_mut(first.place))
+            else {
                 continue;
             };
+            *found = !first.waiting.is_empty();
             if first.key_missing {
                 missing.push(lane);
             }
-            if let Some(candidate) = self.candidate(lane, first, &under_way) {
-                if let Some(found) = found.get_mut(candidate.0) {
-                    *found = true;
-                }
-                candidates.extend(candidate.1);
-            }
+            candidates.extend(self.candidate(lane, first, &under_way));
         }
-        for (lane, found) in lanes.iter().zip(found) {
+        for ((lane, _), found) in lanes.iter().zip(found) {
             if !found {
-                self.lanes.remove(lane);
+                self.known.found_none(lane);
             }
         }
         if !missing.is_empty() {
             limits::limits_key(self.app.pools.system(), &missing).await?;
         }
+        self.out.told();
+        let room = self.room();
+        self.is_full = room == 0;
         let chosen = self.fair.choose(candidates, room);
-        self.offer(&chosen).await;
-        Ok(chosen.len())
+        self.changed |= !chosen.is_empty();
+        self.offer(chosen).await;
+        Ok(())
     }
 
-    /// Open lanes, the organisations that are due first, each with some of its lanes.
-    fn next_lanes(&mut self) -> Vec<Lane> {
-        let now = Instant::now();
-        let mut by_org: BTreeMap<OrgId, Vec<Lane>> = BTreeMap::new();
-        let after = self.turn.take();
-        let open = |standing: &Standing| match standing {
-            Standing::Open => true,
-            Standing::Held(until) => until.is_some_and(|until| until <= now),
-        };
-        // From where the last round ended, and around.
-        let (before, behind): (Vec<_>, Vec<_>) = self
-            .lanes
-            .iter()
-            .filter(|(_, standing)| open(standing))
-            .map(|(lane, _)| lane)
-            .partition(|lane| after.as_ref().is_some_and(|after| *lane <= after));
-        for lane in behind.into_iter().chain(before) {
-            by_org.entry(lane.org).or_default().push(lane.clone());
-        }
-        let all: usize = by_org.values().map(Vec::len).sum();
-        let mut orgs: Vec<(f64, Vec<Lane>)> = by_org
-            .into_iter()
-            .map(|(org, lanes)| (self.fair.start(org), lanes))
-            .collect();
-        orgs.sort_by(|(left, _), (right, _)| left.total_cmp(right));
-        let share = (LANES_AT_ONCE / orgs.len().max(1)).max(4);
-        let chosen: Vec<Lane> = orgs
-            .into_iter()
-            .flat_map(|(_, lanes)| lanes.into_iter().take(share))
-            .take(LANES_AT_ONCE)
-            .collect();
-        if chosen.len() < all {
-            self.turn = chosen.iter().max().cloned();
-        }
-        chosen
-    }
-
-    /// How many are offered and not answered, of each organisation, job and lane.
-    fn under_way(&self) -> UnderWay {
-        let mut counts = UnderWay::default();
-        for (lane, _) in self.offered.values() {
-            *counts.tenants.entry(lane.org).or_default() += 1;
-            *counts.jobs.entry(lane.job).or_default() += 1;
-            *counts.lanes.entry(lane.clone()).or_default() += 1;
-        }
-        counts
-    }
-
-    /// What of a lane may be offered: its place, and a candidate if there is any. `None` when nothing waits in it.
-    fn candidate(
-        &mut self,
-        lane: &Lane,
-        first: First,
-        under_way: &UnderWay,
-    ) -> Option<(usize, Option<Candidate>)> {
+    /// What of a lane may be offered, if there is anything.
+    fn candidate(&mut self, lane: &Lane, first: First, under_way: &UnderWay) -> Option<Candidate> {
         if first.waiting.is_empty() {
             return None;
         }
         let full = |free: Option<i32>| free.is_some_and(|free| free <= 0);
         if full(first.tenant_free) || full(first.job_free) || full(first.key_free) {
             let until = first.rest.map(|rest| Instant::now() + rest);
-            self.lanes.insert(lane.clone(), Standing::Held(until));
-            return Some((first.place, None));
+            self.known.found(lane, Standing::Held(until));
+            return None;
         }
-        self.lanes.insert(lane.clone(), Standing::Open);
+        self.known.found(lane, Standing::Open);
         let less = |free: Option<i32>, offered: Option<&i32>| {
             free.map(|free| free - offered.copied().unwrap_or_default())
         };
         let waiting: Vec<_> = first
             .waiting
             .into_iter()
-            .filter(|(id, _)| !self.offered.contains_key(id))
+            .filter(|(id, _)| !self.out.knows(id))
             .collect();
         let candidate = Candidate {
             lane: lane.clone(),
@@ -365,22 +346,20 @@ impl<'a> Dispatcher<'a> {
             key_free: less(first.key_free, under_way.lanes.get(lane)),
             waiting,
         };
-        Some((
-            first.place,
-            Some(candidate).filter(|candidate| !candidate.waiting.is_empty()),
-        ))
+        Some(candidate).filter(|candidate| !candidate.waiting.is_empty())
     }
 
-    async fn offer(&mut self, chosen: &[(Lane, ExecutionId)]) {
+    async fn offer(&mut self, chosen: Vec<Chosen>) {
         let subject = contract::work::subject(self.pool);
         let chunk = (chosen.len() / 8).clamp(1, CHUNK_MAX);
         for part in chosen.chunks(chunk) {
             let offers = Offers {
                 items: part
                     .iter()
-                    .map(|(lane, id)| Offer {
-                        org: lane.org,
-                        id: *id,
+                    .map(|chosen| Offer {
+                        org: chosen.lane.org,
+                        id: chosen.id,
+                        turn: chosen.turn(),
                     })
                     .collect(),
             };
@@ -395,22 +374,13 @@ impl<'a> Dispatcher<'a> {
                 tracing::debug!(%error, "an offer was not made; it is made again");
             }
         }
-        let now = Instant::now();
-        for (lane, id) in chosen {
-            self.offered.insert(*id, (lane.clone(), now));
-        }
         self.app
             .metrics
             .offers
             .with_label_values(&[self.pool])
             .inc_by(chosen.len() as u64);
+        for chosen in chosen {
+            self.out.insert(chosen);
+        }
     }
-}
-
-/// Offers that are not answered, counted.
-#[derive(Default)]
-struct UnderWay {
-    tenants: HashMap<OrgId, i32>,
-    jobs: HashMap<domain::JobId, i32>,
-    lanes: HashMap<Lane, i32>,
 }

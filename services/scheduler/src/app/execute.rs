@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use contract::audit::{ActorKind, Resource};
 use contract::execution::{Execution, ExecutionBatch, ExecutionBatched, ExecutionSummary};
 use contract::job::JobExecute;
-use contract::work::Lane;
+use contract::work::{Lane, Made};
 use contract::{Author, Problem};
 use database::DatabaseError;
-use domain::OrgId;
 use domain::access::JOBS_EXECUTE;
 use domain::execution::BATCH_MAX;
+use domain::{ExecutionId, OrgId};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -30,6 +30,8 @@ mod settle;
 
 /// How often a transaction is run before its asker is told that it collided.
 const TRIES: u32 = 5;
+/// So many that are due are told one by one, so that each can be offered at once; of more their lanes are.
+const MADE_MAX: usize = 8;
 /// The most jobs that an entry of the audit names.
 const JOBS_TOLD_MAX: usize = 20;
 
@@ -234,16 +236,24 @@ impl App {
 
     /// Tells the dispatchers of each pool what waits now. Lost, they find it by themselves.
     async fn ring_for(&self, org: OrgId, made: &[Enqueued]) {
-        let mut pools: BTreeMap<&str, BTreeSet<Lane>> = BTreeMap::new();
+        let mut pools: BTreeMap<&str, Vec<Made>> = BTreeMap::new();
         for made in made.iter().filter(|made| made.due) {
-            pools.entry(&made.pool).or_default().insert(Lane {
-                org,
-                job: made.row.job_id.into(),
-                key: made.row.key.clone(),
+            pools.entry(&made.pool).or_default().push(Made {
+                lane: Lane {
+                    org,
+                    job: made.row.job_id.into(),
+                    key: made.row.key.clone(),
+                },
+                id: ExecutionId(made.row.id),
             });
         }
-        for (pool, lanes) in pools {
-            self.bell.waits(pool, lanes).await;
+        for (pool, made) in pools {
+            if made.len() <= MADE_MAX {
+                self.bell.made(pool, made).await;
+            } else {
+                let lanes: BTreeSet<Lane> = made.into_iter().map(|made| made.lane).collect();
+                self.bell.waits(pool, lanes).await;
+            }
         }
     }
 }

@@ -42,7 +42,7 @@ const FIRST: &str = "
         CASE WHEN of_job.window_count >= of_job.rate_max THEN greatest(0, extract(epoch FROM
             of_job.window_at + of_job.rate_per_ms * interval '1 ms' - now()) * 1000)::bigint END AS rest_ms,
         first.ids, first.priorities
-    FROM unnest($2::uuid[], $3::uuid[], $4::text[]) WITH ORDINALITY AS lane(org_id, job_id, key, place)
+    FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::bigint[]) WITH ORDINALITY AS lane(org_id, job_id, key, most, place)
     JOIN scheduler.tenants AS t ON t.org_id = lane.org_id
     JOIN scheduler.jobs AS j ON j.org_id = lane.org_id AND j.id = lane.job_id
     LEFT JOIN scheduler.limits AS of_tenant ON of_tenant.org_id = lane.org_id
@@ -56,7 +56,7 @@ const FIRST: &str = "
         FROM (
             SELECT w.id, w.priority FROM scheduler.waiting AS w
             WHERE w.pool = $1 AND w.org_id = lane.org_id AND w.job_id = lane.job_id AND w.key = lane.key AND w.due
-            ORDER BY w.priority DESC, w.id LIMIT $5
+            ORDER BY w.priority DESC, w.id LIMIT lane.most
         ) AS w
     ) AS first
     ORDER BY lane.place";
@@ -138,22 +138,21 @@ type Row = (
     Option<Vec<i16>>,
 );
 
-/// The first `most` of each lane.
+/// The first of each lane, as many as are said with it.
 ///
 /// # Errors
 /// [`DatabaseError`].
 pub async fn lanes_first(
     pool: &PgPool,
     of: &str,
-    lanes: &[Lane],
-    most: i64,
+    lanes: &[(Lane, i64)],
 ) -> Result<Vec<First>, DatabaseError> {
     let rows: Vec<Row> = sqlx::query_as(FIRST)
         .bind(of)
-        .bind(lanes.iter().map(|lane| lane.org.0).collect::<Vec<_>>())
-        .bind(lanes.iter().map(|lane| lane.job.0).collect::<Vec<_>>())
-        .bind(lanes.iter().map(|lane| &*lane.key).collect::<Vec<_>>())
-        .bind(most)
+        .bind(lanes.iter().map(|(lane, _)| lane.org.0).collect::<Vec<_>>())
+        .bind(lanes.iter().map(|(lane, _)| lane.job.0).collect::<Vec<_>>())
+        .bind(lanes.iter().map(|(lane, _)| &*lane.key).collect::<Vec<_>>())
+        .bind(lanes.iter().map(|(_, most)| *most).collect::<Vec<_>>())
         .fetch_all(pool)
         .await?;
     Ok(rows

@@ -176,6 +176,7 @@ impl Stage {
         let offer = |id| Offer {
             org,
             id: ExecutionId(id),
+            turn: 0,
         };
         ids.into_iter().map(offer).collect()
     }

@@ -1,6 +1,6 @@
 //! Claims: may these begin here? The answer is the right; until it comes nothing of them runs.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ use crate::app::lease::Session;
 const AT_ONCE: usize = 2;
 /// An offer that found no room for so long is forgotten: the scheduler makes it again, perhaps to another worker.
 const STALE: Duration = Duration::from_millis(1_500);
+/// How often those are looked for.
+const STALE_EVERY: Duration = Duration::from_millis(250);
 /// The most offers that wait for room.
 const WAITING_MAX: usize = 4_096;
 /// How long the scheduler may take to answer before it is asked again.
@@ -30,6 +32,11 @@ const REFUSALS_MAX: u32 = 5;
 const PREFETCH_MAX: usize = 500;
 /// As much as handlers end while a claim is under way and half as long again, so that no slot waits for one; between these times.
 const PREFETCH_TIME: [Duration; 2] = [Duration::from_millis(15), Duration::from_millis(60)];
+/// As much as handlers end in this time is taken before there is room for it: among those that are here, who is next goes first. Where
+/// handlers last longer, that is nothing, and other workers may have it.
+const AHEAD_TIME: Duration = Duration::from_millis(50);
+/// The most of that.
+const AHEAD_MAX: usize = 256;
 /// How much of each new time of a claim is believed.
 const PART: f64 = 0.2;
 /// Over which time ends are counted.
@@ -64,6 +71,11 @@ impl Drained {
         self.count = self.count.saturating_add(1);
     }
 
+    /// How many offers may wait here for room.
+    pub(crate) fn ahead(&self) -> usize {
+        ((self.per_second * AHEAD_TIME.as_secs_f64()) as usize).min(AHEAD_MAX)
+    }
+
     /// How many to have at hand beside those that run.
     pub(crate) fn prefetch(&mut self, now: Instant) -> usize {
         let passed = now.saturating_duration_since(self.since);
@@ -91,8 +103,12 @@ pub(crate) struct Claimed {
 /// The claims of one session.
 #[derive(Default)]
 pub(crate) struct Claims {
-    /// Offers that wait for room.
-    waiting: VecDeque<(Offer, Instant)>,
+    /// Offers that wait for room, by turn, and among equals as they came.
+    waiting: BTreeMap<(u64, u64), (Offer, Instant)>,
+    /// How many offers have come.
+    count: u64,
+    /// When stale ones were last looked for.
+    swept: Option<Instant>,
     /// The executions of those, and of those that are asked for.
     known: HashSet<ExecutionId>,
     /// How many are asked for.
@@ -109,7 +125,8 @@ impl Claims {
                 && !is_held(&offer.id)
                 && self.known.insert(offer.id)
             {
-                self.waiting.push_back((offer, now));
+                self.count += 1;
+                self.waiting.insert((offer.turn, self.count), (offer, now));
             }
         }
     }
@@ -126,19 +143,13 @@ impl Claims {
 
     /// Asks for as many as there is `room` for.
     pub(crate) fn send(&mut self, bus: &Bus, session: &Arc<Session>, room: usize) {
-        while let Some((offer, _)) = self.waiting.front().filter(|(_, at)| at.elapsed() >= STALE) {
-            self.known.remove(&offer.id);
-            self.waiting.pop_front();
-        }
+        self.sweep(Instant::now());
         if room == 0 || self.waiting.is_empty() || self.requests.len() >= AT_ONCE {
             return;
         }
         let count = room.min(ITEMS_MAX).min(self.waiting.len());
-        let offers: Vec<Offer> = self
-            .waiting
-            .drain(..count)
-            .map(|(offer, _)| offer)
-            .collect();
+        let next = std::iter::from_fn(|| self.waiting.pop_first());
+        let offers: Vec<Offer> = next.take(count).map(|(_, (offer, _))| offer).collect();
         self.asked += offers.len();
         let request = RunClaim {
             session_id: session.id,
@@ -147,6 +158,23 @@ impl Claims {
         };
         self.requests
             .spawn(claim(bus.clone(), session.clone(), request));
+    }
+
+    /// Forgets what has waited for too long.
+    fn sweep(&mut self, now: Instant) {
+        let is_recent = |at: Instant| now.saturating_duration_since(at) < STALE_EVERY;
+        if self.swept.is_some_and(is_recent) {
+            return;
+        }
+        self.swept = Some(now);
+        let known = &mut self.known;
+        self.waiting.retain(|_, (offer, at)| {
+            let stays = now.saturating_duration_since(*at) < STALE;
+            if !stays {
+                known.remove(&offer.id);
+            }
+            stays
+        });
     }
 
     /// A claim is over.
@@ -159,7 +187,7 @@ impl Claims {
 
     /// Nothing more is claimed; what was asked for is still answered.
     pub(crate) fn forget_waiting(&mut self) {
-        for (offer, _) in self.waiting.drain(..) {
+        for (offer, _) in std::mem::take(&mut self.waiting).into_values() {
             self.known.remove(&offer.id);
         }
     }
@@ -217,6 +245,7 @@ mod tests {
         Offer {
             org: OrgId::new(),
             id: ExecutionId::new(),
+            turn: 0,
         }
     }
 
@@ -230,6 +259,23 @@ mod tests {
         claims.forget_waiting();
         claims.offered(vec![one], |_| false);
         assert_eq!(claims.waiting(), 1);
+    }
+
+    #[test]
+    fn whose_turn_it_is_goes_first_and_what_is_stale_is_forgotten() {
+        let mut claims = Claims::default();
+        let turns = [7, 7, 9, 3];
+        let offers = turns.map(|turn| Offer { turn, ..offer() });
+        claims.offered(offers.to_vec(), |_| false);
+        let order: Vec<Offer> = claims.waiting.values().map(|(offer, _)| *offer).collect();
+        assert_eq!(order, [offers[3], offers[0], offers[1], offers[2]]);
+        let now = Instant::now();
+        claims.sweep(now);
+        assert_eq!(claims.waiting(), 4);
+        claims.sweep(now + STALE + STALE_EVERY);
+        assert_eq!(claims.waiting(), 0);
+        claims.offered(offers.to_vec(), |_| false);
+        assert_eq!(claims.waiting(), 4);
     }
 
     #[test]

@@ -54,14 +54,22 @@ enum Event {
     Finished(Result<Answered, JoinError>),
 }
 
+/// Given, and without a slot yet.
+struct Ready {
+    assignment: Assignment,
+    /// Its offer's.
+    turn: u64,
+    since: Instant,
+}
+
 /// One session's life.
 pub(super) struct Life<'a> {
     worker: &'a mut Worker,
     session: Arc<Session>,
     /// What is this worker's: until its finish is answered.
     held: HashMap<ExecutionId, Arc<Stop>>,
-    /// Given, and without a slot yet; since when.
-    ready: VecDeque<(Assignment, Instant)>,
+    /// Given, and without a slot yet: by their offers' turn.
+    ready: VecDeque<Ready>,
     attempts: JoinSet<Ended>,
     /// Ended, and their last lines are on the way.
     settling: JoinSet<Ended>,
@@ -135,7 +143,8 @@ impl<'a> Life<'a> {
     }
 
     async fn event(&mut self, shutdown: &Shutdown, now: Instant) -> Event {
-        let want = self.room(now).saturating_sub(self.claims.waiting());
+        let want = self.room(now) + self.worker.drained.ahead();
+        let want = want.saturating_sub(self.claims.waiting());
         let wake = self.wake_at(want);
         let draining = self.drain.has_begun();
         let worker = &mut *self.worker;
@@ -173,7 +182,8 @@ impl<'a> Life<'a> {
         } else if self.worker.feed.is_asking() {
             self.no_room.get_or_insert_with(Instant::now);
         }
-        let ready = self.ready.front().map(|(_, since)| *since + READY_MAX);
+        let since = self.ready.iter().map(|ready| ready.since).min();
+        let ready = since.map(|since| since + READY_MAX);
         let pause = self
             .no_room
             .filter(|_| self.worker.feed.is_asking())
@@ -194,21 +204,17 @@ impl<'a> Life<'a> {
         if self.session.is_over() {
             return;
         }
-        let stale = |since: &Instant| now.saturating_duration_since(*since) >= READY_MAX;
         while self.attempts.len() < self.worker.config.concurrency && !self.drain.has_begun() {
-            let Some((assignment, _)) = self.ready.pop_front() else {
+            let Some(ready) = self.ready.pop_front() else {
                 break;
             };
-            self.start(assignment);
+            self.start(ready.assignment);
         }
         let draining = self.drain.has_begun();
-        while self
-            .ready
-            .front()
-            .is_some_and(|(_, since)| draining || stale(since))
-        {
-            if let Some((assignment, _)) = self.ready.pop_front() {
-                self.hand_back(assignment.place);
+        let stale = |ready: &Ready| now.saturating_duration_since(ready.since) >= READY_MAX;
+        while let Some(at) = self.ready.iter().position(|ready| draining || stale(ready)) {
+            if let Some(ready) = self.ready.remove(at) {
+                self.hand_back(ready.assignment.place);
             }
         }
         if self.drain.asks(now) {
@@ -276,7 +282,12 @@ impl<'a> Life<'a> {
         };
         count("granted", granted);
         count("refused", asked.saturating_sub(granted));
-        let now = Instant::now();
+        let turns: HashMap<ExecutionId, u64> = claimed
+            .asked
+            .iter()
+            .map(|offer| (offer.id, offer.turn))
+            .collect();
+        let since = Instant::now();
         for assignment in claimed.granted {
             // Given twice it would run twice: what is here already is the same attempt.
             let id = assignment.place.id;
@@ -285,7 +296,14 @@ impl<'a> Life<'a> {
                 continue;
             }
             self.held.insert(id, Arc::default());
-            self.ready.push_back((assignment, now));
+            let turn = turns.get(&id).copied().unwrap_or_default();
+            let behind = self.ready.partition_point(|ready| ready.turn <= turn);
+            let ready = Ready {
+                assignment,
+                turn,
+                since,
+            };
+            self.ready.insert(behind, ready);
         }
     }
 
@@ -373,8 +391,8 @@ impl<'a> Life<'a> {
     pub(super) async fn bury(mut self) -> bool {
         self.session.end();
         self.worker.feed.pause().await;
-        while let Some((assignment, _)) = self.ready.pop_front() {
-            self.hand_back(assignment.place);
+        while let Some(ready) = self.ready.pop_front() {
+            self.hand_back(ready.assignment.place);
         }
         let by = Instant::now() + BURY_MAX;
         while let Ok(Some(ended)) = timeout_at(by, self.attempts.join_next()).await {

@@ -326,6 +326,7 @@ impl Scheduler {
                 .map(|id| Offer {
                     org: self.org,
                     id: *id,
+                    turn: 0,
                 })
                 .collect(),
         };

@@ -1,0 +1,214 @@
+//! Lanes in which something waits, for all that is known.
+
+use std::collections::BTreeMap;
+
+use contract::work::Lane;
+use domain::{JobId, OrgId};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// How many lanes one round looks at.
+const LANES_AT_ONCE: usize = 128;
+/// Of each organisation at least so many, while there are not too many organisations.
+const LANES_EACH: usize = 4;
+/// How many lanes are known at once; more are found when these are empty.
+const LANES_MAX: usize = 20_000;
+
+/// What of a lane is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Something waits, perhaps.
+    Open,
+    /// A limit is reached, or it is paused: until somebody rings in its organisation, or this time.
+    Held(Option<Instant>),
+}
+
+impl Standing {
+    fn is_open(self, now: Instant) -> bool {
+        match self {
+            Self::Open => true,
+            Self::Held(until) => until.is_some_and(|until| until <= now),
+        }
+    }
+}
+
+/// The lanes that are known.
+#[derive(Default)]
+pub(super) struct Known {
+    /// How each stands, and since which round.
+    lanes: BTreeMap<Lane, (Standing, u64)>,
+    /// How many rounds there were. What a round found is older than what was heard since it began.
+    round: u64,
+    /// Where the last round ended, so that each lane has its turn.
+    turn: Option<Lane>,
+}
+
+/// Before all lanes of an organisation.
+fn first_of(org: OrgId) -> Lane {
+    Lane {
+        org,
+        job: JobId(Uuid::nil()),
+        key: String::new(),
+    }
+}
+
+impl Known {
+    /// Something waits in a lane, or there is room: perhaps for others of its organisation too.
+    pub(super) fn ring(&mut self, lane: Lane) {
+        let org = lane.org;
+        for (other, stands) in self.lanes.range_mut(first_of(org)..) {
+            if other.org != org {
+                break;
+            }
+            *stands = (Standing::Open, self.round);
+        }
+        self.open(lane);
+    }
+
+    /// Something waits in a lane, perhaps.
+    pub(super) fn open(&mut self, lane: Lane) {
+        if self.lanes.len() < LANES_MAX || self.lanes.contains_key(&lane) {
+            self.lanes.insert(lane, (Standing::Open, self.round));
+        }
+    }
+
+    /// Something waits in a lane, perhaps: unless it is known why nothing of it may begin.
+    pub(super) fn open_unless_held(&mut self, lane: Lane) {
+        if !matches!(self.lanes.get(&lane), Some((Standing::Held(_), _))) {
+            self.open(lane);
+        }
+    }
+
+    /// This round found that a lane stands so.
+    pub(super) fn found(&mut self, lane: &Lane, standing: Standing) {
+        if let Some(stands) = self.lanes.get_mut(lane)
+            && stands.1 < self.round
+        {
+            stands.0 = standing;
+        }
+    }
+
+    /// This round found nothing in a lane.
+    pub(super) fn found_none(&mut self, lane: &Lane) {
+        if self
+            .lanes
+            .get(lane)
+            .is_some_and(|(_, since)| *since < self.round)
+        {
+            self.lanes.remove(lane);
+        }
+    }
+
+    /// Whether something of an organisation waits, perhaps.
+    pub(super) fn knows(&self, org: OrgId) -> bool {
+        let next = self.lanes.range(first_of(org)..).next();
+        next.is_some_and(|(lane, _)| lane.org == org)
+    }
+
+    /// Whether something may begin, perhaps.
+    pub(super) fn any_open(&self) -> bool {
+        let now = Instant::now();
+        let mut lanes = self.lanes.values();
+        lanes.any(|(standing, _)| standing.is_open(now))
+    }
+
+    /// When a lane that is held back may go on, if nobody rings.
+    pub(super) fn next_open(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let held = self
+            .lanes
+            .values()
+            .filter_map(|(standing, _)| match standing {
+                Standing::Held(until) => until.filter(|until| *until > now),
+                Standing::Open => None,
+            });
+        held.min()
+    }
+
+    /// A round begins: open lanes, the organisations that are due first (those with the lowest `start`), each with some of its lanes.
+    pub(super) fn next(&mut self, start: impl Fn(OrgId) -> f64) -> Vec<Lane> {
+        self.round += 1;
+        let now = Instant::now();
+        let mut by_org: BTreeMap<OrgId, Vec<Lane>> = BTreeMap::new();
+        let after = self.turn.take();
+        // From where the last round ended, and around.
+        let (before, behind): (Vec<_>, Vec<_>) = self
+            .lanes
+            .iter()
+            .filter(|(_, (standing, _))| standing.is_open(now))
+            .map(|(lane, _)| lane)
+            .partition(|lane| after.as_ref().is_some_and(|after| *lane <= after));
+        for lane in behind.into_iter().chain(before) {
+            by_org.entry(lane.org).or_default().push(lane.clone());
+        }
+        let all: usize = by_org.values().map(Vec::len).sum();
+        let mut orgs: Vec<(f64, Vec<Lane>)> = by_org
+            .into_iter()
+            .map(|(org, lanes)| (start(org), lanes))
+            .collect();
+        orgs.sort_by(|(left, _), (right, _)| left.total_cmp(right));
+        let share = (LANES_AT_ONCE / orgs.len().max(1)).max(LANES_EACH);
+        let chosen: Vec<Lane> = orgs
+            .into_iter()
+            .flat_map(|(_, lanes)| lanes.into_iter().take(share))
+            .take(LANES_AT_ONCE)
+            .collect();
+        if chosen.len() < all {
+            self.turn = chosen.iter().max().cloned();
+        }
+        chosen
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lane(org: OrgId) -> Lane {
+        Lane {
+            org,
+            job: JobId::new(),
+            key: String::new(),
+        }
+    }
+
+    #[test]
+    fn what_was_heard_during_a_round_outlives_what_the_round_found() {
+        let mut known = Known::default();
+        let (quiet, rung) = (lane(OrgId::new()), lane(OrgId::new()));
+        known.open(quiet.clone());
+        known.open(rung.clone());
+        assert_eq!(known.next(|_| 0.0).len(), 2);
+        known.ring(rung.clone());
+        for lane in [&quiet, &rung] {
+            known.found(lane, Standing::Held(None));
+            known.found_none(lane);
+        }
+        assert!(!known.knows(quiet.org) && known.knows(rung.org));
+        assert!(known.any_open());
+        assert_eq!(known.next(|_| 0.0), [rung]);
+    }
+
+    #[test]
+    fn a_ring_opens_what_is_held_of_its_organisation_and_nothing_else() {
+        let mut known = Known::default();
+        let (org, other) = (OrgId::new(), lane(OrgId::new()));
+        let lanes = [lane(org), lane(org), other.clone()];
+        for lane in &lanes {
+            known.open(lane.clone());
+        }
+        known.next(|_| 0.0);
+        for lane in &lanes {
+            known.found(lane, Standing::Held(None));
+        }
+        assert!(!known.any_open());
+        known.open_unless_held(lanes[0].clone());
+        assert!(!known.any_open());
+        known.ring(lanes[0].clone());
+        let open = known.next(|_| 0.0);
+        assert!(open.len() == 2 && !open.contains(&other));
+        let soon = Instant::now() + std::time::Duration::from_secs(60);
+        known.found(&lanes[0], Standing::Held(Some(soon)));
+        assert_eq!(known.next_open(), Some(soon));
+    }
+}
