@@ -18,6 +18,7 @@ from check import (
     references,
     render,
     schema,
+    stopping,
     variables,
 )
 
@@ -73,6 +74,7 @@ def main():
         for name, documents in rendered.items():
             run.check(f"{name}: schemas of Kubernetes {', '.join(schema.VERSIONS)}", schema.findings(documents))
             run.check(f"{name}: pods", pods.findings(documents))
+            run.check(f"{name}: processes are waited for", stopping.findings(documents))
             run.check(f"{name}: network", network.findings(documents))
         for name in ("k8s/overlays/trial", "k8s/overlays/cluster"):
             if name in rendered:

@@ -2,7 +2,7 @@
 
 import copy
 
-from check import network, pods, references, schema
+from check import network, pods, references, schema, stopping
 from check.documents import of_kind, workloads
 
 
@@ -23,6 +23,15 @@ def without(documents, kind, name):
     documents[:] = [
         found for found in documents if found["kind"] != kind or not found["metadata"]["name"].startswith(name)
     ]
+
+
+def grace(documents, name, seconds):
+    workload(documents, name).pod["terminationGracePeriodSeconds"] = seconds
+
+
+def without_variable(documents, name, variable):
+    found = container(documents, name)
+    found["env"] = [entry for entry in found["env"] if entry["name"] != variable]
 
 
 def probe_of_nowhere(documents):
@@ -76,6 +85,9 @@ BREAKS = (
     ("a missing variable", pods, "needs DASHFLEET_DATABASE_URL", lambda d: container(d, "action")["env"].clear()),
     ("one replica", pods, "two replicas", lambda d: workload(d, "action").document["spec"].update(replicas=1)),
     ("no disruption budget", pods, "PodDisruptionBudget", lambda d: without(d, "PodDisruptionBudget", "identity")),
+    ("a short wait for a worker", stopping, "worker", lambda d: grace(d, "worker", 30)),
+    ("a short wait after a pause", stopping, "gateway", lambda d: grace(d, "gateway", 20)),
+    ("a worker without a limit", stopping, "must be set", lambda d: without_variable(d, "worker", stopping.DRAIN)),
     ("a missing service", pods, "no workload metrics", lambda d: without(d, "Deployment", "metrics")),
     ("no default", network, "denies everything", lambda d: without(d, "NetworkPolicy", "default-deny")),
     ("the gateway out to PostgreSQL", network, "the gateway may open", gateway_out),

@@ -4,7 +4,7 @@ import re
 
 import yaml
 
-from check import variables
+from check import stopping, variables
 from check.pods import image
 
 SERVICES = set(
@@ -47,6 +47,9 @@ def findings(root):
         yield from references(name, service, file)
         yield from rights(name, service)
         yield from environment(name, service)
+        grace = float(str(service.get("stop_grace_period", "10s")).removesuffix("s"))
+        if service.get("restart") != "no":
+            yield from stopping.judge(name, service.get("command", []), service.get("environment", {}), grace)
 
 
 def references(name, service, file):

@@ -190,8 +190,13 @@ impl Core {
             greeting.abort();
         }
         self.note_clock(true);
-        let Parts { journal, bus, .. } = self.parts;
-        bus.drain().await;
+        let Parts {
+            journal,
+            bus,
+            shutdown,
+            ..
+        } = self.parts;
+        shutdown.close(bus.drain()).await;
         journal.close();
         ended
     }

@@ -1,5 +1,5 @@
 //! Decisions: [`create`], [`fan_out`], [`cancel`], [`read`] for users ([`draft`] what they want done, [`selection`] by
-//! which machines, [`idempotency`] their keys); [`report`], [`sync`] for agents, [`legacy`] for those over HTTP; [`ring`] the doorbell, [`signer`] what
+//! which machines); [`report`], [`sync`] for agents, [`legacy`] for those over HTTP; [`ring`] the doorbell, [`signer`] what
 //! agents obey, [`mirror`] machines as others know them, [`deadline`] what time does, [`quarantine`] telling identity,
 //! [`audit`] who did what.
 
@@ -20,7 +20,6 @@ pub mod create;
 pub mod deadline;
 pub mod draft;
 pub mod fan_out;
-pub mod idempotency;
 pub mod legacy;
 pub mod mirror;
 pub mod quarantine;

@@ -39,7 +39,6 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ActionError> 
     let outboxes = Outboxes::new(SERVICE, &bus, &pools);
     let metrics = metrics::Metrics::new()?;
     let (reports, committer) = GroupCommit::start(&pools, store::report::Reports);
-    let committing = tokio::spawn(committer);
     let app = Arc::new(App {
         bus: bus.clone(),
         pools: pools.clone(),
@@ -63,6 +62,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ActionError> 
     let address = &service.admin_addr;
     admin::serve(address, metrics.registry(), readiness, &shutdown).await?;
     let mut background = start_background(&app, &outboxes);
+    background.push(tokio::spawn(committer));
     let (every, days) = (config.countersign_every, config.audit_retention_days);
     background.push(tokio::spawn(app::audit::countersign(
         app.clone(),
@@ -81,13 +81,16 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ActionError> 
     }));
 
     shutdown.begun().await;
-    let last = outboxes.denials_flush();
-    owner::stop(service.shutdown, endpoints, background, last).await;
-    drop(app);
-    committing.abort();
-    bus.drain().await;
-    shutdown.finish(service.shutdown).await;
-    pools.close().await;
+    let last = async {
+        // Needed until the last answer is given.
+        background.iter().for_each(JoinHandle::abort);
+        outboxes.denials_flush().await;
+    };
+    let close = async {
+        tokio::join!(bus.drain(), pools.close());
+    };
+    let limit = service.shutdown;
+    shutdown.end(limit, endpoints.stop(), last, close).await;
     Ok(())
 }
 

@@ -13,6 +13,7 @@ mod main {
     pub mod audit;
     pub mod cancel;
     pub mod create;
+    pub mod end;
     pub mod fan_out;
     pub mod legacy;
     pub mod recovery;

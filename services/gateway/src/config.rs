@@ -16,6 +16,8 @@ use crate::tunnel::{TunnelConfig, Upstream};
 const ADMIN_PORT: u16 = 9100;
 /// Where people and programs reach the API.
 const HTTP_ADDR: &str = "0.0.0.0:8080";
+/// What the process gets beyond the time that requests have to end.
+const SHUTDOWN_MARGIN: Duration = Duration::from_secs(1);
 /// Requests that one address may make in a second, before anybody looks at what they present: ten busy credentials.
 const ADDRESS_REQUESTS_PER_SECOND: u32 = 10_000;
 /// Requests without a credential that one address may make in a second: a rack may enrol at once.
@@ -133,6 +135,13 @@ impl Config {
             tunnels,
             patience: Patience::default(),
         })
+    }
+
+    /// How long the end may take before the connection to the bus is closed: requests have `DASHFLEET_SHUTDOWN_MS` from the
+    /// end of accepting on.
+    #[must_use]
+    pub fn end_max(&self) -> Duration {
+        self.service.shutdown + self.patience.linger + SHUTDOWN_MARGIN
     }
 }
 

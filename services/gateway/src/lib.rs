@@ -52,8 +52,6 @@ use crate::visit::House;
 
 /// The name on the bus, and of the telemetry.
 pub const SERVICE: &str = "gateway";
-/// What the process gets beyond the time that requests have to end.
-const SHUTDOWN_MARGIN: Duration = Duration::from_secs(1);
 
 /// A gateway that runs.
 #[derive(Debug)]
@@ -73,8 +71,7 @@ impl Running {
     pub async fn finished(self) -> Result<(), GatewayError> {
         self.shutdown.begun().await;
         let ended = self.shutdown.finish(self.limit).await;
-        self.bus.drain().await;
-        telemetry::end().await;
+        self.shutdown.close(self.bus.drain()).await;
         if ended {
             Ok(())
         } else {
@@ -169,7 +166,7 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Gatewa
         limit,
     ));
     tracing::info!(%http_addr, "the gateway listens");
-    let limit = limit + config.patience.linger + SHUTDOWN_MARGIN;
+    let limit = config.end_max();
     Ok(Running {
         http_addr,
         bus,

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use dashfleet_gateway::{Config, GatewayError, document};
-use runtime::{Shutdown, process};
+use runtime::{Shutdown, process, telemetry};
 
 fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("--print-openapi") {
@@ -19,5 +19,9 @@ fn main() -> ExitCode {
 async fn run(config: Config) -> Result<(), GatewayError> {
     let shutdown = Shutdown::new();
     shutdown.on_signals();
-    dashfleet_gateway::run(config, shutdown).await
+    let limit = config.end_max();
+    let work = Box::pin(dashfleet_gateway::run(config, shutdown.clone()));
+    let ended = shutdown.in_time(limit, work).await;
+    telemetry::end().await;
+    ended
 }

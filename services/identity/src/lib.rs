@@ -99,15 +99,11 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), IdentityError
     });
 
     shutdown.begun().await;
-    let stop = async {
-        service.stop().await;
-        outboxes.denials_flush().await;
-    };
     let close = async {
-        join_all(buses.iter().map(Bus::drain)).await;
-        pools.close().await;
+        tokio::join!(join_all(buses.iter().map(Bus::drain)), pools.close());
     };
-    shutdown.end(config.service.shutdown, stop, close).await;
+    let (limit, last) = (config.service.shutdown, outboxes.denials_flush());
+    shutdown.end(limit, service.stop(), last, close).await;
     committing.abort();
     Ok(())
 }

@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         _ => process::service(
             "identity",
             Config::read,
-            |config| &config.service.telemetry,
+            |config| (&config.service.telemetry, config.service.shutdown),
             identity::run,
         ),
     }

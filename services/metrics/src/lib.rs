@@ -78,16 +78,15 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), MetricsError>
     tracing::info!(admin = config.service.admin_addr, "metrics runs");
 
     shutdown.begun().await;
-    let stop = async move {
-        service.stop().await;
-        outboxes.denials_flush().await;
+    let last = async move {
         // The last who hands anything to the committers; then they end.
         drop(app);
+        outboxes.denials_flush().await;
     };
     let close = async {
-        tokio::join!(system.bus().drain(), bus.drain());
-        pools.close().await;
+        tokio::join!(system.bus().drain(), bus.drain(), pools.close());
     };
-    shutdown.end(config.service.shutdown, stop, close).await;
+    let limit = config.service.shutdown;
+    shutdown.end(limit, service.stop(), last, close).await;
     Ok(())
 }

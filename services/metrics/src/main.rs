@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     process::service(
         "metrics",
         Config::read,
-        |config| &config.service.telemetry,
+        |config| (&config.service.telemetry, config.service.shutdown),
         run,
     )
 }

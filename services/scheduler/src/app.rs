@@ -1,4 +1,4 @@
-//! Decisions. For users: [`job`], [`handler`], [`execute`], [`execution`], [`change`], [`settings`], [`log`], [`idempotency`]. For workers:
+//! Decisions. For users: [`job`], [`handler`], [`execute`], [`execution`], [`change`], [`settings`], [`log`]. For workers:
 //! [`session`], [`claim`], [`finish`], [`chunk`], [`act`]. What time does: [`reap`], [`due`], [`retention`]. Who is offered what:
 //! [`dispatch`], with [`fair`] the order, [`window`] how much, and [`bell`] the doorbell. [`audit`] who did what.
 
@@ -29,7 +29,6 @@ pub mod execution;
 pub mod fair;
 pub mod finish;
 pub mod handler;
-pub mod idempotency;
 pub mod job;
 pub mod log;
 pub mod reap;

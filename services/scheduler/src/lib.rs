@@ -41,7 +41,6 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), SchedulerErro
     let metrics = metrics::Metrics::new()?;
     let (claims, claiming) = GroupCommit::start(&pools, store::claim::Claims);
     let (finishes, finishing) = GroupCommit::start(&pools, store::finish::Finishes);
-    let committing = [tokio::spawn(claiming), tokio::spawn(finishing)];
     let replica = Uuid::now_v7();
     let app = Arc::new(App {
         bus: bus.clone(),
@@ -69,6 +68,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), SchedulerErro
     let address = &service.admin_addr;
     admin::serve(address, metrics.registry(), readiness, &shutdown).await?;
     let mut background = start_background(&app, &outboxes, config.retention_days);
+    background.extend([tokio::spawn(claiming), tokio::spawn(finishing)]);
 
     let verifier = GrantVerifier::over(&bus, SERVICE);
     let endpoints = Service::start(&bus, SERVICE, Some(verifier)).await?;
@@ -82,19 +82,18 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), SchedulerErro
 
     shutdown.begun().await;
     let last = async {
+        // Needed until the last answer is given.
+        background.iter().for_each(JoinHandle::abort);
         if let Err(error) = store::lanes::dispatcher_resign(pools.system(), replica).await {
             tracing::debug!(%error, "another replica offers in a moment");
         }
         outboxes.denials_flush().await;
     };
-    owner::stop(service.shutdown, endpoints, background, last).await;
-    drop(app);
-    for task in committing {
-        task.abort();
-    }
-    bus.drain().await;
-    shutdown.finish(service.shutdown).await;
-    pools.close().await;
+    let close = async {
+        tokio::join!(bus.drain(), pools.close());
+    };
+    let limit = service.shutdown;
+    shutdown.end(limit, endpoints.stop(), last, close).await;
     Ok(())
 }
 

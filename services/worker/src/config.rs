@@ -21,7 +21,7 @@ pub const DRAIN: Duration = Duration::from_secs(30);
 /// Configuration of the worker.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Bus, keys, admin endpoint, logs. Its `shutdown` is how long the last finishes may take after the handlers have ended.
+    /// Bus, keys, admin endpoint, logs. Its `shutdown` is how long all may take after `drain`.
     pub service: ServiceConfig,
     /// `DASHFLEET_WORKER_POOL`
     pub pool: String,
@@ -62,6 +62,19 @@ impl Config {
             egress_ca: reader.path_optional("DASHFLEET_EGRESS_CA"),
             witness: reader.path_optional("DASHFLEET_WORKER_WITNESS"),
         })
+    }
+
+    /// How long the last finishes may take after the handlers. The other half of that time is for handlers that were asked
+    /// to end, for the session's end, and for what is still said after it.
+    #[must_use]
+    pub fn closing(&self) -> Duration {
+        self.service.shutdown / 2
+    }
+
+    /// How long the end may take before the connection is closed.
+    #[must_use]
+    pub fn end_max(&self) -> Duration {
+        self.drain + self.service.shutdown
     }
 }
 

@@ -83,8 +83,7 @@ pub async fn run_with(
         witness,
     );
     Box::pin(worker.run(&shutdown)).await;
-    bus.drain().await;
-    shutdown.finish(service.shutdown).await;
+    shutdown.close(bus.drain()).await;
     Ok(())
 }
 

@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     process::service(
         "worker",
         Config::read,
-        |config| &config.service.telemetry,
+        |config| (&config.service.telemetry, config.end_max()),
         run,
     )
 }

@@ -9,7 +9,7 @@ use crate::system::Signal;
 use crate::{files, orphans, terminal};
 
 /// Longer than the supervisor takes at most: every group's time together.
-const PATIENCE: Duration = Duration::from_secs(100);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Stops the product in this folder.
 pub fn run(data: &Path) -> Result<()> {

@@ -45,9 +45,10 @@ impl Group {
     pub fn requests(self) -> &'static [(Signal, Duration)] {
         const AGENT: &[(Signal, Duration)] = &[(Signal::Terminate, Duration::from_secs(6))];
         // As a service, and before that five for its handlers.
-        const WORKER: &[(Signal, Duration)] = &[(Signal::Terminate, Duration::from_secs(17))];
-        // Longer than the eleven seconds that a service takes at most: ten to drain, one to close its connections.
-        const SERVICE: &[(Signal, Duration)] = &[(Signal::Terminate, Duration::from_secs(12))];
+        const WORKER: &[(Signal, Duration)] = &[(Signal::Terminate, Duration::from_secs(23))];
+        // Longer than a service takes at most: DASHFLEET_SHUTDOWN_MS, ten seconds, and seven more (the sum stands in
+        // services/libs/runtime/src/shutdown.rs).
+        const SERVICE: &[(Signal, Duration)] = &[(Signal::Terminate, Duration::from_secs(18))];
         const NATS: &[(Signal, Duration)] = &[(Signal::Terminate, Duration::from_secs(8))];
         const POSTGRES: &[(Signal, Duration)] = &[
             (Signal::Interrupt, Duration::from_secs(15)),

@@ -9,12 +9,16 @@ use contract::{Author, Problem, ProblemKind};
 use database::Tx;
 use domain::action::{ActionKind, OPEN_MAX};
 use domain::{ActionId, MachineId, OrgId};
+use owner::idempotency::Key;
 
 use crate::app::draft::Draft;
-use crate::app::idempotency::Key;
 use crate::app::{App, audit};
 use crate::error::ActionError;
 use crate::store::action::{self, Created};
+use crate::store::idempotency::KEYS;
+
+/// What keys are filed under: one call for whoever gives them, whether it creates one action or many.
+pub(crate) const ROUTE: &str = "actions.create";
 
 /// One action that somebody asks for.
 pub(crate) struct Asked<'a> {
@@ -47,7 +51,7 @@ impl App {
             request.not_after,
             request.idempotent,
         )?;
-        let key = Key::of(request.idempotency_key.as_deref(), &request)?;
+        let key = Key::of(&KEYS, ROUTE, request.idempotency_key.as_deref(), &request)?;
         let asked = Asked {
             author,
             call: "action.create",
@@ -84,9 +88,7 @@ impl App {
         let id = ActionId::new();
         let mut tx = self.pools.tenant_tx(org).await?;
         if let Some(key) = asked.key
-            && let Some(made) = key
-                .take_in_tx(&mut tx, org, &[id.0], draft.created_at)
-                .await?
+            && let Some(made) = key.take_in_tx(&mut tx, org, &[id.0]).await?
         {
             let made = made.first().copied().unwrap_or_default();
             let earlier = action::action_get_in_tx(&mut tx, org, made.into()).await?;

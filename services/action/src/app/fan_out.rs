@@ -10,15 +10,17 @@ use contract::order::Verb;
 use database::DatabaseError;
 use domain::action::ActionStatus;
 use domain::{ActionId, MachineId, OrgId, Timestamp};
+use owner::idempotency::Key;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use crate::app::create::ROUTE;
 use crate::app::draft::Draft;
-use crate::app::idempotency::Key;
 use crate::app::selection::check_selector;
 use crate::app::{App, audit};
 use crate::error::ActionError;
 use crate::store::fan_out::{self, Made};
+use crate::store::idempotency::KEYS;
 
 /// How often the transaction is run before its asker is told that it collided.
 const TRIES: u32 = 5;
@@ -72,7 +74,7 @@ impl App {
             request.idempotent,
         )?;
         let selector = check_selector(&request.selector)?;
-        let key = Key::of(request.idempotency_key.as_deref(), &request)?;
+        let key = Key::of(&KEYS, ROUTE, request.idempotency_key.as_deref(), &request)?;
         // A repetition is answered from what is known here, whatever the selector would choose now.
         if let Some(key) = &key {
             let mut tx = self.pools.tenant_tx(org).await?;
@@ -143,7 +145,7 @@ impl App {
         let mut tx = self.pools.tenant_tx(org).await?;
         if let Some(key) = asked.key {
             let ids: Vec<Uuid> = wanted.iter().map(|(_, action)| action.0).collect();
-            let made = key.take_in_tx(&mut tx, org, &ids, draft.created_at).await?;
+            let made = key.take_in_tx(&mut tx, org, &ids).await?;
             if let Some(made) = made {
                 return Ok(Committed::Before(made));
             }

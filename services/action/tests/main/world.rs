@@ -24,6 +24,7 @@ use nkeys::KeyPair;
 use runtime::{Reader, Shutdown};
 use serde_json::{Value, json};
 use testkit::{Nats, Postgres, TestDatabase};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::stand_ins::{Feeds, callout, stand_ins};
@@ -41,7 +42,9 @@ pub struct World {
     feeds: Arc<Mutex<Feeds>>,
     deployment: DeploymentId,
     jwt: KeyPair,
-    shutdown: Shutdown,
+    pub shutdown: Shutdown,
+    /// What runs, until it is told to end.
+    pub replicas: Vec<JoinHandle<()>>,
     _services: Vec<Service>,
 }
 
@@ -63,6 +66,15 @@ impl World {
     }
 
     pub async fn with_replicas(replicas: usize) -> Self {
+        Self::with(replicas, PATIENCE).await
+    }
+
+    /// One replica that has so long to end.
+    pub async fn ending_in(limit: Duration) -> Self {
+        Self::with(1, limit).await
+    }
+
+    async fn with(replicas: usize, ending_in: Duration) -> Self {
         let nats = Nats::start().await;
         let database = Postgres::shared().await.database().await;
         let feeds = Arc::new(Mutex::new(Feeds::default()));
@@ -71,11 +83,13 @@ impl World {
         let services = stand_ins(&nats, &feeds, &jwt, deployment).await;
         callout(&nats, &feeds).await;
         let shutdown = Shutdown::new();
+        let mut running = Vec::new();
         for _ in 0..replicas {
             let mut reader = Reader::from_pairs([
                 ("DASHFLEET_NATS_URLS", nats.url()),
                 ("DASHFLEET_KEYS", nats.keys("action").display().to_string()),
                 ("DASHFLEET_ADMIN_ADDR", "127.0.0.1:0".to_owned()),
+                ("DASHFLEET_SHUTDOWN_MS", ending_in.as_millis().to_string()),
                 ("DASHFLEET_DATABASE_URL", database.url("df_action")),
                 (
                     "DASHFLEET_DATABASE_SYSTEM_URL",
@@ -87,7 +101,9 @@ impl World {
                 ..Config::read(&mut reader).unwrap()
             };
             let ending = shutdown.clone();
-            tokio::spawn(async move { dashfleet_action::run(config, ending).await.unwrap() });
+            running.push(tokio::spawn(async move {
+                dashfleet_action::run(config, ending).await.unwrap();
+            }));
         }
         let gateway = nats.bus("gateway").await;
         let world = Self {
@@ -99,6 +115,7 @@ impl World {
             deployment,
             jwt,
             shutdown,
+            replicas: running,
             _services: services,
         };
         world.settle().await;

@@ -45,6 +45,8 @@ const KEEPALIVES: [(&str, &str); 4] = [
 /// After this time the server is gone, with whatever it was asked: a little more than a statement may take. Nobody tells
 /// when a host vanishes, and TCP itself would wait for a quarter of an hour.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
+/// How long connections in use may take to come back at the end. Less than a whole service has for closing.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
 
 /// A service's pools.
 #[derive(Clone, Debug)]
@@ -159,10 +161,13 @@ impl Pools {
         sqlx::query("SELECT 1").execute(&self.system).await.is_ok()
     }
 
-    /// Closes the connections, after what runs on them.
+    /// Gives out no connection any more, and closes those that there are, after what runs on them; at most a second. Who still
+    /// holds one then keeps it until it is dropped or the process ends: the server rolls back what was not committed.
     pub async fn close(&self) {
-        self.tenant.close().await;
-        self.system.close().await;
+        let closed = async { tokio::join!(self.tenant.close(), self.system.close()) };
+        if tokio::time::timeout(CLOSE_MAX, closed).await.is_err() {
+            tracing::warn!("connections to the database are still in use and are left");
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod main {
     mod group_commit;
     mod lost_host;
     mod outbox;
+    mod pools;
     mod probe;
     mod rewrap;
     mod tenant;

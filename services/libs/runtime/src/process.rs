@@ -1,16 +1,21 @@
 //! How a `main` begins and ends.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::config::{ConfigError, EXIT_CONFIG, Reader, TelemetryConfig};
 use crate::{Shutdown, telemetry};
 
+/// How long threads of the runtime may take to end: one that computes a hash or sends spans cannot be interrupted, and
+/// would be waited for without end.
+const THREADS_MAX: Duration = Duration::from_secs(1);
+
 /// Runs a service as [`main`] does, as `dashfleet-<name>`, with telemetry from its beginning to its end, and until it is told
-/// to end by a signal.
+/// to end by a signal. `means` says how it speaks, and how long its end may take before connections are closed.
 pub fn service<C, F, E>(
     name: &'static str,
     read: impl FnOnce(&mut Reader) -> Result<C, ConfigError>,
-    telemetry_of: impl FnOnce(&C) -> &TelemetryConfig,
+    means: impl FnOnce(&C) -> (&TelemetryConfig, Duration),
     run: impl FnOnce(C, Shutdown) -> F,
 ) -> ExitCode
 where
@@ -18,10 +23,11 @@ where
     E: From<ConfigError> + std::fmt::Display,
 {
     main(&format!("dashfleet-{name}"), read, |config| async move {
-        telemetry::begin(name, telemetry_of(&config))?;
+        let (how, limit) = means(&config);
+        telemetry::begin(name, how)?;
         let shutdown = Shutdown::new();
         shutdown.on_signals();
-        let ended = run(config, shutdown).await;
+        let ended = shutdown.in_time(limit, run(config, shutdown.clone())).await;
         telemetry::end().await;
         ended
     })
@@ -91,7 +97,9 @@ where
         Ok(runtime) => runtime,
         Err(error) => return fail(name, &error),
     };
-    match runtime.block_on(run(config)) {
+    let ended = runtime.block_on(run(config));
+    runtime.shutdown_timeout(THREADS_MAX);
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(name, &error),
     }

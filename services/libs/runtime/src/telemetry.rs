@@ -3,6 +3,7 @@
 pub mod line;
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::WithExportConfig;
@@ -16,6 +17,9 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{ConfigError, TelemetryConfig};
+
+/// How long the last spans may take: a collector that does not answer must not keep a process that ends.
+const LAST_SPANS_MAX: Duration = Duration::from_secs(2);
 
 static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
 
@@ -85,8 +89,10 @@ where
 pub async fn end() {
     // The exporter works on the asynchronous runtime: waiting for it must not hold a worker thread.
     let flushed =
-        tokio::task::spawn_blocking(|| PROVIDER.get().map(SdkTracerProvider::force_flush)).await;
-    if let Ok(Some(Err(error))) = flushed {
-        tracing::debug!(%error, "the last traces were not sent");
+        tokio::task::spawn_blocking(|| PROVIDER.get().map(SdkTracerProvider::force_flush));
+    match tokio::time::timeout(LAST_SPANS_MAX, flushed).await {
+        Ok(Ok(Some(Err(error)))) => tracing::debug!(%error, "the last traces were not sent"),
+        Ok(_) => {}
+        Err(_) => tracing::debug!("the last traces were not sent in time"),
     }
 }

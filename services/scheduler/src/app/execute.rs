@@ -12,17 +12,18 @@ use database::DatabaseError;
 use domain::access::JOBS_EXECUTE;
 use domain::execution::BATCH_MAX;
 use domain::{ExecutionId, OrgId};
+use owner::idempotency::Key;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use self::item::{Item, Place};
 use self::record::{duplicates, read_record, recorded};
 use self::settle::{jobs_in_tx, keys_in_tx, limits_in_tx};
-use crate::app::idempotency::Key;
 use crate::app::{App, audit};
 use crate::error::SchedulerError;
 use crate::store::enqueue::{self, Asker, Enqueued, JobHead};
 use crate::store::execution::{self, SummaryRow};
+use crate::store::idempotency::KEYS;
 
 mod item;
 mod record;
@@ -64,7 +65,7 @@ impl App {
     ) -> Result<Execution, SchedulerError> {
         author.require(JOBS_EXECUTE)?;
         let call = "job.execute";
-        let key = Key::of(call, request.idempotency_key.as_deref(), &request)?;
+        let key = Key::of(&KEYS, call, request.idempotency_key.as_deref(), &request)?;
         let item = Item::of(Place(None), request.job_id, request.order)?;
         let asked = Asked {
             author,
@@ -113,7 +114,7 @@ impl App {
             return Err(Problem::invalid("items", message).into());
         }
         let call = "execution.batch";
-        let key = Key::of(call, request.idempotency_key.as_deref(), &request)?;
+        let key = Key::of(&KEYS, call, request.idempotency_key.as_deref(), &request)?;
         let mut items = Vec::with_capacity(count);
         for (index, item) in request.items.into_iter().enumerate() {
             items.push(Item::of(Place(Some(index)), item.job_id, item.order)?);

@@ -9,10 +9,11 @@ use database::DatabaseError;
 use domain::access::{JOBS_READ, JOBS_WRITE};
 use domain::job::JOBS_MAX;
 use domain::{JobId, Timestamp};
+use owner::idempotency::Key;
 
-use crate::app::idempotency::Key;
 use crate::app::{App, audit};
 use crate::error::SchedulerError;
+use crate::store::idempotency::KEYS;
 use crate::store::{job, limits};
 
 mod draft;
@@ -42,7 +43,7 @@ impl App {
     ) -> Result<Job, SchedulerError> {
         author.require(JOBS_WRITE)?;
         let org = author.org;
-        let key = Key::of(ROUTE, request.idempotency_key.as_deref(), &request)?;
+        let key = Key::of(&KEYS, ROUTE, request.idempotency_key.as_deref(), &request)?;
         let row = new_row(request);
         self.job_check(&row)?;
         let mut tx = self.pools.tenant_tx(org).await?;

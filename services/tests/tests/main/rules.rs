@@ -18,7 +18,7 @@ fn may_use() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("contract", vec!["domain"]),
         ("bus", vec!["domain", "contract"]),
         ("database", vec!["domain", "seal"]),
-        ("owner", vec!["contract", "bus", "runtime", "database"]),
+        ("owner", libraries.clone()),
         ("egress", vec!["domain"]),
         ("runtime", vec![]),
         ("seal", vec!["domain"]),

@@ -86,7 +86,7 @@ impl<'a> Life<'a> {
         session: Arc<Session>,
         cancelled: mpsc::Receiver<Vec<ExecutionId>>,
     ) -> Self {
-        let drain = Drain::new(worker.config.drain, worker.config.service.shutdown);
+        let drain = Drain::new(worker.config.drain, worker.config.closing());
         Self {
             worker,
             session,
