@@ -32,10 +32,13 @@ const ENSURE_OPEN: &str = "
 
 const DROP: &str = "SELECT scheduler.partitions_drop((now() AT TIME ZONE 'UTC')::date - $1::int)";
 
+/// By their places: a plan that was made while there were none would look for each among all.
 const FORGET_KEYS: &str = "
-    DELETE FROM scheduler.idempotency_keys WHERE (org_id, route, key) IN (
-        SELECT org_id, route, key FROM scheduler.idempotency_keys
-        WHERE created_at < now() - interval '24 hours' ORDER BY created_at LIMIT $1)";
+    WITH old AS MATERIALIZED (
+        SELECT ctid AS tid FROM scheduler.idempotency_keys
+        WHERE created_at < now() - interval '24 hours' ORDER BY created_at LIMIT $1
+    )
+    DELETE FROM scheduler.idempotency_keys AS k USING old WHERE k.ctid = old.tid";
 
 /// Makes due what waited for a time that has come, at most so many; the pool and lane of each.
 ///
