@@ -50,8 +50,8 @@ const PAGE_OF_JOB: &str = "
     ORDER BY id DESC LIMIT $4";
 
 /// Looked up id by id, what has ended in its own partition: by all the ids at once, a plan for any ids reads whatever lies between
-/// them. What waits or runs is the first from there on, if it is that: no index but the primary key serves such an
-/// order, however empty the table was.
+/// them. What waits or runs is the first from there on, if it is that, what has ended the first from here to here: no index but
+/// the primary key serves such an order, however empty the table was.
 const ROWS: &str = "
     SELECT id, job_id, 'PENDING'::text AS status, attempt, principal_kind, principal_id, priority, override,
         deduplication_key, key, scheduled_for, created_at, run_at, NULL::timestamptz AS started_at,
@@ -71,7 +71,7 @@ const ROWS: &str = "
     SELECT id, job_id, status, attempt, principal_kind, principal_id, priority, override, deduplication_key, key,
         scheduled_for, created_at, NULL, started_at, ended_at, result, error, NULL, attempts, dead_letter, false
     FROM (SELECT DISTINCT unnest($2::uuid[]) AS sought) AS wanted CROSS JOIN LATERAL (
-        SELECT * FROM scheduler.ended WHERE org_id = $1 AND id = wanted.sought LIMIT 1
+        SELECT * FROM scheduler.ended WHERE org_id = $1 AND id BETWEEN wanted.sought AND wanted.sought ORDER BY id LIMIT 1
     ) AS ended";
 
 const SUMMARIES: &str = "
@@ -87,7 +87,7 @@ const SUMMARIES: &str = "
     UNION ALL
     SELECT id, job_id, status, scheduled_for, created_at
     FROM (SELECT DISTINCT unnest($2::uuid[]) AS sought) AS wanted CROSS JOIN LATERAL (
-        SELECT * FROM scheduler.ended WHERE org_id = $1 AND id = wanted.sought LIMIT 1
+        SELECT * FROM scheduler.ended WHERE org_id = $1 AND id BETWEEN wanted.sought AND wanted.sought ORDER BY id LIMIT 1
     ) AS ended";
 
 /// An execution, wherever it lies.
