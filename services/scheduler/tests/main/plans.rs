@@ -47,39 +47,41 @@ const EMPTY: &str = "
             EXECUTE format('ALTER TABLE %s SET (autovacuum_enabled = false)', t);
         END LOOP;
     END $$;
+    CREATE TABLE public.made (n integer, org uuid, job uuid, at timestamptz, id uuid);
     INSERT INTO scheduler.tenants (org_id) VALUES (md5('organisation')::uuid);
     INSERT INTO scheduler.jobs (org_id, id, name, handler, pool, timeout_ms, retries, backoff_ms, created_at, updated_at)
     VALUES (md5('organisation')::uuid, md5('job')::uuid, 'job', 'builtin/noop', 'default', 60000, 3, 1000, now(), now());
     INSERT INTO scheduler.sessions (id, pool, worker, concurrency, expires_at)
     VALUES (md5('session')::uuid, 'default', 'test', 100, now() + interval '1 day')";
 
-/// One job's executions of the last minute. A session has three of them.
+/// One job's executions of the last minute. A session has three of them. (No temporary table: with the first of a connection all plans
+/// of the database are forgotten.)
 const FILL: &str = "
-    CREATE TEMPORARY TABLE made AS
+    INSERT INTO public.made
     SELECT n, md5('organisation')::uuid AS org, md5('job')::uuid AS job, now() AS at,
         (lpad(to_hex((extract(epoch FROM now()) * 1000)::bigint - n), 12, '0') || '7' || left(hash, 3) || '8'
             || right(hash, 15))::uuid AS id
     FROM generate_series(1, 45000) AS n CROSS JOIN LATERAL md5('execution ' || n) AS hash;
     INSERT INTO scheduler.waiting (org_id, id, job_id, pool, key, priority, due, run_at, deduplication_key, principal_kind,
         principal_id, credential, scheduled_for, created_at)
-    SELECT org, id, job, 'default', '', 0, n % 10 > 0, at, 'key ' || n, 'USER', org, org, at, at FROM made WHERE n <= 20000;
+    SELECT org, id, job, 'default', '', 0, n % 10 > 0, at, 'key ' || n, 'USER', org, org, at, at FROM public.made WHERE n <= 20000;
     INSERT INTO scheduler.deduplications (org_id, job_id, key, execution_id)
-    SELECT org, job, 'key ' || n, id FROM made WHERE n <= 20000;
+    SELECT org, job, 'key ' || n, id FROM public.made WHERE n <= 20000;
     INSERT INTO scheduler.running (org_id, id, job_id, pool, key, priority, principal_kind, principal_id, credential, scheduled_for,
         created_at, attempt, failures, losses, token, version, session_id, started_at, timeout_ms, retries, backoff_ms)
     SELECT org, id, job, 'default', '', 0, 'USER', org, org, at, at, 1, 0, 0, md5('token')::uuid, 2,
         CASE WHEN n <= 20003 THEN md5('session')::uuid ELSE md5('session ' || n / 3)::uuid END, at, 60000, 3, 1000
-    FROM made WHERE n > 20000 AND n <= 25000;
+    FROM public.made WHERE n > 20000 AND n <= 25000;
     INSERT INTO scheduler.ended (org_id, id, job_id, pool, key, priority, principal_kind, principal_id, credential, scheduled_for,
         created_at, attempt, failures, losses, token, version, status, started_at, ended_at, dead_letter)
     SELECT org, id, job, 'default', '', 0, 'USER', org, org, at, at, 1, 1, 0, md5('token')::uuid, 3, 'FAILED', at, at, true
-    FROM made WHERE n > 25000;
+    FROM public.made WHERE n > 25000;
     INSERT INTO scheduler.log_chunks (org_id, execution_id, attempt, first, lines, bytes)
-    SELECT org, id, 1, 0, ARRAY['a line'], 100 FROM made WHERE n > 20000;
+    SELECT org, id, 1, 0, ARRAY['a line'], 100 FROM public.made WHERE n > 20000;
     INSERT INTO scheduler.idempotency_keys (org_id, route, key, body_hash, ids, created_at)
-    SELECT org, 'a route', 'key ' || n, 'hash', '{}', at - interval '2 days' FROM made WHERE n <= 20000";
+    SELECT org, 'a route', 'key ' || n, 'hash', '{}', at - interval '2 days' FROM public.made WHERE n <= 20000";
 
-const MADE: &str = "SELECT id FROM made WHERE n > $1 ORDER BY n LIMIT 3";
+const MADE: &str = "SELECT id FROM public.made WHERE n > $1 ORDER BY n LIMIT 3";
 
 const NAMED: &str = "SELECT md5($1)::uuid";
 
