@@ -6,13 +6,14 @@ use domain::{JobId, OrgId};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-/// What is soon is gathered once: a plan that was made while nothing waited would look for it again for each row.
+/// What is soon is gathered once: a plan that was made while nothing waited would look for it again for each row. It is locked, so
+/// that it is not due is not asked again: an index tempts to read all that is not due.
 const DUE: &str = "
     WITH soon AS MATERIALIZED (
         SELECT ctid AS tid FROM scheduler.waiting WHERE NOT due AND run_at <= now()
         ORDER BY run_at LIMIT $1 FOR UPDATE SKIP LOCKED
     )
-    UPDATE scheduler.waiting AS w SET due = true FROM soon WHERE w.ctid = soon.tid AND NOT w.due
+    UPDATE scheduler.waiting AS w SET due = true FROM soon WHERE w.ctid = soon.tid
     RETURNING w.pool, w.org_id, w.job_id, w.key";
 
 const ENSURE: &str = "SELECT scheduler.partitions_ensure((now() AT TIME ZONE 'UTC')::date - 1, (now() AT TIME ZONE 'UTC')::date + $1::int)";
