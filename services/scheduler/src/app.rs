@@ -1,6 +1,6 @@
 //! Decisions. For users: [`job`], [`handler`], [`execute`], [`execution`], [`change`], [`settings`], [`log`]. For workers:
-//! [`session`], [`claim`], [`finish`], [`chunk`], [`act`]. What time does: [`reap`], [`due`], [`retention`]. Who is offered what:
-//! [`dispatch`], with [`fair`] the order, [`window`] how much, and [`bell`] the doorbell. [`audit`] who did what.
+//! [`session`], [`progress`], [`claim`], [`finish`], [`chunk`], [`act`]. What time does: [`reap`], [`due`], [`retention`]. Who is
+//! offered what: [`dispatch`], with [`fair`] the order, [`window`] how much, and [`bell`] the doorbell. [`audit`] who did what.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -31,6 +31,7 @@ pub mod finish;
 pub mod handler;
 pub mod job;
 pub mod log;
+pub mod progress;
 pub mod reap;
 pub mod retention;
 pub mod session;
@@ -49,6 +50,8 @@ pub struct App {
     pub claims: GroupCommit<Claims>,
     /// Finishes, as a group commit.
     pub finishes: GroupCommit<Finishes>,
+    /// What bounds the writing of how far executions are.
+    pub progress: progress::Progress,
     /// Says that something waits, or was taken.
     pub bell: bell::Doorbell,
     /// Woken after a commit that left an event.

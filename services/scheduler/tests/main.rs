@@ -20,6 +20,7 @@ mod main {
     pub mod limits;
     pub mod list;
     pub mod partition;
+    pub mod plans;
     pub mod remove;
     pub mod run;
     pub mod stage;

@@ -1,26 +1,25 @@
 //! Workers' sessions: begun, renewed, ended.
 
+use std::sync::Arc;
+
 use contract::Problem;
-use contract::run::{ITEMS_MAX, RunBegin, RunEnd, RunEnded, RunLease, RunProgress, RunRenew};
+use contract::run::{RunBegin, RunEnd, RunEnded, RunLease, RunRenew};
 use database::Tx;
 use domain::ExecutionId;
 use domain::execution::Outcome;
 use domain::text::check_name;
-use serde_json::json;
 use uuid::Uuid;
 
-use crate::app::App;
 use crate::app::claim::no_session;
+use crate::app::{App, progress};
 use crate::error::SchedulerError;
-use crate::store::finish::{Moved, lost_in_tx, storable};
+use crate::store::finish::{Moved, lost_in_tx};
 use crate::store::session;
 
 /// How many executions one statement takes from a session.
 const LOST_AT_ONCE: i64 = 500;
 /// How often it is tried: 100,000 executions, and limits that were set meanwhile.
 const LOST_ROUNDS: usize = 200;
-/// The longest word on how far an execution is, in bytes of its JSON text.
-const PROGRESS_MAX_BYTES: usize = 4 * 1024;
 /// The most that a worker may run at once.
 const CONCURRENCY_MAX: i32 = 10_000;
 
@@ -69,54 +68,25 @@ impl App {
         Ok(self.lease(Vec::new()))
     }
 
-    /// Renews a session, and says what of it was cancelled.
+    /// Renews a session, and says what of it was cancelled. Nobody waits for what its handlers said: it is written behind the
+    /// answer.
     ///
     /// # Errors
-    /// NOT_FOUND when it is over; INVALID naming the field; UNAVAILABLE.
+    /// NOT_FOUND when it is over; INVALID naming the field, and nothing is renewed; UNAVAILABLE.
     pub async fn run_renew(
-        &self,
+        self: &Arc<Self>,
         pool: &str,
         request: RunRenew,
     ) -> Result<RunLease, SchedulerError> {
+        progress::check(&request.progress)?;
         let system = self.pools.system();
         let id = request.session_id;
         if !session::session_renew(system, id, pool, self.timing.lease).await? {
             return Err(no_session().into());
         }
-        self.progress(id, request.progress).await?;
         let cancelled = session::session_cancelled(system, id).await?;
+        self.progress_later(id, request.progress);
         Ok(self.lease(cancelled.into_iter().map(ExecutionId).collect()))
-    }
-
-    async fn progress(&self, id: Uuid, items: Vec<RunProgress>) -> Result<(), SchedulerError> {
-        if items.is_empty() {
-            return Ok(());
-        }
-        if items.len() > ITEMS_MAX {
-            let text = format!("has {} items; at most {ITEMS_MAX}", items.len());
-            return Err(Problem::invalid("progress", text).into());
-        }
-        let rows: Vec<_> = items
-            .into_iter()
-            .filter(|item| item.progress.to_string().len() <= PROGRESS_MAX_BYTES)
-            .map(|RunProgress { place, progress }| {
-                let progress = storable(progress);
-                (
-                    place.org.0,
-                    place.id.0,
-                    place.attempt,
-                    place.token,
-                    progress,
-                )
-            })
-            .collect();
-        for (org, execution, progress) in
-            session::progress_put(self.pools.system(), id, &rows).await?
-        {
-            let shown = json!({ "id": execution, "status": "RUNNING", "progress": progress });
-            self.show(org.into(), execution, shown).await;
-        }
-        Ok(())
     }
 
     /// Ends a session: what it has begins elsewhere at once, and no attempt is used up.

@@ -29,10 +29,19 @@ const OPEN_OF_JOB: &str = "
     ) AS open
     ORDER BY id LIMIT $4";
 
-/// What waits ends here and now; its deduplication key is free again, and its event is in the outbox.
+/// What waits ends here and now; its deduplication key is free again, and its event is in the outbox. Each is looked up by itself
+/// and deleted by its place: an array of ids may be sought for in all that the organisation has. (One from here to here, in this
+/// order: no index but the primary key serves that, however empty the table was.) One that changed meanwhile stays.
 const CANCEL: &str = "
-    WITH gone AS (
-        DELETE FROM scheduler.waiting WHERE org_id = $1 AND id = ANY ($2) RETURNING *
+    WITH found AS MATERIALIZED (
+        SELECT w.tid, w.id FROM unnest($2::uuid[]) AS wanted (id) CROSS JOIN LATERAL (
+            SELECT w.ctid AS tid, w.id FROM scheduler.waiting AS w
+            WHERE w.org_id = $1 AND w.id BETWEEN wanted.id AND wanted.id ORDER BY w.id LIMIT 1
+        ) AS w
+        WHERE w.id = wanted.id ORDER BY w.id
+    ), gone AS (
+        DELETE FROM scheduler.waiting AS w USING found WHERE w.ctid = found.tid AND w.id = found.id AND w.org_id = $1
+        RETURNING w.*
     ), freed AS (
         DELETE FROM scheduler.deduplications AS taken USING (
             SELECT held.tid FROM gone CROSS JOIN LATERAL (
@@ -59,11 +68,18 @@ const CANCEL: &str = "
     )
     SELECT id FROM kept ORDER BY id";
 
-/// What runs is asked to stop; its worker hears of it with the next lease.
+/// What runs is asked to stop; its worker hears of it with the next lease. One that changed meanwhile is not asked.
 const STOP: &str = "
-    UPDATE scheduler.running SET cancel_requested_at = now()
-    WHERE org_id = $1 AND id = ANY ($2) AND cancel_requested_at IS NULL
-    RETURNING id";
+    WITH found AS MATERIALIZED (
+        SELECT r.tid, r.id FROM unnest($2::uuid[]) AS wanted (id) CROSS JOIN LATERAL (
+            SELECT r.ctid AS tid, r.id FROM scheduler.running AS r
+            WHERE r.org_id = $1 AND r.id BETWEEN wanted.id AND wanted.id ORDER BY r.id LIMIT 1
+        ) AS r
+        WHERE r.id = wanted.id ORDER BY r.id
+    )
+    UPDATE scheduler.running AS r SET cancel_requested_at = now() FROM found
+    WHERE r.ctid = found.tid AND r.id = found.id AND r.org_id = $1 AND r.cancel_requested_at IS NULL
+    RETURNING r.id";
 
 const STOP_OF_JOB: &str = "
     UPDATE scheduler.running SET cancel_requested_at = now()
@@ -74,11 +90,20 @@ const WAITING_OF_JOB: &str =
     "SELECT id FROM scheduler.waiting WHERE org_id = $1 AND job_id = $2 ORDER BY id LIMIT $3";
 
 const STILL_OPEN: &str = "
-    SELECT EXISTS (SELECT FROM scheduler.waiting WHERE org_id = $1 AND id = ANY ($2))
-        OR EXISTS (SELECT FROM scheduler.running WHERE org_id = $1 AND id = ANY ($2) AND cancel_requested_at IS NULL)";
+    SELECT EXISTS (
+        SELECT FROM unnest($2::uuid[]) AS wanted (id) CROSS JOIN LATERAL (
+            SELECT FROM scheduler.waiting AS w
+            WHERE w.org_id = $1 AND w.id BETWEEN wanted.id AND wanted.id ORDER BY w.id LIMIT 1) AS w
+    ) OR EXISTS (
+        SELECT FROM unnest($2::uuid[]) AS wanted (id) CROSS JOIN LATERAL (
+            SELECT FROM scheduler.running AS r
+            WHERE r.org_id = $1 AND r.id BETWEEN wanted.id AND wanted.id AND r.cancel_requested_at IS NULL
+            ORDER BY r.id LIMIT 1) AS r
+    )";
 
 const ENDED: &str = "
-    SELECT id, job_id, key, deduplication_key, status FROM scheduler.ended WHERE org_id = $1 AND id = $2";
+    SELECT id, job_id, key, deduplication_key, status FROM scheduler.ended
+    WHERE org_id = $1 AND id BETWEEN $2 AND $2 ORDER BY id LIMIT 1";
 
 /// What has ended and can begin again, the oldest first: its job is there, and its deduplication key is free
 /// (one probe for each: joined, all the keys would be walked for each).
@@ -116,17 +141,18 @@ const AGAIN_OF_JOB: &str = "
 
 /// Back to `waiting`, due now, in the pool that the job has now, with all its retries before it. The attempt that ended is the last
 /// of those before, unless it was cancelled while it waited. `$3` are jobs whose rows stay until the commit. Each is looked up by itself,
-/// in its own partition, and deleted by its place there.
+/// in its own partition, and deleted by its place there. (Which of them may begin again is asked in the deletion: so the planner
+/// takes them for few, and does not read a month of them to find them.)
 const RETRY: &str = "
     WITH found AS MATERIALIZED (
-        SELECT wanted.id, ended.tid FROM unnest($2::uuid[]) AS wanted (id) CROSS JOIN LATERAL (
+        SELECT wanted.id, ended.* FROM unnest($2::uuid[]) AS wanted (id) CROSS JOIN LATERAL (
             SELECT e.ctid AS tid, e.job_id, e.status FROM scheduler.ended AS e
-            WHERE e.org_id = $1 AND e.id = wanted.id LIMIT 1
+            WHERE e.org_id = $1 AND e.id BETWEEN wanted.id AND wanted.id ORDER BY e.id LIMIT 1
         ) AS ended
-        WHERE ended.job_id = ANY ($3) AND ended.status IN ('FAILED', 'TIMEOUT', 'CANCELLED')
     ), gone AS (
         DELETE FROM scheduler.ended AS e USING found
-        WHERE e.ctid = found.tid AND e.org_id = $1 AND e.id = found.id
+        WHERE found.job_id = ANY ($3) AND found.status IN ('FAILED', 'TIMEOUT', 'CANCELLED')
+            AND e.ctid = found.tid AND e.id = found.id AND e.org_id = $1
         RETURNING e.*
     )
     INSERT INTO scheduler.waiting (org_id, id, job_id, pool, key, priority, due, run_at, override, deduplication_key,

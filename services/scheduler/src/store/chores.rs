@@ -6,13 +6,14 @@ use domain::{JobId, OrgId};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-/// What is soon is gathered once: a plan that was made while nothing waited would look for it again for each row.
+/// What is soon is gathered once: a plan that was made while nothing waited would look for it again for each row. It is locked, so
+/// that it is not due is not asked again: an index tempts to read all that is not due.
 const DUE: &str = "
     WITH soon AS MATERIALIZED (
         SELECT ctid AS tid FROM scheduler.waiting WHERE NOT due AND run_at <= now()
         ORDER BY run_at LIMIT $1 FOR UPDATE SKIP LOCKED
     )
-    UPDATE scheduler.waiting AS w SET due = true FROM soon WHERE w.ctid = soon.tid AND NOT w.due
+    UPDATE scheduler.waiting AS w SET due = true FROM soon WHERE w.ctid = soon.tid
     RETURNING w.pool, w.org_id, w.job_id, w.key";
 
 const ENSURE: &str = "SELECT scheduler.partitions_ensure((now() AT TIME ZONE 'UTC')::date - 1, (now() AT TIME ZONE 'UTC')::date + $1::int)";
@@ -32,10 +33,13 @@ const ENSURE_OPEN: &str = "
 
 const DROP: &str = "SELECT scheduler.partitions_drop((now() AT TIME ZONE 'UTC')::date - $1::int)";
 
+/// By their places: a plan that was made while there were none would look for each among all.
 const FORGET_KEYS: &str = "
-    DELETE FROM scheduler.idempotency_keys WHERE (org_id, route, key) IN (
-        SELECT org_id, route, key FROM scheduler.idempotency_keys
-        WHERE created_at < now() - interval '24 hours' ORDER BY created_at LIMIT $1)";
+    WITH old AS MATERIALIZED (
+        SELECT ctid AS tid FROM scheduler.idempotency_keys
+        WHERE created_at < now() - interval '24 hours' ORDER BY created_at LIMIT $1
+    )
+    DELETE FROM scheduler.idempotency_keys AS k USING old WHERE k.ctid = old.tid";
 
 /// Makes due what waited for a time that has come, at most so many; the pool and lane of each.
 ///

@@ -6,18 +6,27 @@ use domain::execution::LOG_MAX_BYTES;
 use uuid::Uuid;
 
 // Who may: the attempt that runs, or that ran last and has ended. The same again changes nothing. `lines` travels as JSON, since
-// arrays of arrays must be rectangular.
+// arrays of arrays must be rectangular. The answers are joined in full, as in a claim.
 const INSERT: &str = "
     WITH input AS (
         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::uuid[], $5::bigint[], $6::jsonb[])
         WITH ORDINALITY AS input(org_id, id, attempt, token, first, lines, place)
     ), meant AS (
-        SELECT input.* FROM input WHERE EXISTS (SELECT FROM scheduler.running AS r WHERE r.org_id = input.org_id
-                AND r.id = input.id AND r.attempt = input.attempt AND r.token = input.token)
-            OR EXISTS (SELECT FROM scheduler.ended AS e WHERE e.org_id = input.org_id
-                AND e.id = input.id AND e.attempt = input.attempt AND e.token = input.token)
-            OR EXISTS (SELECT FROM scheduler.waiting AS w WHERE w.org_id = input.org_id
-                AND w.id = input.id AND w.attempt = input.attempt AND w.token = input.token)
+        SELECT input.* FROM input
+        LEFT JOIN LATERAL (
+            SELECT r.attempt, r.token FROM scheduler.running AS r
+            WHERE r.org_id = input.org_id AND r.id BETWEEN input.id AND input.id ORDER BY r.id LIMIT 1
+        ) AS r ON true
+        LEFT JOIN LATERAL (
+            SELECT e.attempt, e.token FROM scheduler.ended AS e
+            WHERE e.org_id = input.org_id AND e.id BETWEEN input.id AND input.id ORDER BY e.id LIMIT 1
+        ) AS e ON true
+        LEFT JOIN LATERAL (
+            SELECT w.attempt, w.token FROM scheduler.waiting AS w
+            WHERE w.org_id = input.org_id AND w.id BETWEEN input.id AND input.id ORDER BY w.id LIMIT 1
+        ) AS w ON true
+        WHERE r.attempt = input.attempt AND r.token = input.token OR e.attempt = input.attempt AND e.token = input.token
+            OR w.attempt = input.attempt AND w.token = input.token
     ), kept AS (
         INSERT INTO scheduler.log_chunks (org_id, execution_id, attempt, first, lines, bytes)
         SELECT org_id, id, attempt, first, ARRAY(SELECT jsonb_array_elements_text(lines)), octet_length(lines::text) FROM meant
@@ -25,21 +34,26 @@ const INSERT: &str = "
         RETURNING org_id, execution_id, attempt, first
     )
     SELECT meant.place IS NOT NULL AS meant, kept.first IS NOT NULL AS fresh
-    FROM input LEFT JOIN meant ON meant.place = input.place
-    LEFT JOIN kept ON kept.org_id = input.org_id AND kept.execution_id = input.id AND kept.attempt = input.attempt
+    FROM input FULL JOIN meant ON meant.place = input.place
+    FULL JOIN kept ON kept.org_id = input.org_id AND kept.execution_id = input.id AND kept.attempt = input.attempt
         AND kept.first = input.first
     ORDER BY input.place";
 
-// A chunk goes when those after it fill the bound by themselves.
+// A chunk goes when those after it fill the bound by themselves. Each execution is looked up by itself, and what goes is deleted by
+// its place. (What is asked twice makes the planner take it for little: for much it would read all partitions.)
 const TRIM: &str = "
-    DELETE FROM scheduler.log_chunks AS c USING (
-        SELECT org_id, execution_id, attempt, first,
-            sum(bytes) OVER (PARTITION BY org_id, execution_id ORDER BY attempt DESC, first DESC) - bytes AS after
-        FROM scheduler.log_chunks
-        WHERE (org_id, execution_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
-    ) AS old
-    WHERE old.after >= $3 AND c.org_id = old.org_id AND c.execution_id = old.execution_id AND c.attempt = old.attempt
-        AND c.first = old.first";
+    WITH old AS MATERIALIZED (
+        SELECT c.* FROM (SELECT DISTINCT * FROM unnest($1::uuid[], $2::uuid[])) AS given (org_id, execution_id)
+        CROSS JOIN LATERAL (
+            SELECT c.ctid AS tid, c.org_id, c.execution_id,
+                sum(c.bytes) OVER (ORDER BY c.attempt DESC, c.first DESC) - c.bytes AS after
+            FROM scheduler.log_chunks AS c WHERE c.org_id = given.org_id AND c.execution_id = given.execution_id
+        ) AS c
+        WHERE c.after >= $3 AND c.org_id = given.org_id AND c.execution_id = given.execution_id
+        ORDER BY c.org_id, c.execution_id
+    )
+    DELETE FROM scheduler.log_chunks AS c USING old
+    WHERE c.ctid = old.tid AND c.execution_id = old.execution_id AND c.org_id = old.org_id";
 
 /// Keeps chunks, of which no two have the same place; of each, whether whoever says it may, and whether it is new.
 ///

@@ -27,6 +27,8 @@ const CONFIG_MAX_BYTES: i64 = 512 * 1024;
 /// (What waits is the first from there on, if it is that: only the primary key serves such an order.)
 /// Likewise the limits, one probe each. They are counted by what is an insertion in form only: each row is there and held, and is
 /// found by its key in its newest version, which no place that this statement saw before need be.
+/// The parts are joined in full, which is done by hashing only: told that each has one row, a planner would compare each of a
+/// thousand with each. What is nobody's then is left out, by a `coalesce` since a plain condition would undo the full join.
 const CLAIM: &str = "
     WITH input AS (
         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[])
@@ -37,12 +39,12 @@ const CLAIM: &str = "
         ORDER BY s.id FOR SHARE
     ), wanted AS MATERIALIZED (
         SELECT input.place, input.session_id, input.token, w.tid, w.org_id, w.id, w.job_id, w.key, w.override
-        FROM input JOIN session ON session.id = input.session_id
+        FROM (SELECT input.*, session.pool FROM input FULL JOIN session ON session.id = input.session_id OFFSET 0) AS input
         CROSS JOIN LATERAL (
             SELECT w.ctid AS tid, w.* FROM scheduler.waiting AS w
             WHERE (w.org_id, w.id) >= (input.org_id, input.id) ORDER BY w.org_id, w.id LIMIT 1
         ) AS w
-        WHERE w.org_id = input.org_id AND w.id = input.id AND w.pool = session.pool AND w.due
+        WHERE w.org_id = input.org_id AND w.id = input.id AND w.pool = input.pool AND w.due
     ), tenant AS MATERIALIZED (
         SELECT t.org_id, t.paused_at, t.concurrency FROM scheduler.tenants AS t
         WHERE t.org_id IN (SELECT wanted.org_id FROM wanted)
@@ -71,14 +73,17 @@ const CLAIM: &str = "
             of_tenant.free AS tenant_free, of_key.free AS key_free,
             row_number() OVER (PARTITION BY wanted.org_id, wanted.job_id, wanted.key ORDER BY wanted.place) AS nth
         FROM wanted
-        JOIN tenant ON tenant.org_id = wanted.org_id AND tenant.paused_at IS NULL
-        JOIN job ON job.org_id = wanted.org_id AND job.id = wanted.job_id AND job.paused_at IS NULL
-        LEFT JOIN room AS of_tenant ON of_tenant.org_id = wanted.org_id
-            AND of_tenant.job_id = '00000000-0000-0000-0000-000000000000' AND of_tenant.key = ''
-        LEFT JOIN room AS of_job ON of_job.org_id = wanted.org_id AND of_job.job_id = wanted.job_id AND of_job.key = ''
-        LEFT JOIN room AS of_key ON of_key.org_id = wanted.org_id AND of_key.job_id = wanted.job_id
-            AND of_key.key = wanted.key AND wanted.key <> ''
-        WHERE (tenant.concurrency IS NULL OR of_tenant.org_id IS NOT NULL)
+        FULL JOIN tenant ON tenant.org_id = wanted.org_id
+        FULL JOIN job ON job.org_id = wanted.org_id AND job.id = wanted.job_id
+        FULL JOIN (SELECT * FROM room WHERE job_id = '00000000-0000-0000-0000-000000000000') AS of_tenant
+            ON of_tenant.org_id = wanted.org_id
+        FULL JOIN (SELECT * FROM room WHERE job_id <> '00000000-0000-0000-0000-000000000000' AND key = '') AS of_job
+            ON of_job.org_id = wanted.org_id AND of_job.job_id = wanted.job_id
+        FULL JOIN (SELECT * FROM room WHERE key <> '') AS of_key
+            ON of_key.org_id = wanted.org_id AND of_key.job_id = wanted.job_id AND of_key.key = wanted.key
+        WHERE coalesce(wanted.id IS NOT NULL AND tenant.org_id IS NOT NULL AND job.id IS NOT NULL, false)
+            AND tenant.paused_at IS NULL AND job.paused_at IS NULL
+            AND (tenant.concurrency IS NULL OR of_tenant.org_id IS NOT NULL)
             AND (job.concurrency IS NULL AND job.rate_max IS NULL OR of_job.org_id IS NOT NULL)
             AND (job.key_concurrency IS NULL OR wanted.key = '' OR of_key.org_id IS NOT NULL)
     ), by_job AS (

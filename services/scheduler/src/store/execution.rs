@@ -50,44 +50,44 @@ const PAGE_OF_JOB: &str = "
     ORDER BY id DESC LIMIT $4";
 
 /// Looked up id by id, what has ended in its own partition: by all the ids at once, a plan for any ids reads whatever lies between
-/// them. What waits or runs is the first from there on, if it is that: no index but the primary key serves such an
-/// order, however empty the table was.
+/// them. Each is the first from here to here: no index but the primary key serves such an order, however empty the table was. (The
+/// first from `(org_id, id)` on would be sought from the organisation's first on, since its policy asks for that, too.)
 const ROWS: &str = "
     SELECT id, job_id, 'PENDING'::text AS status, attempt, principal_kind, principal_id, priority, override,
         deduplication_key, key, scheduled_for, created_at, run_at, NULL::timestamptz AS started_at,
         NULL::timestamptz AS ended_at, NULL::jsonb AS result, NULL::jsonb AS error, NULL::jsonb AS progress, attempts,
         false AS dead_letter, false AS cancel_requested
     FROM (SELECT DISTINCT unnest($2::uuid[]) AS sought) AS wanted CROSS JOIN LATERAL (
-        SELECT * FROM scheduler.waiting WHERE (org_id, id) >= ($1, wanted.sought) ORDER BY org_id, id LIMIT 1
-    ) AS waiting WHERE org_id = $1 AND id = wanted.sought
+        SELECT * FROM scheduler.waiting WHERE org_id = $1 AND id BETWEEN wanted.sought AND wanted.sought ORDER BY id LIMIT 1
+    ) AS waiting
     UNION ALL
     SELECT id, job_id, 'RUNNING', attempt, principal_kind, principal_id, priority, override, deduplication_key, key,
         scheduled_for, created_at, NULL, started_at, NULL, NULL, NULL, progress, attempts, false,
         cancel_requested_at IS NOT NULL
     FROM (SELECT DISTINCT unnest($2::uuid[]) AS sought) AS wanted CROSS JOIN LATERAL (
-        SELECT * FROM scheduler.running WHERE (org_id, id) >= ($1, wanted.sought) ORDER BY org_id, id LIMIT 1
-    ) AS running WHERE org_id = $1 AND id = wanted.sought
+        SELECT * FROM scheduler.running WHERE org_id = $1 AND id BETWEEN wanted.sought AND wanted.sought ORDER BY id LIMIT 1
+    ) AS running
     UNION ALL
     SELECT id, job_id, status, attempt, principal_kind, principal_id, priority, override, deduplication_key, key,
         scheduled_for, created_at, NULL, started_at, ended_at, result, error, NULL, attempts, dead_letter, false
     FROM (SELECT DISTINCT unnest($2::uuid[]) AS sought) AS wanted CROSS JOIN LATERAL (
-        SELECT * FROM scheduler.ended WHERE org_id = $1 AND id = wanted.sought LIMIT 1
+        SELECT * FROM scheduler.ended WHERE org_id = $1 AND id BETWEEN wanted.sought AND wanted.sought ORDER BY id LIMIT 1
     ) AS ended";
 
 const SUMMARIES: &str = "
     SELECT id, job_id, 'PENDING'::text AS status, scheduled_for, created_at
     FROM (SELECT DISTINCT unnest($2::uuid[]) AS sought) AS wanted CROSS JOIN LATERAL (
-        SELECT * FROM scheduler.waiting WHERE (org_id, id) >= ($1, wanted.sought) ORDER BY org_id, id LIMIT 1
-    ) AS waiting WHERE org_id = $1 AND id = wanted.sought
+        SELECT * FROM scheduler.waiting WHERE org_id = $1 AND id BETWEEN wanted.sought AND wanted.sought ORDER BY id LIMIT 1
+    ) AS waiting
     UNION ALL
     SELECT id, job_id, 'RUNNING', scheduled_for, created_at
     FROM (SELECT DISTINCT unnest($2::uuid[]) AS sought) AS wanted CROSS JOIN LATERAL (
-        SELECT * FROM scheduler.running WHERE (org_id, id) >= ($1, wanted.sought) ORDER BY org_id, id LIMIT 1
-    ) AS running WHERE org_id = $1 AND id = wanted.sought
+        SELECT * FROM scheduler.running WHERE org_id = $1 AND id BETWEEN wanted.sought AND wanted.sought ORDER BY id LIMIT 1
+    ) AS running
     UNION ALL
     SELECT id, job_id, status, scheduled_for, created_at
     FROM (SELECT DISTINCT unnest($2::uuid[]) AS sought) AS wanted CROSS JOIN LATERAL (
-        SELECT * FROM scheduler.ended WHERE org_id = $1 AND id = wanted.sought LIMIT 1
+        SELECT * FROM scheduler.ended WHERE org_id = $1 AND id BETWEEN wanted.sought AND wanted.sought ORDER BY id LIMIT 1
     ) AS ended";
 
 /// An execution, wherever it lies.

@@ -14,7 +14,7 @@ use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 /// From `found` (rows of `running` that may be concerned) the locks, and `complete`: what can be ended now. A limit that was set a
-/// moment ago has counted this row, and its own row is not seen yet: that must be tried again.
+/// moment ago has counted this row, and its own row is not seen yet: that must be tried again. Joined in full, as in a claim.
 macro_rules! complete {
     () => {
         ", tenant AS MATERIALIZED (
@@ -36,19 +36,21 @@ macro_rules! complete {
                 WHERE l.org_id = of.org_id AND l.job_id = of.job_id AND l.key = of.key LIMIT 1 FOR NO KEY UPDATE
             ) AS l
         ), complete AS MATERIALIZED (
-            SELECT found.*,
-                EXISTS (SELECT FROM room WHERE room.org_id = found.org_id
-                    AND room.job_id IN (found.job_id, '00000000-0000-0000-0000-000000000000')
-                    AND room.key IN ('', found.key)) AS limited
+            SELECT found.*, coalesce(of_tenant.org_id, of_job.org_id, of_key.org_id) IS NOT NULL AS limited
             FROM found
-            LEFT JOIN tenant ON tenant.org_id = found.org_id
-            LEFT JOIN job ON job.org_id = found.org_id AND job.id = found.job_id
-            WHERE (tenant.concurrency IS NULL OR EXISTS (SELECT FROM room WHERE room.org_id = found.org_id
-                    AND room.job_id = '00000000-0000-0000-0000-000000000000'))
-                AND (job.concurrency IS NULL AND job.rate_max IS NULL OR EXISTS (SELECT FROM room
-                    WHERE room.org_id = found.org_id AND room.job_id = found.job_id AND room.key = ''))
-                AND (job.key_concurrency IS NULL OR found.key = '' OR EXISTS (SELECT FROM room
-                    WHERE room.org_id = found.org_id AND room.job_id = found.job_id AND room.key = found.key))
+            FULL JOIN tenant ON tenant.org_id = found.org_id
+            FULL JOIN job ON job.org_id = found.org_id AND job.id = found.job_id
+            FULL JOIN (SELECT * FROM room WHERE job_id = '00000000-0000-0000-0000-000000000000') AS of_tenant
+                ON of_tenant.org_id = found.org_id
+            FULL JOIN (SELECT * FROM room WHERE job_id <> '00000000-0000-0000-0000-000000000000' AND key = '') AS of_job
+                ON of_job.org_id = found.org_id AND of_job.job_id = found.job_id
+            FULL JOIN (SELECT * FROM room WHERE key <> '') AS of_key
+                ON of_key.org_id = found.org_id AND of_key.job_id = found.job_id AND of_key.key = found.key
+            WHERE coalesce(found.id IS NOT NULL, false)
+                AND (tenant.concurrency IS NULL OR of_tenant.org_id IS NOT NULL)
+                AND (job.concurrency IS NULL AND job.rate_max IS NULL OR of_job.org_id IS NOT NULL)
+                AND (job.key_concurrency IS NULL OR found.key = '' OR of_key.org_id IS NOT NULL)
+            ORDER BY found.org_id, found.id
         )"
     };
 }
@@ -133,7 +135,7 @@ macro_rules! moved {
 }
 
 /// A row for each that was taken, and one without `id` for each that was found: what is not among the first must be tried again,
-/// and what is in neither was not there ([`WAS`]). (The parts are not joined, what runs is looked up row by row, and is deleted by
+/// and what is in neither was not there ([`WAS`]). (The answers are not joined, what runs is looked up row by row, and is deleted by
 /// its place: nobody can tell the planner how many there are. One that changed since it was looked up may stay, and is tried again.)
 const FINISH: &str = concat!(
     "WITH found AS MATERIALIZED (
@@ -165,8 +167,8 @@ const WAS: &str = "
     SELECT input.place FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::uuid[])
         WITH ORDINALITY AS input(org_id, id, attempt, token, place)
     LEFT JOIN LATERAL (
-        SELECT e.attempt, e.token FROM scheduler.ended AS e WHERE e.id = input.id
-            AND e.org_id = input.org_id LIMIT 1
+        SELECT e.attempt, e.token FROM scheduler.ended AS e
+        WHERE e.org_id = input.org_id AND e.id BETWEEN input.id AND input.id ORDER BY e.id LIMIT 1
     ) AS e ON true
     LEFT JOIN LATERAL (
         SELECT w.org_id, w.id, w.attempt, w.token FROM scheduler.waiting AS w
@@ -174,11 +176,11 @@ const WAS: &str = "
     ) AS w ON w.org_id = input.org_id AND w.id = input.id
     WHERE e.attempt = input.attempt AND e.token = input.token OR w.attempt = input.attempt AND w.token = input.token";
 
-/// What a session had, at most so many at once.
+/// What a session had, at most so many at once. (By the order of sessions, since only their own index serves that.)
 const LOST: &str = concat!(
     "WITH found AS MATERIALIZED (
-        SELECT r.ctid AS tid, r.org_id, r.id, r.job_id, r.key FROM scheduler.running AS r WHERE r.session_id = $2
-        ORDER BY r.org_id, r.id LIMIT $4
+        SELECT r.ctid AS tid, r.org_id, r.id, r.job_id, r.key FROM scheduler.running AS r WHERE r.session_id BETWEEN $2 AND $2
+        ORDER BY r.session_id LIMIT $4
     )",
     complete!(),
     ", taken AS (

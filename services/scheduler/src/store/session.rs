@@ -38,10 +38,13 @@ const PROGRESS: &str = "
         AND r.token = found.token
     RETURNING r.org_id, r.id, r.progress";
 
+// From here to here, in this order: only the primary key serves that.
 const PLACE: &str = "
     SELECT r.principal_kind, r.principal_id, r.credential
-    FROM scheduler.running AS r JOIN scheduler.sessions AS s ON s.id = r.session_id
-    WHERE r.org_id = $1 AND r.id = $2 AND r.attempt = $3 AND r.token = $4 AND s.pool = $5 AND s.expires_at > now()";
+    FROM (
+        SELECT * FROM scheduler.running WHERE org_id = $1 AND id BETWEEN $2 AND $2 ORDER BY id LIMIT 1
+    ) AS r JOIN scheduler.sessions AS s ON s.id = r.session_id
+    WHERE r.attempt = $3 AND r.token = $4 AND s.pool = $5 AND s.expires_at > now()";
 
 const LOCK: &str = "SELECT id FROM scheduler.sessions WHERE id = $1 AND pool = $2 FOR UPDATE";
 

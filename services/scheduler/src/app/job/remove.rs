@@ -102,7 +102,13 @@ async fn sweep_in_tx(
     }
     for portion in waiting.chunks(PORTION) {
         let cancelled = change::waiting_cancel_in_tx(tx, org, portion).await?;
+        let all = cancelled.len() == portion.len();
         swept.cancelled.extend(cancelled);
+        if !all {
+            // One that became due meanwhile was left; it does so once.
+            let late = change::waiting_cancel_in_tx(tx, org, portion).await?;
+            swept.cancelled.extend(late);
+        }
     }
     let stopped = change::job_stop_in_tx(tx, org, id).await?;
     swept.stopped.extend(stopped);

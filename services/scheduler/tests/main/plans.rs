@@ -1,0 +1,345 @@
+//! Statements are planned once, often while there is nothing: what they read must not grow with what is there. Blocks are counted,
+//! by the server itself; nothing is timed.
+
+use std::collections::BTreeMap;
+
+use contract::run::{Finish, LogChunk, Offer, Place};
+use dashfleet_scheduler::store::claim::{Claim, Claimed, Claims};
+use dashfleet_scheduler::store::finish::{Ending, Finishes, lost_in_tx};
+use dashfleet_scheduler::store::{change, chores, chunk, execution, session};
+use database::{Batch, Pools};
+use domain::execution::Outcome;
+use domain::{ExecutionId, OrgId};
+use sqlx::{Connection, PgConnection};
+use testkit::Postgres;
+use uuid::Uuid;
+
+/// The most blocks of one table (and its indexes) that a call about three executions may read. None needs half of it; whoever reads
+/// all of what [`FILL`] made needs more.
+const MOST: i64 = 120;
+
+/// Every call that finds executions by their ids, and what time and leases do.
+const CALLS: [&str; 15] = [
+    "cancel",
+    "stop",
+    "any open",
+    "ended",
+    "retry",
+    "rows",
+    "summaries",
+    "claim",
+    "finish",
+    "lost",
+    "log",
+    "place",
+    "progress",
+    "due",
+    "forget keys",
+];
+
+/// A table that nobody plans for anew: autovacuum would make a plan better, or not, depending on when it comes.
+const EMPTY: &str = "
+    DO $$
+    DECLARE t regclass;
+    BEGIN
+        PERFORM scheduler.partitions_ensure(current_date - 1, current_date + 1);
+        FOR t IN SELECT oid FROM pg_class WHERE relnamespace = 'scheduler'::regnamespace AND relkind = 'r' LOOP
+            EXECUTE format('ALTER TABLE %s SET (autovacuum_enabled = false)', t);
+        END LOOP;
+    END $$;
+    CREATE TABLE public.made (n integer, org uuid, job uuid, at timestamptz, id uuid);
+    INSERT INTO scheduler.tenants (org_id) VALUES (md5('organisation')::uuid);
+    INSERT INTO scheduler.jobs (org_id, id, name, handler, pool, timeout_ms, retries, backoff_ms, created_at, updated_at)
+    VALUES (md5('organisation')::uuid, md5('job')::uuid, 'job', 'builtin/noop', 'default', 60000, 3, 1000, now(), now());
+    INSERT INTO scheduler.sessions (id, pool, worker, concurrency, expires_at)
+    VALUES (md5('session')::uuid, 'default', 'test', 100, now() + interval '1 day')";
+
+/// One job's executions of the last minute. A session has three of them. (No temporary table: with the first of a connection all plans
+/// of the database are forgotten.)
+const FILL: &str = "
+    INSERT INTO public.made
+    SELECT n, md5('organisation')::uuid AS org, md5('job')::uuid AS job, now() AS at,
+        (lpad(to_hex((extract(epoch FROM now()) * 1000)::bigint - n), 12, '0') || '7' || left(hash, 3) || '8'
+            || right(hash, 15))::uuid AS id
+    FROM generate_series(1, 45000) AS n CROSS JOIN LATERAL md5('execution ' || n) AS hash;
+    INSERT INTO scheduler.waiting (org_id, id, job_id, pool, key, priority, due, run_at, deduplication_key, principal_kind,
+        principal_id, credential, scheduled_for, created_at)
+    SELECT org, id, job, 'default', '', 0, n % 10 > 0, at, 'key ' || n, 'USER', org, org, at, at FROM public.made WHERE n <= 20000;
+    INSERT INTO scheduler.deduplications (org_id, job_id, key, execution_id)
+    SELECT org, job, 'key ' || n, id FROM public.made WHERE n <= 20000;
+    INSERT INTO scheduler.running (org_id, id, job_id, pool, key, priority, principal_kind, principal_id, credential, scheduled_for,
+        created_at, attempt, failures, losses, token, version, session_id, started_at, timeout_ms, retries, backoff_ms)
+    SELECT org, id, job, 'default', '', 0, 'USER', org, org, at, at, 1, 0, 0, md5('token')::uuid, 2,
+        CASE WHEN n <= 20003 THEN md5('session')::uuid ELSE md5('session ' || n / 3)::uuid END, at, 60000, 3, 1000
+    FROM public.made WHERE n > 20000 AND n <= 25000;
+    INSERT INTO scheduler.ended (org_id, id, job_id, pool, key, priority, principal_kind, principal_id, credential, scheduled_for,
+        created_at, attempt, failures, losses, token, version, status, started_at, ended_at, dead_letter)
+    SELECT org, id, job, 'default', '', 0, 'USER', org, org, at, at, 1, 1, 0, md5('token')::uuid, 3, 'FAILED', at, at, true
+    FROM public.made WHERE n > 25000;
+    INSERT INTO scheduler.log_chunks (org_id, execution_id, attempt, first, lines, bytes)
+    SELECT org, id, 1, 0, ARRAY['a line'], 100 FROM public.made WHERE n > 20000;
+    INSERT INTO scheduler.idempotency_keys (org_id, route, key, body_hash, ids, created_at)
+    SELECT org, 'a route', 'key ' || n, 'hash', '{}', at - interval '2 days' FROM public.made WHERE n <= 20000";
+
+const MADE: &str = "SELECT id FROM public.made WHERE n > $1 ORDER BY n LIMIT 3";
+
+const NAMED: &str = "SELECT md5($1)::uuid";
+
+const BLOCKS: &str = "
+    SELECT regexp_replace(relname, '_[0-9]{8}$', ''),
+        sum(heap_blks_read + heap_blks_hit + coalesce(idx_blks_read + idx_blks_hit, 0))::bigint
+    FROM pg_statio_user_tables WHERE schemaname = 'scheduler' GROUP BY 1";
+
+/// What a connection counted is told at its next rest.
+const TELL: &str = "SELECT pg_stat_force_next_flush()";
+
+/// As no statement should be.
+const ALL: &str = "SELECT count(pool) FROM scheduler.waiting WHERE org_id = $1 AND attempt = 1";
+
+/// Three executions of each kind.
+struct Ids {
+    org: OrgId,
+    job: Uuid,
+    session: Uuid,
+    token: Uuid,
+    waiting: Vec<Uuid>,
+    running: Vec<Uuid>,
+    ended: Vec<Uuid>,
+}
+
+impl Ids {
+    fn all(&self) -> Vec<Uuid> {
+        [&*self.waiting, &*self.running, &*self.ended].concat()
+    }
+
+    fn places(&self, ids: &[Uuid]) -> Vec<Place> {
+        let place = |id: &Uuid| Place {
+            org: self.org,
+            id: ExecutionId(*id),
+            attempt: 1,
+            token: self.token,
+        };
+        ids.iter().map(place).collect()
+    }
+}
+
+/// Does it, and takes it back where that is possible; how many rows it found.
+async fn call(name: &str, pools: &Pools, ids: &Ids) -> usize {
+    let (org, system) = (ids.org, pools.system());
+    match name {
+        "cancel" | "stop" | "any open" | "ended" | "retry" | "rows" | "summaries" => {
+            as_tenant(name, pools, ids).await
+        }
+        "claim" => {
+            let claim = |id: &Uuid| Claim {
+                session: ids.session,
+                offer: Offer {
+                    org,
+                    id: ExecutionId(*id),
+                },
+                token: Uuid::new_v4(),
+            };
+            let claims: Vec<Claim> = ids.waiting.iter().map(claim).collect();
+            let claims: Vec<&Claim> = claims.iter().collect();
+            let mut tx = pools.system_tx().await.unwrap();
+            let answers = Claims.write(&mut tx, &claims).await.unwrap();
+            let granted = |answer: &&Claimed| matches!(answer, Claimed::Granted { .. });
+            answers.iter().filter(granted).count()
+        }
+        "finish" => {
+            // Those that have ended are looked for where they are now.
+            let places = ids.places(&[&*ids.running, &*ids.ended].concat());
+            let ending = |place: Place| Ending {
+                finish: Finish {
+                    place,
+                    outcome: Outcome::Completed,
+                    duration_ms: 1,
+                    result: None,
+                    error: None,
+                    permanent: false,
+                },
+                jitter: 0.5,
+                event_id: Uuid::new_v4(),
+            };
+            let endings: Vec<Ending> = places.into_iter().map(ending).collect();
+            let endings: Vec<&Ending> = endings.iter().collect();
+            let mut tx = pools.system_tx().await.unwrap();
+            let answers = Finishes.write(&mut tx, &endings).await.unwrap();
+            answers
+                .iter()
+                .filter(|answer| answer.moved.is_some())
+                .count()
+        }
+        "lost" => {
+            let mut tx = pools.system_tx().await.unwrap();
+            let lost = lost_in_tx(&mut tx, ids.session, Outcome::Lost, 500).await;
+            lost.unwrap().len()
+        }
+        "log" => {
+            let chunk = |place: Place| LogChunk {
+                place,
+                first: 1,
+                lines: vec!["another".into()],
+            };
+            let places = ids.places(&[&*ids.running, &*ids.ended].concat());
+            let chunks: Vec<LogChunk> = places.into_iter().map(chunk).collect();
+            let mut tx = pools.system_tx().await.unwrap();
+            let kept = chunk::chunks_keep_in_tx(&mut tx, &chunks).await.unwrap();
+            kept.iter().filter(|(meant, _)| *meant).count()
+        }
+        "place" => {
+            let place = ids.places(&ids.running)[0];
+            let found = session::place_get(system, "default", &place).await;
+            usize::from(found.unwrap().is_some())
+        }
+        "progress" => {
+            let item = |id: &Uuid| (org.0, *id, 1, ids.token, serde_json::json!(1));
+            let items: Vec<_> = ids.running.iter().map(item).collect();
+            let put = session::progress_put(system, ids.session, &items).await;
+            put.unwrap().len()
+        }
+        "due" => chores::due_make(system, 3).await.unwrap().len(),
+        "forget keys" => usize::try_from(chores::keys_forget(system, 3).await.unwrap()).unwrap(),
+        _ => panic!("no call {name}"),
+    }
+}
+
+async fn as_tenant(name: &str, pools: &Pools, ids: &Ids) -> usize {
+    let org = ids.org;
+    let mut tx = pools.tenant_tx(org).await.unwrap();
+    match name {
+        "cancel" => {
+            let cancelled = change::waiting_cancel_in_tx(&mut tx, org, &ids.waiting).await;
+            cancelled.unwrap().len()
+        }
+        "stop" => {
+            let stopped = change::running_stop_in_tx(&mut tx, org, &ids.running).await;
+            stopped.unwrap().len()
+        }
+        "any open" => {
+            // Of what has ended nothing is open, so both tables are asked for each.
+            let open = change::any_open_in_tx(&mut tx, org, &ids.ended).await;
+            usize::from(open.unwrap())
+        }
+        "ended" => {
+            let ended = change::ended_get_in_tx(&mut tx, org, ExecutionId(ids.ended[0])).await;
+            usize::from(ended.unwrap().is_some())
+        }
+        "retry" => {
+            let again = change::ended_retry_in_tx(&mut tx, org, &ids.ended, &[ids.job]).await;
+            again.unwrap().len()
+        }
+        "rows" => {
+            let rows = execution::executions_get_in_tx(&mut tx, org, &ids.all()).await;
+            rows.unwrap().len()
+        }
+        _ => {
+            let rows = execution::summaries_get_in_tx(&mut tx, org, &ids.all()).await;
+            rows.unwrap().len()
+        }
+    }
+}
+
+/// The blocks that were read of each table so far.
+async fn blocks(pools: &Pools, org: OrgId, admin: &mut PgConnection) -> BTreeMap<String, i64> {
+    sqlx::query(TELL).execute(pools.system()).await.unwrap();
+    let mut tx = pools.tenant_tx(org).await.unwrap();
+    sqlx::query(TELL).execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    let rows: Vec<(String, i64)> = sqlx::query_as(BLOCKS).fetch_all(admin).await.unwrap();
+    rows.into_iter().collect()
+}
+
+/// The most that was read of one table between two looks, and of which.
+fn most(before: &BTreeMap<String, i64>, after: &BTreeMap<String, i64>) -> (i64, String) {
+    let read = after.iter().map(|(table, blocks)| {
+        let before = before.get(table).copied().unwrap_or_default();
+        (blocks - before, table.clone())
+    });
+    read.max().unwrap()
+}
+
+/// Three executions of the rows that [`FILL`] made, after so many.
+async fn made(admin: &mut PgConnection, after: i64) -> Vec<Uuid> {
+    let ids = sqlx::query_scalar(MADE).bind(after).fetch_all(admin).await;
+    ids.unwrap()
+}
+
+/// The id that [`FILL`] makes of a name.
+async fn named(admin: &mut PgConnection, name: &str) -> Uuid {
+    let id = sqlx::query_scalar(NAMED).bind(name).fetch_one(admin).await;
+    id.unwrap()
+}
+
+#[tokio::test]
+async fn a_plan_that_was_made_while_there_was_nothing_is_good_for_thousands() {
+    let server = Postgres::shared().await;
+    let database = server.database().await;
+    let mut admin = PgConnection::connect(&server.admin_url(&database.name))
+        .await
+        .unwrap();
+    sqlx::raw_sql(EMPTY).execute(&mut admin).await.unwrap();
+    sqlx::raw_sql("VACUUM (ANALYZE)")
+        .execute(&mut admin)
+        .await
+        .unwrap();
+
+    // One connection of each role, with the service's settings: what is planned on it stays planned.
+    let (url, system_url) = (
+        database.url("df_scheduler"),
+        database.url("df_scheduler_system"),
+    );
+    let pools = Pools::connect("scheduler", &url, &system_url, 1).unwrap();
+    let org = OrgId(named(&mut admin, "organisation").await);
+    let three = || vec![Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7()];
+    let mut ids = Ids {
+        org,
+        job: named(&mut admin, "job").await,
+        session: named(&mut admin, "session").await,
+        token: named(&mut admin, "token").await,
+        waiting: three(),
+        running: three(),
+        ended: three(),
+    };
+    for name in CALLS {
+        call(name, &pools, &ids).await;
+    }
+    let mut tx = pools.tenant_tx(org).await.unwrap();
+    let all = sqlx::query(ALL).bind(org.0).execute(&mut *tx).await;
+    all.unwrap();
+    tx.commit().await.unwrap();
+
+    sqlx::raw_sql(FILL).execute(&mut admin).await.unwrap();
+    sqlx::query(TELL).execute(&mut admin).await.unwrap();
+    ids.waiting = made(&mut admin, 0).await;
+    ids.running = made(&mut admin, 20_000).await;
+    ids.ended = made(&mut admin, 30_000).await;
+    let mut before = blocks(&pools, org, &mut admin).await;
+    for name in CALLS {
+        let found = call(name, &pools, &ids).await;
+        let expected = match name {
+            "any open" => 0,
+            "ended" | "place" => 1,
+            "rows" | "summaries" => 9,
+            "log" => 6,
+            _ => 3,
+        };
+        assert_eq!(found, expected, "rows that `{name}` found");
+        let after = blocks(&pools, org, &mut admin).await;
+        let (read, table) = most(&before, &after);
+        assert!(read > 0, "`{name}` read nothing, or nobody counted it");
+        assert!(read <= MOST, "`{name}` read {read} blocks of {table}");
+        before = after;
+    }
+
+    // What reads all is found out.
+    let mut tx = pools.tenant_tx(org).await.unwrap();
+    let all = sqlx::query(ALL).bind(org.0).execute(&mut *tx).await;
+    all.unwrap();
+    tx.commit().await.unwrap();
+    let (read, table) = most(&before, &blocks(&pools, org, &mut admin).await);
+    assert!(
+        read > MOST && table == "waiting",
+        "{read} blocks of {table}"
+    );
+}
