@@ -211,7 +211,13 @@ impl<'a> Dispatcher<'a> {
             return self.known.open(lane);
         }
         let tag = self.fair.charge(lane.org, WEIGHT);
-        self.offer(vec![Chosen { lane, id, tag }]).await;
+        self.offer(vec![Chosen {
+            lane,
+            id,
+            tag,
+            is_first: true,
+        }])
+        .await;
     }
 
     /// Looks around for lanes that nobody rang for, and for those that were held back.

@@ -44,13 +44,19 @@ pub struct Chosen {
     pub id: ExecutionId,
     /// Its start tag.
     pub tag: f64,
+    /// Whether its organisation had nothing under way: it goes before all others, also before what has begun on paper only.
+    pub is_first: bool,
 }
 
 impl Chosen {
     /// The tag, as workers are told.
     #[must_use]
     pub fn turn(&self) -> u64 {
-        (self.tag * PARTS) as u64
+        if self.is_first {
+            0
+        } else {
+            (self.tag * PARTS) as u64
+        }
     }
 }
 
@@ -178,7 +184,12 @@ impl Fair {
                 break;
             };
             let tag = self.charge(org, tenant.weight);
-            chosen.push(Chosen { lane, id, tag });
+            chosen.push(Chosen {
+                lane,
+                id,
+                tag,
+                is_first: false,
+            });
         }
         chosen
     }

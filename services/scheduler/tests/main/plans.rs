@@ -136,6 +136,7 @@ async fn call(name: &str, pools: &Pools, ids: &Ids) -> usize {
                 offer: Offer {
                     org,
                     id: ExecutionId(*id),
+                    turn: 0,
                 },
                 token: Uuid::new_v4(),
             };

@@ -30,8 +30,9 @@ const REFUSALS_MAX: u32 = 5;
 
 /// The most that is prefetched.
 const PREFETCH_MAX: usize = 500;
-/// As much as handlers end while a claim is under way and half as long again, so that no slot waits for one; between these times.
-const PREFETCH_TIME: [Duration; 2] = [Duration::from_millis(15), Duration::from_millis(60)];
+/// As much as handlers end while two claims are under way, so that no slot waits for one; between these times. The shortest
+/// makes for claims of many: a commit of one costs nearly as much as one of thirty.
+const PREFETCH_TIME: [Duration; 2] = [Duration::from_millis(30), Duration::from_millis(100)];
 /// As much as handlers end in this time is taken before there is room for it: among those that are here, who is next goes first. Where
 /// handlers last longer, that is nothing, and other workers may have it.
 const AHEAD_TIME: Duration = Duration::from_millis(50);
@@ -86,7 +87,7 @@ impl Drained {
             self.since = now;
         }
         let [shortest, longest] = PREFETCH_TIME.map(|time| time.as_secs_f64());
-        let most = self.per_second * (self.claim * 1.5).clamp(shortest, longest);
+        let most = self.per_second * (self.claim * 2.0).clamp(shortest, longest);
         (most as usize).min(PREFETCH_MAX)
     }
 }
@@ -141,13 +142,26 @@ impl Claims {
         self.asked
     }
 
-    /// Asks for as many as there is `room` for.
-    pub(crate) fn send(&mut self, bus: &Bus, session: &Arc<Session>, room: usize) {
+    /// Asks for as many as there is `room` for, if they are `enough`. Whoever goes before the `last` that was given and has no slot yet
+    /// waits for nobody.
+    pub(crate) fn send(
+        &mut self,
+        bus: &Bus,
+        session: &Arc<Session>,
+        room: usize,
+        enough: usize,
+        last: Option<u64>,
+    ) {
         self.sweep(Instant::now());
-        if room == 0 || self.waiting.is_empty() || self.requests.len() >= AT_ONCE {
+        let Some(((turn, _), _)) = self.waiting.first_key_value() else {
+            return;
+        };
+        let is_next = last.is_some_and(|last| *turn < last);
+        let room = room.max(usize::from(is_next));
+        let count = room.min(ITEMS_MAX).min(self.waiting.len());
+        if count == 0 || (count < enough && !is_next) || self.requests.len() >= AT_ONCE {
             return;
         }
-        let count = room.min(ITEMS_MAX).min(self.waiting.len());
         let next = std::iter::from_fn(|| self.waiting.pop_first());
         let offers: Vec<Offer> = next.take(count).map(|(_, (offer, _))| offer).collect();
         self.asked += offers.len();
@@ -299,12 +313,13 @@ mod tests {
             now += SPAN;
             drained.prefetch(now);
         }
-        // 2,000 a second for 15 ms; and for half as long again as claims take.
-        assert!((28..=30).contains(&drained.prefetch(now)));
-        for _ in 0..100 {
-            drained.claimed(Duration::from_millis(20));
-        }
+        // 2,000 a second for 30 ms; and for twice as long as claims take.
         assert!((55..=60).contains(&drained.prefetch(now)));
+        assert!((95..=100).contains(&drained.ahead()));
+        for _ in 0..100 {
+            drained.claimed(Duration::from_millis(40));
+        }
+        assert!((150..=160).contains(&drained.prefetch(now)));
         for _ in 0..20 {
             now += SPAN;
             drained.prefetch(now);

@@ -17,8 +17,12 @@ use uuid::Uuid;
 use crate::app::lease::Session;
 use crate::metrics::Metrics;
 
-/// How many requests are under way at once.
+/// How many requests are under way at once, at most.
 const AT_ONCE: usize = 4;
+/// While one is under way what ends is gathered: for another one so many are enough,
+const ENOUGH: usize = 100;
+/// or this time.
+const GATHER: Duration = Duration::from_millis(25);
 /// A request has no more than this and one finish, in bytes.
 const REQUEST_BYTES: usize = 1024 * 1024;
 /// How long the scheduler may take to answer before it is told again.
@@ -107,16 +111,19 @@ impl Finishes {
 
     /// When something may be sent that waits; `None` when nothing waits for time alone.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
-        let waits = !self.waiting.is_empty() && self.requests.len() < AT_ONCE;
-        waits.then_some(self.not_before)
+        let first = self.waiting.front()?;
+        let at = match self.requests.len() {
+            0 => self.not_before,
+            AT_ONCE.. => return None,
+            _ if self.waiting.len() >= ENOUGH => self.not_before,
+            _ => self.not_before.max(first.since + GATHER),
+        };
+        Some(at)
     }
 
     /// Sends what has gathered.
-    pub(crate) fn send(&mut self, bus: &Bus) {
-        while !self.waiting.is_empty()
-            && self.requests.len() < AT_ONCE
-            && self.not_before <= Instant::now()
-        {
+    pub(crate) fn send(&mut self, bus: &Bus, now: Instant) {
+        while self.wake_at().is_some_and(|at| at <= now) {
             let sent = self.gather();
             let bus = bus.clone();
             self.requests.spawn(async move {
@@ -259,7 +266,7 @@ impl Finishes {
     pub(crate) async fn flush(&mut self, bus: &Bus, limit: Duration) {
         let end = Instant::now() + limit;
         while !self.is_empty() && Instant::now() < end {
-            self.send(bus);
+            self.send(bus, Instant::now());
             let wake = self.wake_at().map_or(end, |at| at.min(end));
             tokio::select! {
                 Some(answered) = self.requests.join_next() => drop(self.answered(answered)),

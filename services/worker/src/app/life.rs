@@ -226,12 +226,25 @@ impl<'a> Life<'a> {
         if self.attempts.is_empty() {
             self.drain.idle(now);
         }
-        let room = self.room(now);
-        self.claims.send(&self.worker.host.bus, &self.session, room);
-        self.worker.finishes.send(&self.worker.host.bus);
+        self.claim(now);
+        self.worker.finishes.send(&self.worker.host.bus, now);
         let metrics = &self.worker.metrics;
         metrics.running.set(self.attempts.len() as i64);
         metrics.waiting.set(self.worker.finishes.len() as i64);
+    }
+
+    /// Asks for what there is room for: at once while a slot has nothing to come, else when half of what is prefetched is used up, so
+    /// that few claims ask for many.
+    fn claim(&mut self, now: Instant) {
+        let room = self.room(now);
+        let provided = self.attempts.len() + self.ready.len() + self.claims.asked();
+        let enough = match provided < self.worker.config.concurrency {
+            true => 1,
+            false => self.worker.drained.prefetch(now).div_ceil(2),
+        };
+        let last = self.ready.back().map(|ready| ready.turn);
+        let bus = &self.worker.host.bus;
+        self.claims.send(bus, &self.session, room, enough, last);
     }
 
     fn start(&mut self, assignment: Assignment) {
