@@ -128,10 +128,11 @@ impl Fair {
         self.ends.get(&org).copied().unwrap_or(0.0).max(self.now)
     }
 
-    /// Whether an organisation would go before something that was offered already.
+    /// Whether an organisation has had no more than others, or would go before something that was offered already.
     #[must_use]
     pub fn is_due(&self, org: OrgId) -> bool {
-        self.start(org) < self.last
+        let start = self.start(org);
+        start <= self.now || start < self.last
     }
 
     /// What had this tag has begun, or will not.
@@ -257,6 +258,7 @@ mod tests {
         all.sort_by_key(Chosen::turn);
         assert_eq!(all[0].lane.org, late);
         assert_eq!(count(&all[..19], late), 10);
+        assert!(fair.is_due(OrgId::new()), "whoever has had nothing is due");
         // Whoever has used up a share of what is out waits for the others.
         fair.choose(vec![candidate(late, 1, 100)], 90);
         assert!(!fair.is_due(late));
