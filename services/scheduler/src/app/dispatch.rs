@@ -210,12 +210,13 @@ impl<'a> Dispatcher<'a> {
         if !has_room && !is_due {
             return self.known.open(lane);
         }
+        let is_first = !self.out.has(lane.org) && self.fair.is_behind(lane.org);
         let tag = self.fair.charge(lane.org, WEIGHT);
         self.offer(vec![Chosen {
             lane,
             id,
             tag,
-            is_first: true,
+            is_first,
         }])
         .await;
     }

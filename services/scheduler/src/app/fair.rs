@@ -44,7 +44,8 @@ pub struct Chosen {
     pub id: ExecutionId,
     /// Its start tag.
     pub tag: f64,
-    /// Whether its organisation had nothing under way: it goes before all others, also before what has begun on paper only.
+    /// Whether its organisation had nothing offered and no more than others: it goes before all others, also before what has begun on
+    /// paper only.
     pub is_first: bool,
 }
 
@@ -128,11 +129,16 @@ impl Fair {
         self.ends.get(&org).copied().unwrap_or(0.0).max(self.now)
     }
 
-    /// Whether an organisation has had no more than others, or would go before something that was offered already.
+    /// Whether an organisation has had no more than whoever began last.
+    #[must_use]
+    pub fn is_behind(&self, org: OrgId) -> bool {
+        self.start(org) <= self.now
+    }
+
+    /// Whether it is that, or would go before something that was offered already.
     #[must_use]
     pub fn is_due(&self, org: OrgId) -> bool {
-        let start = self.start(org);
-        start <= self.now || start < self.last
+        self.is_behind(org) || self.start(org) < self.last
     }
 
     /// What had this tag has begun, or will not.
@@ -258,7 +264,8 @@ mod tests {
         all.sort_by_key(Chosen::turn);
         assert_eq!(all[0].lane.org, late);
         assert_eq!(count(&all[..19], late), 10);
-        assert!(fair.is_due(OrgId::new()), "whoever has had nothing is due");
+        let new = OrgId::new();
+        assert!(fair.is_behind(new) && fair.is_due(new) && !fair.is_behind(late));
         // Whoever has used up a share of what is out waits for the others.
         fair.choose(vec![candidate(late, 1, 100)], 90);
         assert!(!fair.is_due(late));

@@ -92,6 +92,18 @@ impl Drained {
     }
 }
 
+/// What a claim may ask for.
+pub(crate) struct Room {
+    /// So many could begin, or be prefetched.
+    pub(crate) free: usize,
+    /// Fewer are not worth a claim.
+    pub(crate) enough: usize,
+    /// The turn of the last that was given and has no slot yet.
+    pub(crate) last: Option<u64>,
+    /// So many whose turn is before that may be asked for whatever is free.
+    pub(crate) beyond: usize,
+}
+
 /// A claim that is over.
 pub(crate) struct Claimed {
     pub(crate) asked: Vec<Offer>,
@@ -142,24 +154,11 @@ impl Claims {
         self.asked
     }
 
-    /// Asks for as many as there is `room` for, if they are `enough`. Whoever goes before the `last` that was given and has no slot yet
-    /// waits for nobody.
-    pub(crate) fn send(
-        &mut self,
-        bus: &Bus,
-        session: &Arc<Session>,
-        room: usize,
-        enough: usize,
-        last: Option<u64>,
-    ) {
+    /// Asks for as many as there is room for, if they are enough. Whoever goes before what has no slot yet waits for nobody.
+    pub(crate) fn send(&mut self, bus: &Bus, session: &Arc<Session>, room: &Room) {
         self.sweep(Instant::now());
-        let Some(((turn, _), _)) = self.waiting.first_key_value() else {
-            return;
-        };
-        let is_next = last.is_some_and(|last| *turn < last);
-        let room = room.max(usize::from(is_next));
-        let count = room.min(ITEMS_MAX).min(self.waiting.len());
-        if count == 0 || (count < enough && !is_next) || self.requests.len() >= AT_ONCE {
+        let count = self.worth(room);
+        if count == 0 || self.requests.len() >= AT_ONCE {
             return;
         }
         let next = std::iter::from_fn(|| self.waiting.pop_first());
@@ -168,10 +167,23 @@ impl Claims {
         let request = RunClaim {
             session_id: session.id,
             offers,
-            room: u32::try_from(room - count).unwrap_or(u32::MAX),
+            room: u32::try_from(room.free.saturating_sub(count)).unwrap_or(u32::MAX),
         };
         self.requests
             .spawn(claim(bus.clone(), session.clone(), request));
+    }
+
+    /// How many to ask for now.
+    fn worth(&self, room: &Room) -> usize {
+        let usual = room.free.min(ITEMS_MAX).min(self.waiting.len());
+        let usual = if usual < room.enough { 0 } else { usual };
+        let before = |last| {
+            self.waiting
+                .range(..(last, 0))
+                .take(room.beyond.min(ITEMS_MAX))
+                .count()
+        };
+        usual.max(room.last.map_or(0, before))
     }
 
     /// Forgets what has waited for too long.
@@ -290,6 +302,27 @@ mod tests {
         assert_eq!(claims.waiting(), 0);
         claims.offered(offers.to_vec(), |_| false);
         assert_eq!(claims.waiting(), 4);
+    }
+
+    #[test]
+    fn few_are_not_worth_a_claim_but_who_goes_before_what_was_given_is() {
+        let mut claims = Claims::default();
+        let offers = [5, 6, 20, 21].map(|turn| Offer { turn, ..offer() });
+        claims.offered(offers.to_vec(), |_| false);
+        let worth = |free, enough, last, beyond| {
+            claims.worth(&Room {
+                free,
+                enough,
+                last,
+                beyond,
+            })
+        };
+        assert_eq!(worth(3, 1, None, 9), 3);
+        assert_eq!((worth(3, 4, None, 9), worth(9, 4, None, 9)), (0, 4));
+        // Two of them go before turn 20, and are asked for as far as that is not too much already.
+        assert_eq!((worth(0, 1, Some(20), 9), worth(0, 1, Some(20), 1)), (2, 1));
+        assert_eq!((worth(0, 1, Some(20), 0), worth(0, 1, Some(5), 9)), (0, 0));
+        assert_eq!(worth(4, 3, Some(20), 9), 4);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::Instrument;
 
 use crate::app::Worker;
-use crate::app::claim::{Claimed, Claims};
+use crate::app::claim::{Claimed, Claims, Room};
 use crate::app::drain::Drain;
 use crate::app::finish::Answered;
 use crate::app::lease::Session;
@@ -164,7 +164,7 @@ impl<'a> Life<'a> {
     /// How many more could be claimed: what has a slot, and a little that will have one soon.
     fn room(&mut self, now: Instant) -> usize {
         let prefetch = self.worker.drained.prefetch(now);
-        if self.drain.has_begun() || self.worker.finishes.is_full(self.settling.len()) {
+        if self.is_closed() {
             return 0;
         }
         let free = self
@@ -173,6 +173,11 @@ impl<'a> Life<'a> {
             .concurrency
             .saturating_sub(self.attempts.len());
         (free + prefetch).saturating_sub(self.ready.len() + self.claims.asked())
+    }
+
+    /// Whether nothing more may be claimed, whatever is free.
+    fn is_closed(&self) -> bool {
+        self.drain.has_begun() || self.worker.finishes.is_full(self.settling.len())
     }
 
     /// When time alone changes something.
@@ -236,15 +241,24 @@ impl<'a> Life<'a> {
     /// Asks for what there is room for: at once while a slot has nothing to come, else when half of what is prefetched is used up, so
     /// that few claims ask for many.
     fn claim(&mut self, now: Instant) {
-        let room = self.room(now);
-        let provided = self.attempts.len() + self.ready.len() + self.claims.asked();
-        let enough = match provided < self.worker.config.concurrency {
-            true => 1,
-            false => self.worker.drained.prefetch(now).div_ceil(2),
+        let prefetch = self.worker.drained.prefetch(now);
+        let slots = self.worker.config.concurrency;
+        let given = self.ready.len() + self.claims.asked();
+        let room = Room {
+            free: self.room(now),
+            enough: match self.attempts.len() + given < slots {
+                true => 1,
+                false => prefetch.div_ceil(2),
+            },
+            last: self.ready.back().map(|ready| ready.turn),
+            // As many as there are slots, beyond what is prefetched.
+            beyond: match self.is_closed() {
+                true => 0,
+                false => (prefetch + slots).saturating_sub(given),
+            },
         };
-        let last = self.ready.back().map(|ready| ready.turn);
-        let bus = &self.worker.host.bus;
-        self.claims.send(bus, &self.session, room, enough, last);
+        self.claims
+            .send(&self.worker.host.bus, &self.session, &room);
     }
 
     fn start(&mut self, assignment: Assignment) {

@@ -20,6 +20,8 @@ struct Offered {
 #[derive(Default)]
 pub(super) struct Out {
     offers: HashMap<ExecutionId, Offered>,
+    /// How many of them each organisation has.
+    of: HashMap<OrgId, usize>,
     /// What was answered since the question for what waits was asked: its answer may not know that yet. `None` when it is not asked.
     answered: Option<HashSet<ExecutionId>>,
 }
@@ -30,6 +32,16 @@ pub(super) struct UnderWay {
     pub(super) tenants: HashMap<OrgId, i32>,
     pub(super) jobs: HashMap<JobId, i32>,
     pub(super) lanes: HashMap<Lane, i32>,
+}
+
+/// One of an organisation is out no more.
+fn less(of: &mut HashMap<OrgId, usize>, org: OrgId) {
+    if let Some(count) = of.get_mut(&org) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            of.remove(&org);
+        }
+    }
 }
 
 impl Out {
@@ -44,7 +56,15 @@ impl Out {
             at: Instant::now(),
             tag: chosen.tag,
         };
-        self.offers.insert(chosen.id, offered);
+        let org = offered.lane.org;
+        if self.offers.insert(chosen.id, offered).is_none() {
+            *self.of.entry(org).or_default() += 1;
+        }
+    }
+
+    /// Whether anything of an organisation is out.
+    pub(super) fn has(&self, org: OrgId) -> bool {
+        self.of.contains_key(&org)
     }
 
     /// It is answered; where it was offered from, and its tag, if it was by this dispatcher.
@@ -53,6 +73,7 @@ impl Out {
             answered.insert(id);
         }
         let offered = self.offers.remove(&id)?;
+        less(&mut self.of, offered.lane.org);
         Some((offered.lane, offered.tag))
     }
 
@@ -75,9 +96,11 @@ impl Out {
     /// Forgets what nobody answered for so long; the lanes of it.
     pub(super) fn expire(&mut self, after: Duration) -> HashSet<Lane> {
         let mut lanes = HashSet::new();
+        let of = &mut self.of;
         self.offers.retain(|_, offered| {
             let stays = offered.at.elapsed() < after;
             if !stays {
+                less(of, offered.lane.org);
                 lanes.insert(offered.lane.clone());
             }
             stays
@@ -97,5 +120,40 @@ impl Out {
             }
         }
         counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_out_is_counted_until_it_is_answered_or_too_old() {
+        let (mut out, org) = (Out::default(), OrgId::new());
+        let chosen = || Chosen {
+            lane: Lane {
+                org,
+                job: JobId::new(),
+                key: String::new(),
+            },
+            id: ExecutionId::new(),
+            tag: 3.0,
+            is_first: false,
+        };
+        let (one, two) = (chosen(), chosen());
+        out.insert(one.clone());
+        out.insert(one.clone());
+        out.insert(two.clone());
+        assert_eq!((out.len(), out.under_way().tenants[&org]), (2, 2));
+        // What was answered after the question was asked is known until it is told.
+        out.asked();
+        assert_eq!(out.answered(one.id), Some((one.lane.clone(), 3.0)));
+        assert!(out.knows(&one.id) && out.knows(&two.id) && out.has(org));
+        out.told();
+        assert!(!out.knows(&one.id));
+        assert_eq!(out.answered(one.id), None);
+        assert!(out.expire(Duration::from_secs(60)).is_empty());
+        assert_eq!(out.expire(Duration::ZERO), HashSet::from([two.lane]));
+        assert!(out.len() == 0 && !out.has(org));
     }
 }
