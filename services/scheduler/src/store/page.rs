@@ -23,6 +23,7 @@ macro_rules! open {
     };
 }
 
+/// The same of the job `$7`.
 macro_rules! open_of_job {
     () => {
         "SELECT id FROM (
@@ -34,7 +35,7 @@ macro_rules! open_of_job {
     };
 }
 
-/// Where nothing that has ended is wanted: whoever only names its partitions pays for them.
+/// Where nothing that has ended is wanted: a statement that only names its partitions pays for them.
 const OPEN: &str = concat!(open!(), ") AS found ORDER BY id DESC LIMIT $4");
 const OPEN_OF_JOB: &str = concat!(open_of_job!(), ") AS found ORDER BY id DESC LIMIT $4");
 
@@ -53,6 +54,7 @@ const PAGE: &str = concat!(
     ) AS found ORDER BY id DESC LIMIT $4"
 );
 
+/// The same of the job `$7`, in the statuses `$8`.
 const PAGE_OF_JOB: &str = concat!(
     open_of_job!(),
     "UNION ALL
