@@ -1,6 +1,6 @@
-//! The service's SQL: [`job`], [`execution`] (what is shown), [`enqueue`], [`change`] (cancel and retry), [`settings`], [`log`],
-//! [`idempotency`] for users; [`session`], [`claim`], [`finish`], [`chunk`] for workers; [`lanes`] what waits, for the dispatcher; [`limits`] counters;
-//! [`chores`] what time does.
+//! The service's SQL: [`job`], [`page`] (which executions a list shows), [`execution`] (as what), [`enqueue`], [`change`]
+//! (cancel and retry), [`settings`], [`log`], [`idempotency`] for users; [`session`], [`claim`], [`finish`], [`chunk`] for workers;
+//! [`lanes`] what waits, for the dispatcher; [`limits`] counters; [`chores`] what time does.
 
 pub mod change;
 pub mod chores;
@@ -14,6 +14,7 @@ pub mod job;
 pub mod lanes;
 pub mod limits;
 pub mod log;
+pub mod page;
 pub mod row;
 pub mod session;
 pub mod settings;

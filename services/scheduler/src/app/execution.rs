@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::error::SchedulerError;
-use crate::store::execution::{self, ExecutionRow, Wanted};
+use crate::store::execution::{self, ExecutionRow};
+use crate::store::page::{self, Wanted};
 
 /// The longest page.
 const LIMIT_MAX: u32 = 200;
@@ -67,7 +68,7 @@ impl App {
         let limit = request.limit as usize;
         let rows = i64::from(request.limit) + 1;
         let mut tx = self.pools.tenant_read(grant.org).await?;
-        let mut ids = execution::executions_find_in_tx(&mut tx, grant.org, &wanted, rows).await?;
+        let mut ids = page::executions_find_in_tx(&mut tx, grant.org, &wanted, rows).await?;
         let more = ids.len() > limit;
         ids.truncate(limit);
         // The next page begins after the last of this one.

@@ -5,7 +5,7 @@ use domain::execution::ATTEMPTS_KEPT;
 use domain::{ExecutionId, JobId, OrgId};
 use uuid::Uuid;
 
-use crate::store::execution::Wanted;
+use crate::store::page::Wanted;
 
 /// What has not ended and was not asked to stop, the oldest first.
 const OPEN: &str = "

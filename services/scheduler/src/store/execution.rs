@@ -1,57 +1,21 @@
-//! Executions as they are shown: wherever a row lies, in one form. A list is read by one statement, hence at one moment: a row
-//! that moves from table to table meanwhile is in it once.
+//! Executions as they are shown: wherever a row lies, in one form.
 
 use chrono::{DateTime, Utc};
 use contract::execution::{Execution, ExecutionSummary, RunAs};
 use database::{DatabaseError, Tx};
 use domain::execution::ExecutionStatus;
-use domain::{ExecutionId, JobId, OrgId};
+use domain::{ExecutionId, OrgId};
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::error::SchedulerError;
 
-/// What is looked for where: `$2` and `$3` bound the ids, `$5` and `$6` say whether those that wait and run are meant, `$7` which
-/// of those that have ended. What has ended is looked for in each status by itself, so that an index gives the newest first. (The
-/// statuses are written out: of an array the planner knows no length, and would plan for each question anew, with all the
-/// partitions of a month.)
-const PAGE: &str = "
-    SELECT id FROM (
-        (SELECT id FROM scheduler.waiting
-            WHERE org_id = $1 AND $5::boolean AND id < $2 AND id >= $3 ORDER BY id DESC LIMIT $4)
-        UNION ALL
-        (SELECT id FROM scheduler.running
-            WHERE org_id = $1 AND $6::boolean AND id < $2 AND id >= $3 ORDER BY id DESC LIMIT $4)
-        UNION ALL
-        (SELECT newest.id FROM (VALUES ('COMPLETED'), ('FAILED'), ('TIMEOUT'), ('CANCELLED')) AS possible (status)
-            CROSS JOIN LATERAL (
-                SELECT id FROM scheduler.ended
-                WHERE org_id = $1 AND status = possible.status AND id < $2 AND id >= $3
-                ORDER BY id DESC LIMIT $4) AS newest
-            WHERE possible.status = ANY ($7::text[]))
-    ) AS found
-    ORDER BY id DESC LIMIT $4";
-
-const PAGE_OF_JOB: &str = "
-    SELECT id FROM (
-        (SELECT id FROM scheduler.waiting
-            WHERE org_id = $1 AND job_id = $8 AND $5::boolean AND id < $2 AND id >= $3 ORDER BY id DESC LIMIT $4)
-        UNION ALL
-        (SELECT id FROM scheduler.running
-            WHERE org_id = $1 AND job_id = $8 AND $6::boolean AND id < $2 AND id >= $3 ORDER BY id DESC LIMIT $4)
-        UNION ALL
-        (SELECT newest.id FROM (VALUES ('COMPLETED'), ('FAILED'), ('TIMEOUT'), ('CANCELLED')) AS possible (status)
-            CROSS JOIN LATERAL (
-                SELECT id FROM scheduler.ended
-                WHERE org_id = $1 AND job_id = $8 AND status = possible.status AND id < $2 AND id >= $3
-                ORDER BY id DESC LIMIT $4) AS newest
-            WHERE possible.status = ANY ($7::text[]))
-    ) AS found
-    ORDER BY id DESC LIMIT $4";
-
 /// Looked up id by id, what has ended in its own partition: by all the ids at once, a plan for any ids reads whatever lies between
 /// them. Each is the first from here to here: no index but the primary key serves such an order, however empty the table was. (The
 /// first from `(org_id, id)` on would be sought from the organisation's first on, since its policy asks for that, too.)
+///
+/// `$3` and `$4` are the least and the greatest of the ids: a partition that parameters rule out is not even begun, one that
+/// only `sought` rules out is.
 const ROWS: &str = "
     SELECT id, job_id, 'PENDING'::text AS status, attempt, principal_kind, principal_id, priority, override,
         deduplication_key, key, scheduled_for, created_at, run_at, NULL::timestamptz AS started_at,
@@ -71,7 +35,8 @@ const ROWS: &str = "
     SELECT id, job_id, status, attempt, principal_kind, principal_id, priority, override, deduplication_key, key,
         scheduled_for, created_at, NULL, started_at, ended_at, result, error, NULL, attempts, dead_letter, false
     FROM (SELECT DISTINCT unnest($2::uuid[]) AS sought) AS wanted CROSS JOIN LATERAL (
-        SELECT * FROM scheduler.ended WHERE org_id = $1 AND id BETWEEN wanted.sought AND wanted.sought ORDER BY id LIMIT 1
+        SELECT * FROM scheduler.ended
+        WHERE org_id = $1 AND id BETWEEN wanted.sought AND wanted.sought AND id BETWEEN $3 AND $4 ORDER BY id LIMIT 1
     ) AS ended";
 
 const SUMMARIES: &str = "
@@ -87,7 +52,8 @@ const SUMMARIES: &str = "
     UNION ALL
     SELECT id, job_id, status, scheduled_for, created_at
     FROM (SELECT DISTINCT unnest($2::uuid[]) AS sought) AS wanted CROSS JOIN LATERAL (
-        SELECT * FROM scheduler.ended WHERE org_id = $1 AND id BETWEEN wanted.sought AND wanted.sought ORDER BY id LIMIT 1
+        SELECT * FROM scheduler.ended
+        WHERE org_id = $1 AND id BETWEEN wanted.sought AND wanted.sought AND id BETWEEN $3 AND $4 ORDER BY id LIMIT 1
     ) AS ended";
 
 /// An execution, wherever it lies.
@@ -130,23 +96,6 @@ pub struct SummaryRow {
     pub status: String,
     pub scheduled_for: DateTime<Utc>,
     pub created_at: DateTime<Utc>,
-}
-
-/// Which executions a list is about.
-#[derive(Clone, Debug, Default)]
-pub struct Wanted {
-    /// Only of this job.
-    pub job: Option<JobId>,
-    /// Whether those that wait.
-    pub waiting: bool,
-    /// Whether those that run.
-    pub running: bool,
-    /// Those that ended so.
-    pub ended: Vec<&'static str>,
-    /// Only ids from this one on.
-    pub from: Uuid,
-    /// Only ids below this one.
-    pub below: Uuid,
 }
 
 /// A column that holds what no service wrote.
@@ -245,33 +194,10 @@ impl SummaryRow {
     }
 }
 
-/// The newest executions that are wanted, at most so many.
-///
-/// # Errors
-/// [`DatabaseError`].
-pub async fn executions_find_in_tx(
-    tx: &mut Tx,
-    org: OrgId,
-    wanted: &Wanted,
-    most: i64,
-) -> Result<Vec<Uuid>, DatabaseError> {
-    let sql = if wanted.job.is_some() {
-        PAGE_OF_JOB
-    } else {
-        PAGE
-    };
-    let mut query = sqlx::query_scalar(sql)
-        .bind(org.0)
-        .bind(wanted.below)
-        .bind(wanted.from)
-        .bind(most)
-        .bind(wanted.waiting)
-        .bind(wanted.running)
-        .bind(&wanted.ended);
-    if let Some(job) = wanted.job {
-        query = query.bind(job.0);
-    }
-    Ok(query.fetch_all(&mut **tx).await?)
+/// The least and the greatest.
+fn ends(ids: &[Uuid]) -> (Uuid, Uuid) {
+    let least = ids.iter().min().copied().unwrap_or_default();
+    (least, ids.iter().max().copied().unwrap_or_default())
 }
 
 /// These executions as they are now, in no particular order.
@@ -283,9 +209,12 @@ pub async fn executions_get_in_tx(
     org: OrgId,
     ids: &[Uuid],
 ) -> Result<Vec<ExecutionRow>, DatabaseError> {
+    let (least, greatest) = ends(ids);
     Ok(sqlx::query_as(ROWS)
         .bind(org.0)
         .bind(ids)
+        .bind(least)
+        .bind(greatest)
         .fetch_all(&mut **tx)
         .await?)
 }
@@ -311,9 +240,12 @@ pub async fn summaries_get_in_tx(
     org: OrgId,
     ids: &[Uuid],
 ) -> Result<Vec<SummaryRow>, DatabaseError> {
+    let (least, greatest) = ends(ids);
     Ok(sqlx::query_as(SUMMARIES)
         .bind(org.0)
         .bind(ids)
+        .bind(least)
+        .bind(greatest)
         .fetch_all(&mut **tx)
         .await?)
 }

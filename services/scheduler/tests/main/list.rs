@@ -11,11 +11,19 @@ use contract::execution::{
 };
 use contract::job::Order;
 use domain::access::Role;
-use domain::execution::{ExecutionStatus, LOG_MAX_BYTES};
-use domain::{ExecutionId, JobId, OrgId};
+use domain::execution::{ExecutionStatus, LOG_MAX_BYTES, first_id, made_at};
+use domain::{ExecutionId, JobId, OrgId, Timestamp};
 use serde_json::json;
+use uuid::Uuid;
 
 use super::world::{World, fields, refused};
+
+const PARTITIONS: &str = "SELECT scheduler.partitions_ensure(current_date - 13, current_date + 2)";
+
+/// As if those that wait had been made at other times: their ids say when.
+const MOVE: &str = "
+    UPDATE scheduler.waiting AS w SET id = moved.id FROM unnest($1::uuid[], $2::uuid[]) AS moved (was, id)
+    WHERE w.id = moved.was";
 
 fn list(filter: ExecutionFilter, limit: u32, cursor: Option<String>) -> ExecutionList {
     ExecutionList {
@@ -376,4 +384,100 @@ async fn what_is_of_another_day_is_found_too() {
         .into_iter()
         .collect();
     assert_eq!(distinct, HashSet::from([today, yesterday]));
+}
+
+/// What a list should show.
+struct Known {
+    id: ExecutionId,
+    job: JobId,
+    status: ExecutionStatus,
+}
+
+impl Known {
+    fn fits(&self, filter: &ExecutionFilter) -> bool {
+        use ExecutionStatus::{Failed, Timeout};
+        let dead = matches!(self.status, Failed | Timeout);
+        let at = made_at(self.id);
+        filter.job_id.is_none_or(|job| job == self.job)
+            && filter.status.is_none_or(|status| status == self.status)
+            && filter.dead_letter.is_none_or(|wanted| wanted == dead)
+            && filter.from.is_none_or(|from| at >= from)
+            && filter.to.is_none_or(|to| at < to)
+    }
+}
+
+/// Forty executions, the newest first, seven hours between each and the next: the first of a clock that is ahead, the last eleven
+/// days old. In all states at any age, every fourth of the second job.
+async fn eleven_days(world: &World, jobs: [JobId; 2], now: Timestamp) -> Vec<Known> {
+    use ExecutionStatus::{Cancelled, Completed, Failed, Pending, Running, Timeout};
+    let statuses = [Pending, Completed, Failed, Running, Timeout, Cancelled];
+    world.run(PARTITIONS).await;
+    let mut made = [
+        many(world, jobs[0], 30, Order::default()).await.into_iter(),
+        many(world, jobs[1], 10, Order::default()).await.into_iter(),
+    ];
+    let (mut known, mut was): (Vec<Known>, Vec<Uuid>) = (Vec::new(), Vec::new());
+    for place in 0_usize..40 {
+        let of_second = usize::from(place % 4 == 3);
+        was.push(made[of_second].next().unwrap().0);
+        let at = now.plus(Duration::hours(7 - 7 * place as i64));
+        known.push(Known {
+            id: ExecutionId(first_id(at)),
+            job: jobs[of_second],
+            status: statuses[place % statuses.len()],
+        });
+    }
+    let moved: Vec<Uuid> = known.iter().map(|one| one.id.0).collect();
+    let moving = sqlx::query(MOVE).bind(was).bind(moved);
+    let moving = moving.execute(world.pools.system()).await.unwrap();
+    assert_eq!(moving.rows_affected(), 40);
+    for status in statuses {
+        let of_it = known.iter().filter(|one| one.status == status);
+        let of_it: Vec<ExecutionId> = of_it.map(|one| one.id).collect();
+        let count = of_it.len() as u64;
+        if status != Pending {
+            assert_eq!(world.begin(&of_it).await, count);
+        }
+        if ![Pending, Running].contains(&status) {
+            assert_eq!(world.finish(&of_it, status.as_str()).await, count);
+        }
+    }
+    known
+}
+
+#[tokio::test]
+async fn pages_are_complete_and_in_order_across_days() {
+    let world = World::new().await;
+    let jobs = [world.job("a").await.id, world.job("b").await.id];
+    let now = Timestamp::now();
+    let known = eleven_days(&world, jobs, now).await;
+    let ago = |hours| Some(now.plus(Duration::hours(-hours)));
+    let times = [
+        (None, None),
+        (ago(30), None),
+        (None, ago(100)),
+        (ago(200), ago(60)),
+    ];
+    let states = std::iter::once((None, None))
+        .chain(ExecutionStatus::ALL.map(|status| (Some(status), None)))
+        .chain([(None, Some(true)), (None, Some(false))]);
+    for (status, dead_letter) in states {
+        for job_id in [None, Some(jobs[0]), Some(jobs[1])] {
+            for (from, to) in times {
+                let filter = ExecutionFilter {
+                    job_id,
+                    from,
+                    to,
+                    ..of(status, dead_letter)
+                };
+                let expected = known.iter().filter(|one| one.fits(&filter));
+                let expected: Vec<ExecutionId> = expected.map(|one| one.id).collect();
+                // Pages of the last days, ones that reach a little beyond them, and one of all.
+                for limit in [3, 8, 50] {
+                    let found = all(&world, &filter, limit).await;
+                    assert_eq!(ids(&found), expected, "{filter:?} by {limit}");
+                }
+            }
+        }
+    }
 }

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use contract::run::{Finish, LogChunk, Offer, Place};
 use dashfleet_scheduler::store::claim::{Claim, Claimed, Claims};
 use dashfleet_scheduler::store::finish::{Ending, Finishes, lost_in_tx};
+use dashfleet_scheduler::store::page::{self, Wanted};
 use dashfleet_scheduler::store::{change, chores, chunk, execution, session};
 use database::{Batch, Pools};
 use domain::execution::Outcome;
-use domain::{ExecutionId, OrgId};
+use domain::{ExecutionId, JobId, OrgId};
 use sqlx::{Connection, PgConnection};
 use testkit::Postgres;
 use uuid::Uuid;
@@ -18,8 +19,8 @@ use uuid::Uuid;
 /// all of what [`FILL`] made needs more.
 const MOST: i64 = 120;
 
-/// Every call that finds executions by their ids, and what time and leases do.
-const CALLS: [&str; 15] = [
+/// Every call that finds executions by their ids, pages of lists, and what time and leases do.
+const CALLS: [&str; 19] = [
     "cancel",
     "stop",
     "any open",
@@ -27,6 +28,10 @@ const CALLS: [&str; 15] = [
     "retry",
     "rows",
     "summaries",
+    "page",
+    "page of a job",
+    "open page",
+    "open page of a job",
     "claim",
     "finish",
     "lost",
@@ -127,9 +132,8 @@ impl Ids {
 async fn call(name: &str, pools: &Pools, ids: &Ids) -> usize {
     let (org, system) = (ids.org, pools.system());
     match name {
-        "cancel" | "stop" | "any open" | "ended" | "retry" | "rows" | "summaries" => {
-            as_tenant(name, pools, ids).await
-        }
+        "cancel" | "stop" | "any open" | "ended" | "retry" | "rows" | "summaries" | "page"
+        | "page of a job" | "open page" | "open page of a job" => as_tenant(name, pools, ids).await,
         "claim" => {
             let claim = |id: &Uuid| Claim {
                 session: ids.session,
@@ -234,9 +238,22 @@ async fn as_tenant(name: &str, pools: &Pools, ids: &Ids) -> usize {
             let rows = execution::executions_get_in_tx(&mut tx, org, &ids.all()).await;
             rows.unwrap().len()
         }
-        _ => {
+        "summaries" => {
             let rows = execution::summaries_get_in_tx(&mut tx, org, &ids.all()).await;
             rows.unwrap().len()
+        }
+        _ => {
+            let open = name.starts_with("open");
+            let wanted = Wanted {
+                job: name.ends_with("of a job").then_some(JobId(ids.job)),
+                waiting: open,
+                running: true,
+                ended: if open { vec![] } else { vec!["FAILED"] },
+                from: Uuid::nil(),
+                below: Uuid::max(),
+            };
+            let found = page::executions_find_in_tx(&mut tx, org, &wanted, 3).await;
+            found.unwrap().len()
         }
     }
 }
