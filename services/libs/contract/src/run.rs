@@ -102,9 +102,10 @@ pub struct RunClaim {
     pub session_id: Uuid,
     /// The executions, at most 512, in the order in which they were offered.
     pub offers: Vec<Offer>,
-    /// For how many more there was room, had they been offered: the dispatcher should offer more at once.
+    /// How many offers should be out for this worker: what it asks for now, what it has room for besides, and what handlers will have
+    /// ended by the time that more can come.
     #[serde(default)]
-    pub room: u32,
+    pub want: u32,
 }
 
 /// What a claim gave. What is not in it must not begin, and needs no more thought.

@@ -27,9 +27,18 @@ pub struct Bell {
     /// Executions that were refused: their offers are answered too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<ExecutionId>,
-    /// Whether who claimed them had room for more.
-    #[serde(default)]
-    pub room: bool,
+    /// How many offers who claimed them wants to be out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<Wanted>,
+}
+
+/// What a worker wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// Its session.
+    pub session: uuid::Uuid,
+    /// So many offers out for it.
+    pub offers: u32,
 }
 
 /// An execution that was made a moment ago.

@@ -2,14 +2,14 @@
 //! the bus; lost, nothing is lost but time (law L1).
 
 use bus::Bus;
-use contract::work::{BELL, BELL_MAX, Bell, Lane, Made};
+use contract::work::{BELL, BELL_MAX, Bell, Lane, Made, Wanted};
 use domain::ExecutionId;
 use futures::StreamExt;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
 /// Rings that a dispatcher may be behind; it looks around when it misses some.
-const BEHIND_MAX: usize = 1_024;
+const BEHIND_MAX: usize = 4_096;
 
 /// Rings for all pools. Clones share it.
 #[derive(Clone)]
@@ -59,20 +59,20 @@ impl Doorbell {
         self.ring(bell).await;
     }
 
-    /// After a claim: these offers are answered, and there was room for more or not.
+    /// After a claim: these offers are answered, and so many who claimed them wants to be out.
     pub(crate) async fn answered(
         &self,
         pool: &str,
         begun: Vec<ExecutionId>,
         refused: Vec<ExecutionId>,
-        room: bool,
+        wanted: Wanted,
     ) {
         let bell = Bell {
             from: self.replica,
             pool: pool.to_owned(),
             begun: begun.into_iter().take(BELL_MAX).collect(),
             refused: refused.into_iter().take(BELL_MAX).collect(),
-            room,
+            wanted: Some(wanted),
             ..Bell::default()
         };
         self.ring(bell).await;

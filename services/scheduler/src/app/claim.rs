@@ -1,6 +1,7 @@
 //! The claim: what waits becomes RUNNING at this worker, or stays.
 
 use contract::run::{ITEMS_MAX, RunClaim, RunClaimed};
+use contract::work::Wanted;
 use contract::{Problem, ProblemKind};
 use futures::future::join_all;
 use serde_json::json;
@@ -57,8 +58,11 @@ impl App {
                 }
             }
         }
-        let room = request.room > 0;
-        self.bell.answered(pool, begun, refused, room).await;
+        let wanted = Wanted {
+            session: request.session_id,
+            offers: request.want,
+        };
+        self.bell.answered(pool, begun, refused, wanted).await;
         for assignment in granted.iter().take(SHOWN_MAX) {
             let place = assignment.place;
             let shown = json!({ "id": place.id, "jobId": assignment.job_id, "status": "RUNNING", "attempt": place.attempt });

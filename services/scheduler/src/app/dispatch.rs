@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::run::{Offer, Offers};
-use contract::work::{Bell, Lane, Made};
+use contract::work::{Bell, Lane, Made, Wanted};
 use database::DatabaseError;
 use tokio::sync::broadcast;
 use tokio::task::{JoinError, JoinSet};
@@ -40,8 +40,8 @@ const OF_A_LANE: usize = 256;
 const CHUNK_MAX: usize = 32;
 /// So many may be out beyond the window, of organisations whose turn it is when others have filled it.
 const BEYOND_MAX: usize = 256;
-/// What an organisation weighs of which no more is known than that something of it was made.
-const WEIGHT: f64 = 1.0;
+/// How many rings are heeded before anything else is done.
+const RINGS_AT_ONCE: usize = 256;
 
 /// Dispatches a pool for ever, while no other replica does.
 pub async fn run(app: Arc<App>, pool: String) {
@@ -74,15 +74,18 @@ async fn count(app: Arc<App>, pool: String) {
 }
 
 /// What the first of some lanes are.
-type Round = (Vec<(Lane, i64)>, Result<Vec<First>, DatabaseError>);
+struct Round {
+    lanes: Vec<(Lane, i64)>,
+    /// So many of each lane were asked for that are not out.
+    each: usize,
+    firsts: Result<Vec<First>, DatabaseError>,
+}
 
 struct Dispatcher<'a> {
     app: &'a Arc<App>,
     pool: &'a str,
     fair: Fair,
     window: Window,
-    /// Whether more could have been offered than the window allowed, in the last round.
-    is_full: bool,
     known: Known,
     out: Out,
     /// The question what waits, while it is asked: rings are heeded meanwhile.
@@ -102,7 +105,6 @@ impl<'a> Dispatcher<'a> {
             pool,
             fair: Fair::new(),
             window: Window::default(),
-            is_full: false,
             known: Known::default(),
             out: Out::default(),
             asked: JoinSet::new(),
@@ -136,12 +138,15 @@ impl<'a> Dispatcher<'a> {
                 bell = bells.recv() => {
                     let mut next = self.heed(bell, &mut look_at).await;
                     // All that has rung meanwhile is one round's business.
-                    while next {
+                    for _ in 0..RINGS_AT_ONCE {
+                        if !next {
+                            break;
+                        }
                         next = match bells.try_recv() {
                             Ok(bell) => self.heed(Ok(bell), &mut look_at).await,
-                            Err(broadcast::error::TryRecvError::Lagged(_)) => {
-                                look_at = Instant::now();
-                                true
+                            Err(broadcast::error::TryRecvError::Lagged(missed)) => {
+                                let lagged = broadcast::error::RecvError::Lagged(missed);
+                                self.heed(Err(lagged), &mut look_at).await
                             }
                             Err(_) => false,
                         };
@@ -162,23 +167,20 @@ impl<'a> Dispatcher<'a> {
         match bell {
             Ok(bell) if bell.pool == self.pool => {
                 self.changed = true;
-                let answered = !bell.begun.is_empty() || !bell.refused.is_empty();
                 for id in bell.begun {
                     if let Some((_, tag)) = self.out.answered(id) {
                         self.fair.served(tag);
                     }
                 }
                 for id in bell.refused {
-                    if let Some((lane, tag)) = self.out.answered(id) {
-                        self.fair.served(tag);
+                    if let Some((lane, _)) = self.out.answered(id) {
+                        self.fair.refund(lane.org);
                         // Why, a look at its lane shows.
                         self.known.open_unless_held(lane);
                     }
                 }
-                if answered {
-                    self.window.claimed(bell.room, self.is_full);
-                    // It grows once, and then it shows whether that was enough.
-                    self.is_full &= !bell.room;
+                if let Some(Wanted { session, offers }) = bell.wanted {
+                    self.window.wanted(session, offers as usize, Instant::now());
                 }
                 for lane in bell.lanes {
                     self.known.ring(lane);
@@ -190,6 +192,8 @@ impl<'a> Dispatcher<'a> {
             }
             Ok(_) => true,
             Err(broadcast::error::RecvError::Lagged(_)) => {
+                // Which offers were answered is not known. One that is made twice is refused.
+                self.forget(Duration::ZERO);
                 *look_at = Instant::now();
                 true
             }
@@ -204,14 +208,22 @@ impl<'a> Dispatcher<'a> {
         if self.known.knows(lane.org) || self.out.knows(&id) {
             return self.known.open_unless_held(lane);
         }
-        let window = self.window.size();
-        let has_room = self.out.len() < window && !self.known.any_open();
-        let is_due = self.out.len() < window + BEYOND_MAX && self.fair.is_due(lane.org);
-        if !has_room && !is_due {
+        let (window, out) = (self.window.size(Instant::now()), self.out.len());
+        let has_room = out < window && !self.known.any_open();
+        let is_behind = self.fair.is_behind(lane.org);
+        // Or it goes before something that is out.
+        let is_due = || {
+            is_behind
+                || self
+                    .out
+                    .last()
+                    .is_some_and(|last| self.fair.start(lane.org) < last)
+        };
+        if !has_room && (out >= window + BEYOND_MAX || !is_due()) {
             return self.known.open(lane);
         }
-        let is_first = !self.out.has(lane.org) && self.fair.is_behind(lane.org);
-        let tag = self.fair.charge(lane.org, WEIGHT);
+        let is_first = is_behind && !self.out.has(lane.org);
+        let tag = self.fair.charge(lane.org);
         self.offer(vec![Chosen {
             lane,
             id,
@@ -226,20 +238,18 @@ impl<'a> Dispatcher<'a> {
         let after = self.looked.take();
         let system = self.app.pools.system();
         let found = lanes::lanes_look(system, self.pool, after.as_ref(), LOOK_MAX).await?;
-        let (workers, slots) = session::slots(system, self.pool).await?;
-        self.window.slots(workers, slots);
+        self.window
+            .sessions(session::slots(system, self.pool).await?);
         if found.len() as i64 == LOOK_MAX {
             self.looked = found.last().cloned();
+        } else if after.is_none() {
+            self.known.keep_held(&found.iter().cloned().collect());
         }
         for lane in found {
             self.known.open(lane);
         }
-        let expired = self.out.expire(self.app.timing.offer_again);
-        if !expired.is_empty() {
+        if self.forget(self.app.timing.offer_again) {
             self.window.unanswered();
-        }
-        for lane in expired {
-            self.known.open_unless_held(lane);
         }
         self.changed = true;
         if self.counted.is_none_or(|at| at.elapsed() >= COUNT_EVERY) {
@@ -250,18 +260,27 @@ impl<'a> Dispatcher<'a> {
         Ok(())
     }
 
+    /// Forgets offers that nobody answered for so long, as if they had not been made. Whether there were any.
+    fn forget(&mut self, after: Duration) -> bool {
+        let lanes = self.out.expire(after);
+        let any = !lanes.is_empty();
+        for lane in lanes {
+            self.fair.refund(lane.org);
+            self.known.open_unless_held(lane);
+        }
+        any
+    }
+
     /// Asks what waits, if something has changed and the window has room.
     fn ask(&mut self) {
         if !self.changed || !self.asked.is_empty() {
             return;
         }
-        let window = self.window.size();
+        let window = self.window.size(Instant::now());
         let metrics = &self.app.metrics;
         let gauge = metrics.window.with_label_values(&[self.pool]);
         gauge.set(window as f64);
-        let room = self.room();
-        self.is_full = room == 0;
-        if self.is_full {
+        if self.out.len() >= window {
             return;
         }
         self.changed = false;
@@ -269,34 +288,36 @@ impl<'a> Dispatcher<'a> {
         if lanes.is_empty() {
             return;
         }
+        // For the whole window: what is answered until it is told makes room.
+        let each = window.min(OF_A_LANE);
         let under_way = self.out.under_way();
         let lanes: Vec<(Lane, i64)> = lanes
             .into_iter()
             .map(|lane| {
                 let out = under_way.lanes.get(&lane).copied().unwrap_or_default();
-                (lane, room.min(OF_A_LANE) as i64 + i64::from(out))
+                (lane, each as i64 + i64::from(out))
             })
             .collect();
         self.out.asked();
         let (app, pool) = (self.app.clone(), self.pool.to_owned());
         self.asked.spawn(async move {
             let firsts = lanes::lanes_first(app.pools.system(), &pool, &lanes).await;
-            (lanes, firsts)
+            Round {
+                lanes,
+                each,
+                firsts,
+            }
         });
-    }
-
-    /// How many more the window allows.
-    fn room(&self) -> usize {
-        self.window.size().saturating_sub(self.out.len())
     }
 
     /// What waits is told: the first of it is offered, and if there was anything, what follows is asked for.
     async fn told(&mut self, round: Result<Round, JoinError>) -> Result<(), DatabaseError> {
-        let (lanes, firsts) = round.map_err(|error| DatabaseError::Bug(error.to_string()))?;
+        let round = round.map_err(|error| DatabaseError::Bug(error.to_string()))?;
+        let lanes = round.lanes;
         let under_way = self.out.under_way();
         let mut found = vec![false; lanes.len()];
         let (mut candidates, mut missing) = (Vec::new(), Vec::new());
-        for first in firsts? {
+        for first in round.firsts? {
             let (Some((lane, _)), Some(found)) =
                 (lanes.get(first.place), found.get_mut(first.place))
             else {
@@ -317,8 +338,9 @@ impl<'a> Dispatcher<'a> {
             limits::limits_key(self.app.pools.system(), &missing).await?;
         }
         self.out.told();
-        let room = self.room();
-        self.is_full = room == 0;
+        // No more than any one of them could have: else who is owed the most would seem to want no more.
+        let window = self.window.size(Instant::now());
+        let room = window.saturating_sub(self.out.len()).min(round.each);
         let chosen = self.fair.choose(candidates, room);
         self.changed |= !chosen.is_empty();
         self.offer(chosen).await;

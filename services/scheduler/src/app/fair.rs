@@ -65,9 +65,9 @@ impl Chosen {
 #[derive(Debug, Default)]
 pub struct Fair {
     now: f64,
-    /// The highest tag that was given.
-    last: f64,
     ends: HashMap<OrgId, f64>,
+    /// What organisations weigh, but for those that weigh one.
+    weights: HashMap<OrgId, f64>,
 }
 
 /// A lane in one choice.
@@ -81,7 +81,6 @@ struct Queue {
 
 /// An organisation in one choice.
 struct Tenant {
-    weight: f64,
     free: Option<i32>,
     jobs: HashMap<JobId, Option<i32>>,
     lanes: Vec<Queue>,
@@ -135,35 +134,53 @@ impl Fair {
         self.start(org) <= self.now
     }
 
-    /// Whether it is that, or would go before something that was offered already.
-    #[must_use]
-    pub fn is_due(&self, org: OrgId) -> bool {
-        self.is_behind(org) || self.start(org) < self.last
-    }
-
-    /// What had this tag has begun, or will not.
+    /// What had this tag has begun.
     pub fn served(&mut self, tag: f64) {
         self.now = self.now.max(tag);
     }
 
-    /// Gives an organisation of this weight its next tag.
-    pub fn charge(&mut self, org: OrgId, weight: f64) -> f64 {
+    /// Gives an organisation its next tag.
+    pub fn charge(&mut self, org: OrgId) -> f64 {
         let tag = self.start(org);
-        self.ends.insert(org, tag + 1.0 / weight);
-        self.last = self.last.max(tag);
+        self.ends.insert(org, tag + self.cost(org));
+        tag
+    }
+
+    /// What was charged has not begun: it was refused, or nobody answered.
+    pub fn refund(&mut self, org: OrgId) {
+        let cost = self.cost(org);
+        if let Some(end) = self.ends.get_mut(&org) {
+            *end -= cost;
+        }
+    }
+
+    fn cost(&self, org: OrgId) -> f64 {
+        1.0 / self.weights.get(&org).copied().unwrap_or(1.0)
+    }
+
+    /// Forgets what makes no difference.
+    fn forget(&mut self) {
         if self.ends.len() > REMEMBERED_MAX {
             let now = self.now;
             self.ends.retain(|_, end| *end > now);
         }
-        tag
+        if self.weights.len() > REMEMBERED_MAX {
+            self.weights.clear();
+        }
     }
 
     /// Chooses at most `room`, in the order in which they should begin, and counts them.
     pub fn choose(&mut self, candidates: Vec<Candidate>, room: usize) -> Vec<Chosen> {
+        self.forget();
+        for candidate in &candidates {
+            match candidate.weight {
+                ..=1 => drop(self.weights.remove(&candidate.lane.org)),
+                weight => drop(self.weights.insert(candidate.lane.org, weight.into())),
+            }
+        }
         let mut tenants: BTreeMap<OrgId, Tenant> = BTreeMap::new();
         for candidate in candidates {
             let tenant = tenants.entry(candidate.lane.org).or_insert_with(|| Tenant {
-                weight: f64::from(candidate.weight.max(1)),
                 free: candidate.tenant_free,
                 jobs: HashMap::new(),
                 lanes: Vec::new(),
@@ -190,7 +207,7 @@ impl Fair {
             let Some((lane, id)) = tenant.take(index) else {
                 break;
             };
-            let tag = self.charge(org, tenant.weight);
+            let tag = self.charge(org);
             chosen.push(Chosen {
                 lane,
                 id,
@@ -258,17 +275,27 @@ mod tests {
         for begun in &out[..10] {
             fair.served(begun.tag);
         }
-        assert!(fair.is_due(late) && !fair.is_due(early));
+        assert!(fair.is_behind(late) && !fair.is_behind(early));
         let mut all = fair.choose(vec![candidate(late, 1, 100)], 10);
         all.extend_from_slice(&out[10..]);
         all.sort_by_key(Chosen::turn);
         assert_eq!(all[0].lane.org, late);
         assert_eq!(count(&all[..19], late), 10);
-        let new = OrgId::new();
-        assert!(fair.is_behind(new) && fair.is_due(new) && !fair.is_behind(late));
-        // Whoever has used up a share of what is out waits for the others.
-        fair.choose(vec![candidate(late, 1, 100)], 90);
-        assert!(!fair.is_due(late));
+        assert!(fair.is_behind(OrgId::new()) && !fair.is_behind(late));
+    }
+
+    #[test]
+    fn what_did_not_begin_is_not_charged_and_weight_is_remembered() {
+        let (heavy, light) = (OrgId::new(), OrgId::new());
+        let mut fair = Fair::new();
+        fair.choose(vec![candidate(heavy, 4, 1)], 1);
+        assert_eq!([fair.charge(heavy), fair.charge(heavy)], [0.25, 0.5]);
+        assert_eq!([fair.charge(light), fair.charge(light)], [0.0, 1.0]);
+        for _ in 0..3 {
+            fair.refund(heavy);
+        }
+        fair.refund(light);
+        assert_eq!((fair.start(heavy), fair.start(light)), (0.0, 1.0));
     }
 
     #[test]

@@ -2,66 +2,113 @@
 //! urgent, or whose turn it is; one that is too short lets workers wait.
 //!
 //! Neither time nor rate tells which it is: an answer takes long because workers are busy, or because the database is. But workers
-//! know. Each claim says whether there was room for more: if so, and all that the window allows was out, it grows by a quarter; if
-//! not, some of it only waits, and it shrinks a little, down to one. What nobody answers halves it: the workers are gone, or drown.
+//! know, and each claim says how many its worker wants to be out. The window is the sum of that. What nobody answers
+//! halves it for a while: the workers are gone, or drown.
 
-/// What it is while nothing is known, and what it is again as soon as there is room: so many, and a quarter of the slots that there are.
-const START: usize = 4;
-/// Slots beyond four times this do not widen that.
-const START_MAX: usize = 32;
-/// Never less than one for each worker, up to so many: whoever has one slot never has room for more.
-const WORKERS_MAX: usize = 256;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// For a worker of which nothing was heard for a while: a quarter of its slots, between these.
+const START: [usize; 2] = [1, 32];
+/// At least so many while nobody was heard yet, and after offers that nobody answered.
+const MIN: usize = 4;
 /// At most so many.
 const MAX: usize = 2_000;
-/// What a claim with room makes of it.
-const WIDER: f64 = 1.25;
-/// What a claim without room makes of it.
-const NARROWER: f64 = 0.95;
+/// After so long what a worker said is old: its handlers may be others.
+const OLD: Duration = Duration::from_secs(1);
+/// The smallest part of the window that unanswered offers leave.
+const PART_MIN: f64 = 1.0 / 64.0;
+/// What an answer makes of that part.
+const PART_MORE: f64 = 1.25;
 
-/// The window, by what claims say.
+/// What is known of a worker.
+#[derive(Clone, Copy, Debug)]
+struct Worker {
+    slots: usize,
+    want: usize,
+    heard: Option<Instant>,
+}
+
+impl Worker {
+    fn wants(&self, now: Instant) -> usize {
+        let [least, most] = START;
+        let start = (self.slots / 4).clamp(least, most);
+        match self.heard {
+            Some(at) if now.saturating_duration_since(at) < OLD => self.want,
+            Some(_) => self.want.min(start),
+            None => start,
+        }
+    }
+}
+
+/// The window, by what workers say.
 #[derive(Debug)]
 pub struct Window {
-    size: f64,
-    least: usize,
-    start: usize,
+    workers: HashMap<Uuid, Worker>,
+    part: f64,
 }
 
 impl Default for Window {
-    /// A window that knows of nothing.
+    /// A window that knows of nobody.
     fn default() -> Self {
         Self {
-            size: START as f64,
-            least: 1,
-            start: START,
+            workers: HashMap::new(),
+            part: 1.0,
         }
     }
 }
 
 impl Window {
-    /// A claim was answered: whether it had room for more, and whether all that the window allows `was_out`.
-    pub fn claimed(&mut self, room: bool, was_out: bool) {
-        self.size = match (room, was_out) {
-            (true, true) => (self.size * WIDER).clamp(self.start as f64, MAX as f64),
-            (true, false) => self.size.max(self.start as f64),
-            (false, _) => (self.size * NARROWER).max(1.0),
-        };
+    /// A claim was answered: so many offers this session wants to be out.
+    pub fn wanted(&mut self, session: Uuid, offers: usize, now: Instant) {
+        self.part = (self.part * PART_MORE).min(1.0);
+        if let Some(worker) = self.workers.get_mut(&session) {
+            worker.want = offers;
+            worker.heard = Some(now);
+        } else {
+            let worker = Worker {
+                slots: 0,
+                want: offers,
+                heard: Some(now),
+            };
+            self.workers.insert(session, worker);
+        }
     }
 
     /// Offers were answered by nobody for too long.
     pub fn unanswered(&mut self) {
-        self.size = (self.size / 2.0).max(1.0);
+        self.part = (self.part / 2.0).max(PART_MIN);
     }
 
-    /// There are so many workers, with so many slots together.
-    pub fn slots(&mut self, workers: usize, slots: usize) {
-        self.least = workers.clamp(1, WORKERS_MAX);
-        self.start = (slots / 4).clamp(START, START_MAX).max(self.least);
+    /// These are the sessions that there are, with their slots.
+    pub fn sessions(&mut self, sessions: Vec<(Uuid, usize)>) {
+        let mut before = std::mem::take(&mut self.workers);
+        for (session, slots) in sessions {
+            let worker = before.remove(&session).unwrap_or(Worker {
+                slots,
+                want: 0,
+                heard: None,
+            });
+            self.workers.insert(session, Worker { slots, ..worker });
+        }
     }
 
     /// How many may be out.
     #[must_use]
-    pub fn size(&self) -> usize {
-        (self.size as usize).max(self.least)
+    pub fn size(&self, now: Instant) -> usize {
+        let wants = self.workers.values().map(|worker| worker.wants(now));
+        let all: usize = wants.sum();
+        // Idle workers that nobody has heard are not many until they are.
+        let least = if self.workers.values().all(|worker| worker.heard.is_none()) {
+            MIN
+        } else {
+            1
+        };
+        let all = all.max(least).min(MAX);
+        ((all as f64 * self.part) as usize).max(all.min(MIN))
     }
 }
 
@@ -70,55 +117,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_grows_while_workers_have_room_and_shrinks_while_they_have_none() {
-        let mut window = Window::default();
-        assert_eq!(window.size(), START);
-        for _ in 0..100 {
-            window.claimed(true, true);
-        }
-        assert_eq!(window.size(), MAX);
-        for _ in 0..200 {
-            window.claimed(false, true);
-        }
+    fn it_is_what_workers_want_as_long_as_they_said_so_lately() {
+        let (mut window, now) = (Window::default(), Instant::now());
+        assert_eq!(window.size(now), MIN);
+        let [one, two] = [Uuid::new_v4(), Uuid::new_v4()];
+        window.sessions(vec![(one, 5), (two, 100)]);
+        assert_eq!(window.size(now), 1 + 25);
+        window.wanted(one, 300, now);
+        window.wanted(two, 7, now);
+        assert_eq!(window.size(now), 307);
         // One waits behind handlers that last: whoever comes next waits for no more than it.
-        assert_eq!(window.size(), 1);
-        window.claimed(true, true);
-        assert_eq!(window.size(), START);
-        for _ in 0..100 {
-            window.claimed(true, true);
-        }
+        window.wanted(one, 1, now);
+        window.wanted(two, 0, now);
+        assert_eq!(window.size(now), 1);
+        window.wanted(one, 5_000, now);
+        assert_eq!(window.size(now), MAX);
+        assert_eq!(window.size(now + OLD), 1);
+        window.sessions(vec![(two, 100)]);
+        assert_eq!(window.size(now), 1);
+    }
+
+    #[test]
+    fn what_nobody_answers_halves_it_until_somebody_does() {
+        let (mut window, now) = (Window::default(), Instant::now());
+        let one = Uuid::new_v4();
+        window.wanted(one, 640, now);
+        window.unanswered();
+        assert_eq!(window.size(now), 320);
         for _ in 0..20 {
             window.unanswered();
         }
-        assert_eq!(window.size(), 1);
-    }
-
-    #[test]
-    fn it_does_not_grow_while_nothing_else_waits() {
-        let mut window = Window::default();
-        for _ in 0..100 {
-            window.claimed(true, false);
+        assert_eq!(window.size(now), 10);
+        for _ in 0..20 {
+            window.wanted(one, 640, now);
         }
-        assert_eq!(window.size(), START);
-    }
-
-    #[test]
-    fn slots_widen_its_start_and_workers_its_least_up_to_a_bound() {
-        let mut window = Window::default();
-        for (workers, slots, start, least) in [
-            (1, 5, START, 1),
-            (4, 40, 10, 4),
-            (4, 10_000, START_MAX, 4),
-            (100, 100, 100, 100),
-            (1_000, 1_000, WORKERS_MAX, WORKERS_MAX),
-        ] {
-            window.slots(workers, slots);
-            window.claimed(true, false);
-            assert_eq!(window.size(), start, "{workers} workers, {slots} slots");
-            for _ in 0..200 {
-                window.claimed(false, true);
-            }
-            assert_eq!(window.size(), least, "{workers} workers, {slots} slots");
-        }
+        assert_eq!(window.size(now), 640);
     }
 }

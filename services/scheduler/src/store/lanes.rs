@@ -165,7 +165,8 @@ pub async fn lanes_first(
                 job_free: job,
                 key_free: key,
                 key_missing,
-                rest: rest.map(|millis| Duration::from_millis(millis.unsigned_abs())),
+                // Rounded up: a look that comes too early finds the same.
+                rest: rest.map(|millis| Duration::from_millis(millis.unsigned_abs() + 1)),
                 waiting: ids
                     .unwrap_or_default()
                     .into_iter()

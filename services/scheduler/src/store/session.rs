@@ -59,8 +59,7 @@ const HAS: &str = "SELECT EXISTS (SELECT FROM scheduler.running WHERE session_id
 
 const EXTEND: &str = "UPDATE scheduler.sessions SET expires_at = now() + make_interval(secs => $1)";
 
-const SLOTS: &str =
-    "SELECT count(*), coalesce(sum(concurrency), 0) FROM scheduler.sessions WHERE pool = $1";
+const SLOTS: &str = "SELECT id, concurrency FROM scheduler.sessions WHERE pool = $1 LIMIT 10000";
 
 const FIRST_TICK: &str = "
     INSERT INTO scheduler.ticks (name, at) VALUES ('reap', 'epoch') ON CONFLICT ON CONSTRAINT ticks_pkey DO NOTHING";
@@ -71,14 +70,16 @@ const TICK: &str = "
     WHERE t.name = 'reap' AND before.at <= now() - make_interval(secs => $1)
     RETURNING before.at < now() - make_interval(secs => $2)";
 
-/// How many workers a pool has, and how many handlers they can run at once.
+/// The sessions of a pool, 10,000 at most, with how many handlers each runs at once.
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn slots(pool: &PgPool, of: &str) -> Result<(usize, usize), DatabaseError> {
-    let (workers, slots): (i64, i64) = sqlx::query_as(SLOTS).bind(of).fetch_one(pool).await?;
-    let count = |count| usize::try_from(count).unwrap_or_default();
-    Ok((count(workers), count(slots)))
+pub async fn slots(pool: &PgPool, of: &str) -> Result<Vec<(Uuid, usize)>, DatabaseError> {
+    let rows: Vec<(Uuid, i32)> = sqlx::query_as(SLOTS).bind(of).fetch_all(pool).await?;
+    Ok(rows
+        .into_iter()
+        .map(|(id, slots)| (id, usize::try_from(slots).unwrap_or_default()))
+        .collect())
 }
 
 /// Begins a session, or finds it begun; `false` when another pool has the id.

@@ -119,7 +119,8 @@ async fn an_offer_that_nobody_heard_is_made_again_and_another_replica_takes_over
             "not all are offered again: {seen:?}"
         );
         let more = tokio::time::timeout(Duration::from_millis(200), feed.next(10)).await;
-        seen.extend(more.unwrap_or_default());
+        let more = more.unwrap_or_default();
+        seen.extend(more.into_iter().map(|offer| offer.id));
     }
     let holders = "SELECT count(*) FROM scheduler.dispatchers WHERE held_until > now()";
     assert_eq!(stage.count(holders).await, 1);

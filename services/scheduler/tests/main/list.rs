@@ -451,7 +451,7 @@ async fn pages_are_complete_and_in_order_across_days() {
     let jobs = [world.job("a").await.id, world.job("b").await.id];
     let now = Timestamp::now();
     let known = eleven_days(&world, jobs, now).await;
-    let ago = |hours| Some(now.plus(Duration::hours(-hours)));
+    let ago = |hours: i64| Some(now.plus(Duration::hours(-hours)));
     let times = [
         (None, None),
         (ago(30), None),

@@ -235,7 +235,7 @@ impl Worker {
 
     pub async fn try_claim(&self, offers: &[Offer]) -> Result<Vec<Assignment>, Problem> {
         let claim = RunClaim {
-            room: 0,
+            want: 0,
             session_id: self.session,
             offers: offers.to_vec(),
         };

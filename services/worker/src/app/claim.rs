@@ -47,6 +47,7 @@ const SPAN: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Drained {
     since: Instant,
+    last: Instant,
     count: u32,
     per_second: f64,
     /// How long a claim takes, in seconds.
@@ -57,6 +58,7 @@ impl Drained {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             since: now,
+            last: now,
             count: 0,
             per_second: 0.0,
             claim: 0.0,
@@ -68,13 +70,22 @@ impl Drained {
         self.claim += PART * (took.as_secs_f64() - self.claim);
     }
 
-    pub(crate) fn ended(&mut self) {
+    pub(crate) fn ended(&mut self, now: Instant) {
         self.count = self.count.saturating_add(1);
+        self.last = now;
     }
 
-    /// How many offers may wait here for room.
-    pub(crate) fn ahead(&self) -> usize {
+    /// How many offers may wait here for room: none where nothing has ended for a while.
+    pub(crate) fn ahead(&self, now: Instant) -> usize {
+        if now.saturating_duration_since(self.last) > 2 * SPAN {
+            return 0;
+        }
         ((self.per_second * AHEAD_TIME.as_secs_f64()) as usize).min(AHEAD_MAX)
+    }
+
+    /// When that is to be looked at again, if nothing ends.
+    pub(crate) fn look_at(&self, now: Instant) -> Option<Instant> {
+        (self.ahead(now) > 0).then(|| self.last + 3 * SPAN)
     }
 
     /// How many to have at hand beside those that run.
@@ -86,6 +97,9 @@ impl Drained {
             self.count = 0;
             self.since = now;
         }
+        if now.saturating_duration_since(self.last) > 2 * SPAN {
+            return 0;
+        }
         let [shortest, longest] = PREFETCH_TIME.map(|time| time.as_secs_f64());
         let most = self.per_second * (self.claim * 2.0).clamp(shortest, longest);
         (most as usize).min(PREFETCH_MAX)
@@ -96,6 +110,8 @@ impl Drained {
 pub(crate) struct Room {
     /// So many could begin, or be prefetched.
     pub(crate) free: usize,
+    /// So many offers should be here when it is answered.
+    pub(crate) soon: usize,
     /// Fewer are not worth a claim.
     pub(crate) enough: usize,
     /// The turn of the last that was given and has no slot yet.
@@ -167,7 +183,8 @@ impl Claims {
         let request = RunClaim {
             session_id: session.id,
             offers,
-            room: u32::try_from(room.free.saturating_sub(count)).unwrap_or(u32::MAX),
+            want: u32::try_from(self.asked + room.free.saturating_sub(count) + room.soon)
+                .unwrap_or(u32::MAX),
         };
         self.requests
             .spawn(claim(bus.clone(), session.clone(), request));
@@ -312,6 +329,7 @@ mod tests {
         let worth = |free, enough, last, beyond| {
             claims.worth(&Room {
                 free,
+                soon: 0,
                 enough,
                 last,
                 beyond,
@@ -341,22 +359,22 @@ mod tests {
         let mut now = start;
         for _ in 0..20 {
             for _ in 0..200 {
-                drained.ended();
+                drained.ended(now);
             }
             now += SPAN;
             drained.prefetch(now);
         }
         // 2,000 a second for 30 ms; and for twice as long as claims take.
         assert!((55..=60).contains(&drained.prefetch(now)));
-        assert!((95..=100).contains(&drained.ahead()));
+        assert!((95..=100).contains(&drained.ahead(now)));
+        assert_eq!(drained.look_at(now), Some(now + 2 * SPAN));
         for _ in 0..100 {
             drained.claimed(Duration::from_millis(40));
         }
         assert!((150..=160).contains(&drained.prefetch(now)));
-        for _ in 0..20 {
-            now += SPAN;
-            drained.prefetch(now);
-        }
-        assert_eq!(drained.prefetch(now), 0);
+        // Those that run now last: nothing is taken ahead of them.
+        now += 2 * SPAN;
+        assert_eq!((drained.prefetch(now), drained.ahead(now)), (0, 0));
+        assert_eq!(drained.look_at(now), None);
     }
 }

@@ -143,9 +143,9 @@ impl<'a> Life<'a> {
     }
 
     async fn event(&mut self, shutdown: &Shutdown, now: Instant) -> Event {
-        let want = self.room(now) + self.worker.drained.ahead();
+        let want = self.room(now) + self.worker.drained.ahead(now);
         let want = want.saturating_sub(self.claims.waiting());
-        let wake = self.wake_at(want);
+        let wake = self.wake_at(want, now);
         let draining = self.drain.has_begun();
         let worker = &mut *self.worker;
         tokio::select! {
@@ -181,7 +181,7 @@ impl<'a> Life<'a> {
     }
 
     /// When time alone changes something.
-    fn wake_at(&mut self, want: usize) -> Option<Instant> {
+    fn wake_at(&mut self, want: usize, now: Instant) -> Option<Instant> {
         if want > 0 {
             self.no_room = None;
         } else if self.worker.feed.is_asking() {
@@ -196,6 +196,7 @@ impl<'a> Life<'a> {
         [
             ready,
             pause,
+            self.worker.drained.look_at(now),
             self.drain.wake_at(),
             self.worker.finishes.wake_at(),
         ]
@@ -246,6 +247,7 @@ impl<'a> Life<'a> {
         let given = self.ready.len() + self.claims.asked();
         let room = Room {
             free: self.room(now),
+            soon: prefetch + 1,
             enough: match self.attempts.len() + given < slots {
                 true => 1,
                 false => prefetch.div_ceil(2),
@@ -339,7 +341,7 @@ impl<'a> Life<'a> {
             Ok(ended) => ended,
             Err(error) => return self.broken("an attempt", &error),
         };
-        self.worker.drained.ended();
+        self.worker.drained.ended(Instant::now());
         self.worker.host.progress.forget(ended.place.id);
         let Some(finish) = &ended.finish else {
             return;

@@ -1,6 +1,6 @@
 //! Lanes in which something waits, for all that is known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use contract::work::Lane;
 use domain::{JobId, OrgId};
@@ -39,8 +39,8 @@ pub(super) struct Known {
     lanes: BTreeMap<Lane, (Standing, u64)>,
     /// How many rounds there were. What a round found is older than what was heard since it began.
     round: u64,
-    /// Where the last round ended, so that each lane has its turn.
-    turn: Option<Lane>,
+    /// Where the last round ended in an organisation of more lanes than one round looks at, so that each has its turn.
+    turns: HashMap<OrgId, Lane>,
 }
 
 /// Before all lanes of an organisation.
@@ -67,9 +67,28 @@ impl Known {
 
     /// Something waits in a lane, perhaps.
     pub(super) fn open(&mut self, lane: Lane) {
-        if self.lanes.len() < LANES_MAX || self.lanes.contains_key(&lane) {
-            self.lanes.insert(lane, (Standing::Open, self.round));
+        if self.lanes.len() >= LANES_MAX && !self.lanes.contains_key(&lane) {
+            // What is held back is found again by a look.
+            let is_held =
+                |(_, stands): &(_, &(Standing, u64))| matches!(stands.0, Standing::Held(_));
+            let Some(held) = self
+                .lanes
+                .iter()
+                .find(is_held)
+                .map(|(lane, _)| lane.clone())
+            else {
+                return;
+            };
+            self.lanes.remove(&held);
         }
+        self.lanes.insert(lane, (Standing::Open, self.round));
+    }
+
+    /// All that waits was looked for: what is held back and was not found does not wait any more.
+    pub(super) fn keep_held(&mut self, found: &HashSet<Lane>) {
+        self.lanes.retain(|lane, (standing, _)| {
+            matches!(standing, Standing::Open) || found.contains(lane)
+        });
     }
 
     /// Something waits in a lane, perhaps: unless it is known why nothing of it may begin.
@@ -129,32 +148,36 @@ impl Known {
     pub(super) fn next(&mut self, start: impl Fn(OrgId) -> f64) -> Vec<Lane> {
         self.round += 1;
         let now = Instant::now();
-        let mut by_org: BTreeMap<OrgId, Vec<Lane>> = BTreeMap::new();
-        let after = self.turn.take();
-        // From where the last round ended, and around.
-        let (before, behind): (Vec<_>, Vec<_>) = self
-            .lanes
-            .iter()
-            .filter(|(_, (standing, _))| standing.is_open(now))
-            .map(|(lane, _)| lane)
-            .partition(|lane| after.as_ref().is_some_and(|after| *lane <= after));
-        for lane in behind.into_iter().chain(before) {
-            by_org.entry(lane.org).or_default().push(lane.clone());
+        let mut by_org: BTreeMap<OrgId, Vec<&Lane>> = BTreeMap::new();
+        for (lane, (standing, _)) in &self.lanes {
+            if standing.is_open(now) {
+                by_org.entry(lane.org).or_default().push(lane);
+            }
         }
-        let all: usize = by_org.values().map(Vec::len).sum();
-        let mut orgs: Vec<(f64, Vec<Lane>)> = by_org
+        self.turns.retain(|org, _| by_org.contains_key(org));
+        let mut orgs: Vec<(f64, OrgId, Vec<&Lane>)> = by_org
             .into_iter()
-            .map(|(org, lanes)| (start(org), lanes))
+            .map(|(org, lanes)| (start(org), org, lanes))
             .collect();
-        orgs.sort_by(|(left, _), (right, _)| left.total_cmp(right));
+        orgs.sort_by(|(left, ..), (right, ..)| left.total_cmp(right));
         let share = (LANES_AT_ONCE / orgs.len().max(1)).max(LANES_EACH);
-        let chosen: Vec<Lane> = orgs
-            .into_iter()
-            .flat_map(|(_, lanes)| lanes.into_iter().take(share))
-            .take(LANES_AT_ONCE)
-            .collect();
-        if chosen.len() < all {
-            self.turn = chosen.iter().max().cloned();
+        let mut chosen = Vec::new();
+        for (_, org, mut lanes) in orgs {
+            let share = share.min(LANES_AT_ONCE - chosen.len());
+            if share == 0 {
+                break;
+            }
+            if lanes.len() > share {
+                // From where the last round ended, and around.
+                let after = self.turns.get(&org);
+                let begin = after.map_or(0, |after| lanes.partition_point(|lane| *lane <= after));
+                lanes.rotate_left(begin);
+                lanes.truncate(share);
+                if let Some(last) = lanes.last() {
+                    self.turns.insert(org, Lane::clone(last));
+                }
+            }
+            chosen.extend(lanes.into_iter().cloned());
         }
         chosen
     }
@@ -210,5 +233,41 @@ mod tests {
         let soon = Instant::now() + std::time::Duration::from_secs(60);
         known.found(&lanes[0], Standing::Held(Some(soon)));
         assert_eq!(known.next_open(), Some(soon));
+    }
+
+    #[test]
+    fn each_lane_of_each_organisation_has_its_turn() {
+        let (mut known, orgs) = (Known::default(), [OrgId::new(), OrgId::new()]);
+        for org in orgs {
+            for _ in 0..100 {
+                known.open(lane(org));
+            }
+        }
+        let mut seen = HashSet::new();
+        for _ in 0..4 {
+            let lanes = known.next(|_| 0.0);
+            assert_eq!(lanes.len(), LANES_AT_ONCE);
+            seen.extend(lanes);
+        }
+        assert_eq!(seen.len(), 200);
+    }
+
+    #[test]
+    fn what_is_held_and_not_found_is_forgotten_and_makes_way() {
+        let mut known = Known::default();
+        let lanes: Vec<Lane> = (0..LANES_MAX).map(|_| lane(OrgId::new())).collect();
+        for lane in &lanes {
+            known.open(lane.clone());
+        }
+        let late = lane(OrgId::new());
+        known.open(late.clone());
+        assert!(!known.knows(late.org));
+        known.next(|_| 0.0);
+        known.found(&lanes[0], Standing::Held(None));
+        known.found(&lanes[1], Standing::Held(None));
+        known.open(late.clone());
+        assert!(known.knows(late.org) && known.lanes.len() == LANES_MAX);
+        known.keep_held(&HashSet::new());
+        assert_eq!(known.lanes.len(), LANES_MAX - 1);
     }
 }

@@ -1,6 +1,6 @@
 //! Offers that nobody has answered.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use contract::work::Lane;
@@ -22,8 +22,9 @@ pub(super) struct Out {
     offers: HashMap<ExecutionId, Offered>,
     /// How many of them each organisation has.
     of: HashMap<OrgId, usize>,
-    /// What was answered since the question for what waits was asked: its answer may not know that yet. `None` when it is not asked.
-    answered: Option<HashSet<ExecutionId>>,
+    /// What was answered since the question for what waits was asked, and in which lane: the answer may not know that yet. `None` when
+    /// nothing is asked.
+    answered: Option<HashMap<ExecutionId, Lane>>,
 }
 
 /// How many are out of each organisation, job and lane.
@@ -69,17 +70,17 @@ impl Out {
 
     /// It is answered; where it was offered from, and its tag, if it was by this dispatcher.
     pub(super) fn answered(&mut self, id: ExecutionId) -> Option<(Lane, f64)> {
-        if let Some(answered) = &mut self.answered {
-            answered.insert(id);
-        }
         let offered = self.offers.remove(&id)?;
         less(&mut self.of, offered.lane.org);
+        if let Some(answered) = &mut self.answered {
+            answered.insert(id, offered.lane.clone());
+        }
         Some((offered.lane, offered.tag))
     }
 
     /// What waits is asked for now.
     pub(super) fn asked(&mut self) {
-        self.answered = Some(HashSet::new());
+        self.answered = Some(HashMap::new());
     }
 
     /// What waits was told.
@@ -90,28 +91,36 @@ impl Out {
     /// Whether an offer of it is out, or was answered after what waits was asked for.
     pub(super) fn knows(&self, id: &ExecutionId) -> bool {
         let answered = self.answered.as_ref();
-        self.offers.contains_key(id) || answered.is_some_and(|answered| answered.contains(id))
+        self.offers.contains_key(id) || answered.is_some_and(|answered| answered.contains_key(id))
     }
 
     /// Forgets what nobody answered for so long; the lanes of it.
-    pub(super) fn expire(&mut self, after: Duration) -> HashSet<Lane> {
-        let mut lanes = HashSet::new();
+    pub(super) fn expire(&mut self, after: Duration) -> Vec<Lane> {
+        let mut lanes = Vec::new();
         let of = &mut self.of;
         self.offers.retain(|_, offered| {
             let stays = offered.at.elapsed() < after;
             if !stays {
                 less(of, offered.lane.org);
-                lanes.insert(offered.lane.clone());
+                lanes.push(offered.lane.clone());
             }
             stays
         });
         lanes
     }
 
-    /// How many are out.
+    /// The highest tag that is out.
+    pub(super) fn last(&self) -> Option<f64> {
+        let tags = self.offers.values().map(|offered| offered.tag);
+        tags.reduce(f64::max)
+    }
+
+    /// How many are out; with those that have begun since what waits was asked: the answer may not have counted them.
     pub(super) fn under_way(&self) -> UnderWay {
         let mut counts = UnderWay::default();
-        for Offered { lane, .. } in self.offers.values() {
+        let out = self.offers.values().map(|offered| &offered.lane);
+        let begun = self.answered.iter().flat_map(HashMap::values);
+        for lane in out.chain(begun) {
             *counts.tenants.entry(lane.org).or_default() += 1;
             *counts.jobs.entry(lane.job).or_default() += 1;
             match counts.lanes.get_mut(lane) {
@@ -148,12 +157,13 @@ mod tests {
         // What was answered after the question was asked is known until it is told.
         out.asked();
         assert_eq!(out.answered(one.id), Some((one.lane.clone(), 3.0)));
+        assert_eq!((out.len(), out.under_way().tenants[&org]), (1, 2));
         assert!(out.knows(&one.id) && out.knows(&two.id) && out.has(org));
         out.told();
         assert!(!out.knows(&one.id));
-        assert_eq!(out.answered(one.id), None);
+        assert_eq!((out.answered(one.id), out.last()), (None, Some(3.0)));
         assert!(out.expire(Duration::from_secs(60)).is_empty());
-        assert_eq!(out.expire(Duration::ZERO), HashSet::from([two.lane]));
+        assert_eq!(out.expire(Duration::ZERO), [two.lane]);
         assert!(out.len() == 0 && !out.has(org));
     }
 }
