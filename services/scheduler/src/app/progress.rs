@@ -1,6 +1,6 @@
-//! How far executions are, by their handlers' word. It comes with the renewal of a lease, which it must neither delay nor fail: it is
-//! written after the renewal's commit and before its answer, which says when some of it was not. Nobody keeps it meanwhile but the
-//! worker, which says it again.
+//! How far executions are, by their handlers' word. It comes with the renewal of a lease, which it must not fail: it is written
+//! after the renewal's commit and before its answer, which says when some of it was not. Nobody keeps it meanwhile but the worker,
+//! which says it again.
 
 use std::time::Duration;
 

@@ -23,7 +23,7 @@ const RENEW: &str = "
 const CANCELLED: &str = "SELECT id FROM scheduler.running WHERE session_id = $1 AND cancel_requested_at IS NOT NULL LIMIT 1000";
 
 // Looked up row by row and changed by its place: nobody can tell the planner how much a session has. A row that somebody holds is
-// left, and so is one that changed since the look: waiting for some with others in hand, this and a finish would wait for each other.
+// left, and so is one that changed since the look: waiting for some with others in hand, it could be waited for by a finish.
 // A row for each that is written (`true`), and one for each that it is true of (`false`), whose fence holds.
 const PROGRESS: &str = "
     WITH meant AS MATERIALIZED (
