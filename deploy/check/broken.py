@@ -34,6 +34,13 @@ def without_variable(documents, name, variable):
     found["env"] = [entry for entry in found["env"] if entry["name"] != variable]
 
 
+def without_shutdown(documents, name):
+    """A grace period that is too short for the time that is taken where nobody says."""
+    for config in of_kind(documents, "ConfigMap"):
+        config.get("data", {}).pop(stopping.SHUTDOWN, None)
+    grace(documents, name, 15)
+
+
 def probe_of_nowhere(documents):
     container(documents, "nats")["readinessProbe"]["httpGet"].update(port="nowhere")
 
@@ -87,7 +94,8 @@ BREAKS = (
     ("no disruption budget", pods, "PodDisruptionBudget", lambda d: without(d, "PodDisruptionBudget", "identity")),
     ("a short wait for a worker", stopping, "worker", lambda d: grace(d, "worker", 30)),
     ("a short wait after a pause", stopping, "gateway", lambda d: grace(d, "gateway", 20)),
-    ("a worker without a limit", stopping, "must be set", lambda d: without_variable(d, "worker", stopping.DRAIN)),
+    ("a worker's drain by default", stopping, "worker", lambda d: without_variable(d, "worker", stopping.DRAIN)),
+    ("a stop by default", stopping, "identity", lambda d: without_shutdown(d, "identity")),
     ("a missing service", pods, "no workload metrics", lambda d: without(d, "Deployment", "metrics")),
     ("no default", network, "denies everything", lambda d: without(d, "NetworkPolicy", "default-deny")),
     ("the gateway out to PostgreSQL", network, "the gateway may open", gateway_out),

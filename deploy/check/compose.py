@@ -49,7 +49,8 @@ def findings(root):
         yield from environment(name, service)
         grace = float(str(service.get("stop_grace_period", "10s")).removesuffix("s"))
         if service.get("restart") != "no":
-            yield from stopping.judge(name, service.get("command", []), service.get("environment", {}), grace)
+            command, _ = runs(service)
+            yield from stopping.judge(name, command, service.get("environment", {}), grace)
 
 
 def references(name, service, file):
@@ -95,12 +96,18 @@ def rights(name, service):
         yield f"{name}: must name its networks"
 
 
-def environment(name, service):
+def runs(service):
+    """The command line that a service becomes, and the variables that are made on the way."""
     command, made = list(service.get("command", [])), frozenset()
     script = command[1].rpartition("/")[2] if command[:1] == ["sh"] else None
     if script in SCRIPTS:
         becomes, made = SCRIPTS[script]
         command = becomes or [f"dashfleet-{command[2]}", *command[3:]]
+    return command, made
+
+
+def environment(name, service):
+    command, made = runs(service)
     given = set(service.get("environment", {})) | made
     short = service["image"].partition(":")[0]
     yield from variables.judge(name, short, command if short == OURS else [], given, {})

@@ -50,8 +50,6 @@ pub struct App {
     pub claims: GroupCommit<Claims>,
     /// Finishes, as a group commit.
     pub finishes: GroupCommit<Finishes>,
-    /// What bounds the writing of how far executions are.
-    pub progress: progress::Progress,
     /// Says that something waits, or was taken.
     pub bell: bell::Doorbell,
     /// Woken after a commit that left an event.
@@ -80,8 +78,8 @@ impl App {
         missing.or_else(|| (!partitioned).then(|| "there are no partitions yet".into()))
     }
 
-    /// Tells those who look on how an execution is now: what changed of it, with its `id` and `status`. After the
-    /// commit; never fails.
+    /// Tells those who look on how an execution is now: what changed of it, with its `id`. After the commit; never
+    /// fails.
     pub(crate) async fn show(&self, org: OrgId, id: Uuid, data: serde_json::Value) {
         let live = Live {
             noun: "execution".into(),

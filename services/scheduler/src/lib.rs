@@ -27,7 +27,6 @@ pub use error::SchedulerError;
 
 use app::App;
 use app::bell::Doorbell;
-use app::progress::Progress;
 
 /// Runs the service until the shutdown has begun and what was under way has ended.
 ///
@@ -49,7 +48,6 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), SchedulerErro
         worker_pools: config.pools.clone(),
         claims,
         finishes,
-        progress: Progress::default(),
         bell: Doorbell::new(&bus, replica),
         relay: outboxes.relay.clone(),
         audit_relay: outboxes.audit_relay.clone(),

@@ -55,6 +55,10 @@ pub struct RunLease {
     /// Executions of the session that somebody cancelled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cancelled: Vec<ExecutionId>,
+    /// Something of what handlers said is not written: all of it is to be said again with the next renewal, where nothing newer was
+    /// said meanwhile.
+    #[serde(default)]
+    pub progress_missed: bool,
 }
 
 /// `run.renew`: the worker lives. NOT_FOUND when the session has expired: it must end its handlers.

@@ -1,42 +1,26 @@
-//! How far executions are, by their handlers' word. It comes with the renewal of a lease, which it must neither delay nor
-//! fail: it is written behind the answer, and lost with the process, or where too much of it waits. The next word is not far.
+//! How far executions are, by their handlers' word. It comes with the renewal of a lease, which it must not fail: it is written
+//! after the renewal's commit and before its answer, which says when some of it was not. Nobody keeps it meanwhile but the worker,
+//! which says it again.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use contract::Problem;
 use contract::run::{ITEMS_MAX, RunProgress};
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::app::App;
 use crate::error::SchedulerError;
 use crate::store::finish::storable;
-use crate::store::session;
+use crate::store::session::{self, Word};
 
-/// How many messages' words are in memory until they are written, each of a message's length at most. Those of one more are
-/// dropped.
-const KEPT_MAX: usize = 32;
-/// How many of them are written at once: renewals need connections too.
-const WRITES_AT_ONCE: usize = 2;
+/// How long the writing may take. A lease counts from when it was asked for, so an answer that is so much later costs nothing.
+const WRITING_MAX: Duration = Duration::from_secs(1);
+/// How often it is tried: a row that changed meanwhile is left, and one that somebody holds.
+const TRIES: usize = 2;
 /// The longest word on how far an execution is, in bytes of its JSON text.
 const PROGRESS_MAX_BYTES: usize = 4 * 1024;
-
-/// What bounds the writing.
-#[derive(Debug)]
-pub struct Progress {
-    kept: Arc<Semaphore>,
-    writes: Semaphore,
-}
-
-impl Default for Progress {
-    fn default() -> Self {
-        Self {
-            kept: Arc::new(Semaphore::new(KEPT_MAX)),
-            writes: Semaphore::new(WRITES_AT_ONCE),
-        }
-    }
-}
 
 /// Whether a message may have so many words.
 pub(crate) fn check(items: &[RunProgress]) -> Result<(), Problem> {
@@ -48,31 +32,21 @@ pub(crate) fn check(items: &[RunProgress]) -> Result<(), Problem> {
 }
 
 impl App {
-    /// Has it written that handlers said so, and shown. An older word comes after a newer one only where a write took longer
-    /// than it is from one renewal to the next; the word after them puts it right.
-    pub(crate) fn progress_later(self: &Arc<Self>, session: Uuid, items: Vec<RunProgress>) {
+    /// Writes what handlers said, and shows it; `false` when some of it is not written and is still of use.
+    pub(crate) async fn progress_write(&self, session: Uuid, items: Vec<RunProgress>) -> bool {
         if items.is_empty() {
-            return;
+            return true;
         }
-        let Ok(kept) = self.progress.kept.clone().try_acquire_owned() else {
-            tracing::debug!(%session, "too much progress waits to be written: this is dropped");
-            return;
-        };
-        tokio::spawn(self.clone().progress_write(session, items, kept));
-    }
-
-    async fn progress_write(
-        self: Arc<Self>,
-        session: Uuid,
-        items: Vec<RunProgress>,
-        _kept: OwnedSemaphorePermit,
-    ) {
-        // It is never closed.
-        let Ok(_turn) = self.progress.writes.acquire().await else {
-            return;
-        };
-        if let Err(error) = self.progress_put(session, items).await {
-            tracing::debug!(%session, %error, "progress was not written");
+        match timeout(WRITING_MAX, self.progress_put(session, items)).await {
+            Ok(Ok(all)) => all,
+            Ok(Err(error)) => {
+                tracing::debug!(%session, %error, "progress is not written");
+                false
+            }
+            Err(_) => {
+                tracing::debug!(%session, "progress is not written in time");
+                false
+            }
         }
     }
 
@@ -80,26 +54,35 @@ impl App {
         &self,
         session: Uuid,
         items: Vec<RunProgress>,
-    ) -> Result<(), SchedulerError> {
-        let rows: Vec<_> = items
+    ) -> Result<bool, SchedulerError> {
+        let mut left: Vec<Word> = items
             .into_iter()
             .filter(|item| item.progress.to_string().len() <= PROGRESS_MAX_BYTES)
-            .map(|RunProgress { place, progress }| {
-                let progress = storable(progress);
-                (
-                    place.org.0,
-                    place.id.0,
-                    place.attempt,
-                    place.token,
-                    progress,
-                )
+            .map(|item| Word {
+                progress: storable(item.progress),
+                place: item.place,
             })
             .collect();
-        let put = session::progress_put(self.pools.system(), session, &rows).await?;
-        for (org, execution, progress) in put {
-            let shown = json!({ "id": execution, "status": "RUNNING", "progress": progress });
-            self.show(org.into(), execution, shown).await;
+        for _ in 0..TRIES {
+            let found = session::progress_put(self.pools.system(), session, &left).await?;
+            let (put, missed): (Vec<Word>, Vec<Word>) = left
+                .into_iter()
+                .filter(|word| found.meant.contains(&word.place.id.0))
+                .partition(|word| found.put.contains(&word.place.id.0));
+            self.progress_show(&put).await;
+            if missed.is_empty() {
+                return Ok(true);
+            }
+            left = missed;
         }
-        Ok(())
+        Ok(false)
+    }
+
+    /// Without a status: by now a finish may have been committed, and shown.
+    async fn progress_show(&self, put: &[Word]) {
+        for word in put {
+            let shown = json!({ "id": word.place.id, "progress": word.progress });
+            self.show(word.place.org, word.place.id.0, shown).await;
+        }
     }
 }

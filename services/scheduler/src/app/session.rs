@@ -1,7 +1,5 @@
 //! Workers' sessions: begun, renewed, ended.
 
-use std::sync::Arc;
-
 use contract::Problem;
 use contract::run::{RunBegin, RunEnd, RunEnded, RunLease, RunRenew};
 use database::Tx;
@@ -68,13 +66,12 @@ impl App {
         Ok(self.lease(Vec::new()))
     }
 
-    /// Renews a session, and says what of it was cancelled. Nobody waits for what its handlers said: it is written behind the
-    /// answer.
+    /// Renews a session, and says what of it was cancelled, and whether what its handlers said is written.
     ///
     /// # Errors
     /// NOT_FOUND when it is over; INVALID naming the field, and nothing is renewed; UNAVAILABLE.
     pub async fn run_renew(
-        self: &Arc<Self>,
+        &self,
         pool: &str,
         request: RunRenew,
     ) -> Result<RunLease, SchedulerError> {
@@ -85,8 +82,11 @@ impl App {
             return Err(no_session().into());
         }
         let cancelled = session::session_cancelled(system, id).await?;
-        self.progress_later(id, request.progress);
-        Ok(self.lease(cancelled.into_iter().map(ExecutionId).collect()))
+        let written = self.progress_write(id, request.progress).await;
+        Ok(RunLease {
+            progress_missed: !written,
+            ..self.lease(cancelled.into_iter().map(ExecutionId).collect())
+        })
     }
 
     /// Ends a session: what it has begins elsewhere at once, and no attempt is used up.
@@ -109,6 +109,7 @@ impl App {
         RunLease {
             lease_ms: u64::try_from(self.timing.lease.as_millis()).unwrap_or(u64::MAX),
             cancelled,
+            progress_missed: false,
         }
     }
 

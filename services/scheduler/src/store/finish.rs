@@ -176,15 +176,19 @@ const WAS: &str = "
     ) AS w ON w.org_id = input.org_id AND w.id = input.id
     WHERE e.attempt = input.attempt AND e.token = input.token OR w.attempt = input.attempt AND w.token = input.token";
 
-/// What a session had, at most so many at once. (By the order of sessions, since only their own index serves that.)
+/// What a session had, at most so many at once. (By the order of sessions, since only their own index serves that.) The limits of all
+/// that it has are held from the first round on, and rows go in the order of their ids, as in a finish: with rows of one round in
+/// hand, the next would wait for a finish that waits for those rows.
 const LOST: &str = concat!(
     "WITH found AS MATERIALIZED (
-        SELECT r.ctid AS tid, r.org_id, r.id, r.job_id, r.key FROM scheduler.running AS r WHERE r.session_id BETWEEN $2 AND $2
-        ORDER BY r.session_id LIMIT $4
+        SELECT * FROM (
+            SELECT r.ctid AS tid, r.org_id, r.id, r.job_id, r.key FROM scheduler.running AS r WHERE r.session_id BETWEEN $2 AND $2
+            ORDER BY r.session_id LIMIT 100000
+        ) AS r ORDER BY r.org_id, r.id
     )",
     complete!(),
     ", taken AS (
-        DELETE FROM scheduler.running AS r USING complete
+        DELETE FROM scheduler.running AS r USING (SELECT * FROM complete ORDER BY org_id, id LIMIT $4) AS complete
         WHERE r.ctid = complete.tid AND r.org_id = complete.org_id AND r.id = complete.id
         RETURNING r.*, complete.limited, 0::bigint AS place, $3::text AS outcome, NULL::jsonb AS result,
             CASE WHEN $3 = 'LOST' THEN jsonb_build_object('message',

@@ -1,5 +1,6 @@
 //! Workers' sessions. The database's clock decides when one is over.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use contract::run::Place;
@@ -21,22 +22,31 @@ const RENEW: &str = "
 
 const CANCELLED: &str = "SELECT id FROM scheduler.running WHERE session_id = $1 AND cancel_requested_at IS NOT NULL LIMIT 1000";
 
-// Looked up row by row and changed by its place: nobody can tell the planner how much a session has. One that changed since it was
-// looked up may keep what it had: the next progress is not far.
+// Looked up row by row and changed by its place: nobody can tell the planner how much a session has. A row that somebody holds is
+// left, and so is one that changed since the look: waiting for some with others in hand, it could be waited for by a finish.
+// A row for each that is written (`true`), and one for each that it is true of (`false`), whose fence holds.
 const PROGRESS: &str = "
-    WITH found AS MATERIALIZED (
-        SELECT r.tid, input.* FROM unnest($2::uuid[], $3::uuid[], $4::int[], $5::uuid[], $6::jsonb[])
+    WITH meant AS MATERIALIZED (
+        SELECT input.* FROM unnest($2::uuid[], $3::uuid[], $4::int[], $5::uuid[], $6::jsonb[])
             AS input(org_id, id, attempt, token, progress)
         CROSS JOIN LATERAL (
-            SELECT r.ctid AS tid, r.attempt, r.token, r.session_id FROM scheduler.running AS r
+            SELECT r.attempt, r.token, r.session_id FROM scheduler.running AS r
             WHERE r.org_id = input.org_id AND r.id = input.id LIMIT 1
         ) AS r
         WHERE r.attempt = input.attempt AND r.token = input.token AND r.session_id = $1
+        ORDER BY input.org_id, input.id
+    ), held AS MATERIALIZED (
+        SELECT r.tid, meant.* FROM meant CROSS JOIN LATERAL (
+            SELECT r.ctid AS tid FROM scheduler.running AS r
+            WHERE r.org_id = meant.org_id AND r.id = meant.id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+        ) AS r
+    ), put AS (
+        UPDATE scheduler.running AS r SET progress = held.progress FROM held
+        WHERE r.ctid = held.tid AND r.org_id = held.org_id AND r.id = held.id AND r.attempt = held.attempt
+            AND r.token = held.token
+        RETURNING r.id
     )
-    UPDATE scheduler.running AS r SET progress = found.progress FROM found
-    WHERE r.ctid = found.tid AND r.org_id = found.org_id AND r.id = found.id AND r.attempt = found.attempt
-        AND r.token = found.token
-    RETURNING r.org_id, r.id, r.progress";
+    SELECT id, true FROM put UNION ALL SELECT id, false FROM meant";
 
 // From here to here, in this order: only the primary key serves that.
 const PLACE: &str = "
@@ -135,24 +145,55 @@ pub async fn session_cancelled(pool: &PgPool, id: Uuid) -> Result<Vec<Uuid>, Dat
         .await?)
 }
 
-/// Keeps how far executions are: `(org, id, attempt, token, progress)`; gives `(org, id, progress)` of those that it is true of.
+/// How far an attempt is.
+#[derive(Clone, Debug)]
+pub struct Word {
+    /// Its place.
+    pub place: Place,
+    /// What its handler said.
+    pub progress: serde_json::Value,
+}
+
+/// What became of words: by the ids of their executions.
+#[derive(Debug, Default)]
+pub struct Put {
+    /// Those whose attempt is the session's.
+    pub meant: HashSet<Uuid>,
+    /// Those of them that are written.
+    pub put: HashSet<Uuid>,
+}
+
+/// Keeps how far executions are. What is meant and not put changed meanwhile, or somebody holds it: again is not in vain.
 ///
 /// # Errors
 /// [`DatabaseError`].
 pub async fn progress_put(
     pool: &PgPool,
     session: Uuid,
-    items: &[(Uuid, Uuid, i32, Uuid, serde_json::Value)],
-) -> Result<Vec<(Uuid, Uuid, serde_json::Value)>, DatabaseError> {
-    Ok(sqlx::query_as(PROGRESS)
+    words: &[Word],
+) -> Result<Put, DatabaseError> {
+    fn column<T>(words: &[Word], of: impl Fn(&Word) -> T) -> Vec<T> {
+        words.iter().map(of).collect()
+    }
+    let rows: Vec<(Uuid, bool)> = sqlx::query_as(PROGRESS)
         .bind(session)
-        .bind(items.iter().map(|item| item.0).collect::<Vec<_>>())
-        .bind(items.iter().map(|item| item.1).collect::<Vec<_>>())
-        .bind(items.iter().map(|item| item.2).collect::<Vec<_>>())
-        .bind(items.iter().map(|item| item.3).collect::<Vec<_>>())
-        .bind(items.iter().map(|item| item.4.clone()).collect::<Vec<_>>())
+        .bind(column(words, |word| word.place.org.0))
+        .bind(column(words, |word| word.place.id.0))
+        .bind(column(words, |word| word.place.attempt))
+        .bind(column(words, |word| word.place.token))
+        .bind(column(words, |word| word.progress.clone()))
         .fetch_all(pool)
-        .await?)
+        .await?;
+    let mut found = Put::default();
+    for (id, put) in rows {
+        let among = if put {
+            &mut found.put
+        } else {
+            &mut found.meant
+        };
+        among.insert(id);
+    }
+    Ok(found)
 }
 
 /// The principal of an attempt that is a worker's of this pool, whose lease holds: kind, id and credential.

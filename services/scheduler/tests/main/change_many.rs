@@ -9,10 +9,15 @@ use domain::access::Role;
 use domain::execution::ExecutionStatus;
 use domain::{ExecutionId, JobId, OrgId, Timestamp};
 
-use super::world::{World, refused};
+use super::world::{PATIENCE, World, refused};
 
 const WAITING: &str = "SELECT count(*) FROM scheduler.waiting";
 const CANCELLED: &str = "SELECT count(*) FROM scheduler.ended WHERE status = 'CANCELLED'";
+
+/// Somebody waits for a row that runs.
+const HELD_UP: &str = "
+    SELECT count(*) FROM pg_locks WHERE locktype = 'tuple' AND relation = 'scheduler.running'::regclass
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
 
 fn of(job: JobId) -> ExecutionFilter {
     ExecutionFilter {
@@ -89,6 +94,29 @@ async fn what_fits_is_cancelled_and_nothing_else() {
     assert_eq!(world.ask(&running).await.unwrap().count, 0);
     let running = cancel(in_status(ExecutionStatus::Running));
     assert_eq!(world.ask(&running).await.unwrap().count, 1);
+}
+
+#[tokio::test]
+async fn what_changes_while_it_is_looked_for_is_asked_too() {
+    let world = World::new().await;
+    let job = world.job("a").await;
+    let ids = many(&world, job.id, 2).await;
+    world.begin(&ids).await;
+    let mut writer = world.pools.system_tx().await.unwrap();
+    sqlx::query("UPDATE scheduler.running SET progress = '1'")
+        .execute(&mut *writer)
+        .await
+        .unwrap();
+    let request = cancel(of(job.id));
+    let (changed, ()) = tokio::join!(world.ask(&request), async {
+        testkit::eventually("it waits", PATIENCE, || async {
+            (world.count(HELD_UP).await > 0).then_some(())
+        })
+        .await;
+        writer.commit().await.unwrap();
+    });
+    let changed = changed.unwrap();
+    assert_eq!((changed.count, changed.more), (2, false));
 }
 
 #[tokio::test]

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use contract::run::FinishVerdict;
+use contract::run::{FinishVerdict, RunProgress};
 use dashfleet_scheduler::config::Timing;
 use domain::OrgId;
 use domain::execution::Outcome;
+use serde_json::json;
 
 use super::stage::{PATIENCE, PLAIN, Stage, Worker};
 
@@ -86,6 +87,49 @@ async fn whoever_renews_keeps_what_it_has() {
         worker.finish(place, Outcome::Completed).await,
         FinishVerdict::Applied
     );
+}
+
+#[tokio::test]
+async fn progress_of_what_somebody_holds_is_missed_and_the_lease_is_renewed_all_the_same() {
+    let stage = Stage::new(Timing::default()).await;
+    let org = OrgId::new();
+    let job = stage.job(org, PLAIN).await;
+    let offers = stage.enqueue(org, job, "", 2).await;
+    let worker = stage.worker().await;
+    let granted = worker.claim(&offers).await;
+    let words = |step: i32| {
+        let word = |place| RunProgress {
+            place,
+            progress: json!(step),
+        };
+        granted
+            .iter()
+            .map(|one| word(one.place))
+            .collect::<Vec<_>>()
+    };
+    let written = async |step: i32| {
+        let sql = format!("SELECT count(*) FROM scheduler.running WHERE progress = '{step}'");
+        stage.count(&sql).await
+    };
+    let mut holder = stage.pools.system_tx().await.unwrap();
+    sqlx::query("SELECT id FROM scheduler.running WHERE id = $1 FOR UPDATE")
+        .bind(offers[0].id.0)
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+    // It is let go only after the answer.
+    let lease = worker.renew_with(words(1)).await.unwrap();
+    assert!(lease.progress_missed);
+    assert_eq!(written(1).await, 1, "the other is written");
+    holder.commit().await.unwrap();
+    let lease = worker.renew_with(words(2)).await.unwrap();
+    assert!(!lease.progress_missed);
+    assert_eq!(written(2).await, 2);
+    // Nobody wants to hear again of what is over.
+    worker.finish(granted[0].place, Outcome::Completed).await;
+    let lease = worker.renew_with(words(3)).await.unwrap();
+    assert!(!lease.progress_missed);
+    assert_eq!(written(3).await, 1);
 }
 
 #[tokio::test]

@@ -198,10 +198,13 @@ async fn call(name: &str, pools: &Pools, ids: &Ids) -> usize {
             usize::from(found.unwrap().is_some())
         }
         "progress" => {
-            let item = |id: &Uuid| (org.0, *id, 1, ids.token, serde_json::json!(1));
-            let items: Vec<_> = ids.running.iter().map(item).collect();
-            let put = session::progress_put(system, ids.session, &items).await;
-            put.unwrap().len()
+            let word = |place: Place| session::Word {
+                place,
+                progress: serde_json::json!(1),
+            };
+            let words: Vec<_> = ids.places(&ids.running).into_iter().map(word).collect();
+            let found = session::progress_put(system, ids.session, &words).await;
+            found.unwrap().put.len()
         }
         "due" => chores::due_make(system, 3).await.unwrap().len(),
         "forget keys" => usize::try_from(chores::keys_forget(system, 3).await.unwrap()).unwrap(),

@@ -6,7 +6,7 @@ use bus::Bus;
 use contract::Problem;
 use contract::run::{
     Assignment, Finish, FinishVerdict, Offer, Place, RunBegin, RunClaim, RunClaimed, RunEnd,
-    RunFinish, RunLease, RunRenew,
+    RunFinish, RunLease, RunProgress, RunRenew,
 };
 use dashfleet_scheduler::Config;
 use dashfleet_scheduler::config::Timing;
@@ -226,9 +226,14 @@ impl Worker {
     }
 
     pub async fn renew(&self) -> Result<RunLease, Problem> {
+        self.renew_with(Vec::new()).await
+    }
+
+    /// Renews, and says how far these are.
+    pub async fn renew_with(&self, progress: Vec<RunProgress>) -> Result<RunLease, Problem> {
         let renew = RunRenew {
             session_id: self.session,
-            progress: Vec::new(),
+            progress,
         };
         self.bus.service_call(&renew, None, ASKING).await
     }

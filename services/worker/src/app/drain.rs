@@ -1,5 +1,6 @@
 //! The end: nothing more is claimed, handlers go on for a while, then they are asked to end and dropped, and what is left is handed
-//! back.
+//! back. After the handlers the last lines of their logs have half of what is left, and the finishes, which wait for them, have at
+//! least the other half: what is done is not handed back because its log hangs.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::app::run::GRACE;
 pub(crate) struct Drain {
     /// How long handlers may go on.
     patience: Duration,
-    /// How long the last finishes may take after them.
+    /// How long the last lines and the last finishes may take after them.
     closing: Duration,
     /// When it began.
     began: Option<Instant>,
@@ -20,6 +21,8 @@ pub(crate) struct Drain {
     idle: Option<Instant>,
     /// Whether handlers were asked to end.
     asked: bool,
+    /// Whether the last lines had their time.
+    cut: bool,
 }
 
 impl Drain {
@@ -30,6 +33,7 @@ impl Drain {
             began: None,
             idle: None,
             asked: false,
+            cut: false,
         }
     }
 
@@ -57,6 +61,14 @@ impl Drain {
         first
     }
 
+    /// Whether the last lines of logs are to be waited for no more: said once.
+    pub(crate) fn cuts(&mut self, now: Instant) -> bool {
+        let due = self.cut_at().is_some_and(|at| now >= at);
+        let first = due && !self.cut;
+        self.cut |= due;
+        first
+    }
+
     /// Whether nothing is waited for any more.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
         self.ends_at().is_some_and(|end| now >= end)
@@ -64,19 +76,26 @@ impl Drain {
 
     /// When that is, once it has begun.
     pub(crate) fn ends_at(&self) -> Option<Instant> {
+        Some(self.gone_at()? + self.closing)
+    }
+
+    /// When the last lines have had their time.
+    fn cut_at(&self) -> Option<Instant> {
+        Some(self.gone_at()? + self.closing / 2)
+    }
+
+    /// When handlers are gone.
+    fn gone_at(&self) -> Option<Instant> {
         let handlers = self.began? + self.patience + GRACE;
-        let gone = self.idle.map_or(handlers, |idle| idle.min(handlers));
-        Some(gone + self.closing)
+        Some(self.idle.map_or(handlers, |idle| idle.min(handlers)))
     }
 
     /// When it goes on by itself.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
-        let end = self.ends_at()?;
-        if self.asked {
-            Some(end)
-        } else {
-            Some(end.min(self.began? + self.patience))
-        }
+        let asks = self.began? + self.patience;
+        let asks = (!self.asked).then_some(asks);
+        let cut = self.cut_at().filter(|_| !self.cut);
+        [asks, cut, self.ends_at()].into_iter().flatten().min()
     }
 }
 
@@ -97,6 +116,9 @@ mod tests {
         assert!(!drain.asks(start + 29 * SECOND));
         assert!(drain.asks(start + 30 * SECOND) && !drain.asks(start + 31 * SECOND));
         assert!(!drain.is_over(start + 40 * SECOND));
+        assert_eq!(drain.wake_at(), Some(start + 36 * SECOND));
+        assert!(!drain.cuts(start + 35 * SECOND));
+        assert!(drain.cuts(start + 36 * SECOND) && !drain.cuts(start + 37 * SECOND));
         assert_eq!(drain.wake_at(), Some(start + 41 * SECOND));
         assert!(drain.is_over(start + 41 * SECOND));
     }
@@ -110,6 +132,8 @@ mod tests {
         assert_eq!(drain.ends_at(), Some(start + 41 * SECOND));
         drain.idle(start + 2 * SECOND);
         drain.idle(start + 5 * SECOND);
+        assert_eq!(drain.wake_at(), Some(start + 7 * SECOND));
+        assert!(drain.cuts(start + 7 * SECOND));
         assert_eq!(drain.wake_at(), Some(start + 12 * SECOND));
         assert!(!drain.is_over(start + 11 * SECOND) && drain.is_over(start + 12 * SECOND));
     }

@@ -11,6 +11,7 @@ use runtime::Shutdown;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::app::Worker;
@@ -25,7 +26,8 @@ use crate::app::run::{Ended, Reason, Stop, Work, attempt, handed_back};
 const READY_MAX: Duration = Duration::from_millis(500);
 /// After so long without room the question for offers is taken back.
 const NO_ROOM: Duration = Duration::from_millis(50);
-/// How long the last lines of a log may take to be committed, before the finish goes without them.
+/// How long the last lines of a log may take to be committed, before the finish goes without them; when the worker ends, perhaps
+/// less ([`Drain::cuts`]).
 const SETTLE_MAX: Duration = Duration::from_secs(5);
 /// How long handlers of a session that is over may take to be gone: each is dropped at its next step.
 const BURY_MAX: Duration = Duration::from_secs(10);
@@ -73,6 +75,8 @@ pub(super) struct Life<'a> {
     attempts: JoinSet<Ended>,
     /// Ended, and their last lines are on the way.
     settling: JoinSet<Ended>,
+    /// Nobody waits for last lines any more.
+    cut: CancellationToken,
     claims: Claims,
     cancelled: mpsc::Receiver<Vec<ExecutionId>>,
     drain: Drain,
@@ -94,6 +98,7 @@ impl<'a> Life<'a> {
             ready: VecDeque::new(),
             attempts: JoinSet::new(),
             settling: JoinSet::new(),
+            cut: CancellationToken::new(),
             claims: Claims::default(),
             cancelled,
             drain,
@@ -232,6 +237,9 @@ impl<'a> Life<'a> {
         if self.attempts.is_empty() {
             self.drain.idle(now);
         }
+        if self.drain.cuts(now) {
+            self.cut.cancel();
+        }
         self.claim(now);
         self.worker.finishes.send(&self.worker.host.bus, now);
         let metrics = &self.worker.metrics;
@@ -355,8 +363,10 @@ impl<'a> Life<'a> {
             self.settled(Ok(ended));
             return;
         }
+        let cut = self.cut.clone();
         self.settling.spawn(async move {
-            ended.log.settle(SETTLE_MAX).await;
+            let settled = ended.log.settle(SETTLE_MAX);
+            cut.run_until_cancelled(settled).await;
             ended
         });
     }

@@ -49,7 +49,7 @@ impl Progress {
         ids.iter().filter_map(|id| words.remove(id)).collect()
     }
 
-    /// They did not arrive: they go with the next one, if nothing newer was said.
+    /// They are not written: they go with the next one, if nothing newer was said.
     pub(crate) fn give_back(&self, taken: Vec<RunProgress>) {
         let mut words = self.words();
         for word in taken {
@@ -60,5 +60,40 @@ impl Progress {
     /// The attempt has ended: its end says more.
     pub(crate) fn forget(&self, id: ExecutionId) {
         self.words().remove(&id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::OrgId;
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn what_is_given_back_is_said_again_unless_something_newer_was_said() {
+        let progress = Progress::default();
+        let place = |id| Place {
+            org: OrgId::new(),
+            id,
+            attempt: 1,
+            token: Uuid::new_v4(),
+        };
+        let (one, other) = (place(ExecutionId::new()), place(ExecutionId::new()));
+        for place in [one, other] {
+            progress.put(place, json!(1)).expect("a short word");
+        }
+        let taken = progress.take();
+        assert_eq!(taken.len(), 2);
+        assert!(progress.take().is_empty(), "said once");
+        progress.put(one, json!(2)).expect("a short word");
+        progress.give_back(taken);
+        let again = progress.take();
+        let said = |place: Place| {
+            let word = again.iter().find(|word| word.place == place);
+            word.map(|word| word.progress.clone())
+        };
+        assert_eq!((said(one), said(other)), (Some(json!(2)), Some(json!(1))));
     }
 }

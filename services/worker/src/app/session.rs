@@ -68,6 +68,8 @@ pub(crate) async fn keep(
     let every = session.renew_every();
     let mut next = Instant::now() + every;
     let mut renewals = JoinSet::new();
+    // One that carries progress is under way. Another would have a newer word, and might come first.
+    let mut carrying = false;
     loop {
         let left = session.left();
         if left.is_zero() {
@@ -77,16 +79,22 @@ pub(crate) async fn keep(
         tokio::select! {
             () = session.over() => return,
             () = sleep_until(next), if renewals.len() < RENEWALS_MAX => {
-                renewals.spawn(renew(host.bus.clone(), session.id, host.progress.take()));
+                let progress = if carrying { Vec::new() } else { host.progress.take() };
+                carrying |= !progress.is_empty();
+                renewals.spawn(renew(host.bus.clone(), session.id, progress));
                 next = Instant::now() + every;
             }
             Some(renewal) = renewals.join_next() => match renewal {
                 Ok(renewal) => {
+                    carrying &= renewal.progress.is_empty();
                     if !renewed(&session, &host, &cancelled, renewal) {
                         next = next.min(Instant::now() + RETRY.min(every));
                     }
                 }
-                Err(error) => tracing::error!(%error, "a renewal broke"),
+                Err(error) => {
+                    carrying = false;
+                    tracing::error!(%error, "a renewal broke");
+                }
             },
             () = sleep(left) => {}
         }
@@ -103,6 +111,9 @@ fn renewed(
     match renewal.answer {
         Ok(lease) => {
             session.renewed(renewal.asked);
+            if lease.progress_missed {
+                host.progress.give_back(renewal.progress);
+            }
             if !lease.cancelled.is_empty() && cancelled.try_send(lease.cancelled).is_err() {
                 tracing::debug!("what was cancelled is told with the next renewal");
             }

@@ -177,7 +177,7 @@ async fn a_handler_is_refused_what_it_asks_for_while_the_lease_is_in_doubt() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn progress_travels_with_the_renewals() {
+async fn progress_travels_with_the_renewals_until_it_is_written() {
     let handler = does(|context| {
         Box::pin(async move {
             for step in 0..1_000 {
@@ -194,6 +194,7 @@ async fn progress_travels_with_the_renewals() {
         ..Options::default()
     })
     .await;
+    world.scheduler.state().progress_missed = 2;
     let id = world.scheduler.run("test/steps", json!({})).await;
     let said = world
         .scheduler

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use dashfleet_worker::Level;
-use domain::execution::LOG_MAX_BYTES;
+use domain::execution::{LOG_MAX_BYTES, Outcome};
 use serde_json::{Value, json};
 
+use super::scheduler::PATIENCE;
 use super::world::{World, does};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -89,4 +90,30 @@ async fn a_handler_that_logs_without_end_loses_lines_and_is_told_how_many() {
         .sum();
     assert_eq!(kept + dropped, 20_000);
     assert!(kept > 20 && kept < 10_000, "{kept}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_done_is_not_handed_back_because_its_log_hangs() {
+    let handler = does(|context| {
+        Box::pin(async move {
+            context.log(Level::Info, "nobody hears this");
+            Ok(Value::Null)
+        })
+    });
+    let mut world = World::with("test/talks", handler).await;
+    world.scheduler.state().logs_away = true;
+    let id = world.scheduler.run("test/talks", json!({})).await;
+    testkit::eventually("it has ended", PATIENCE, || async {
+        world.witnessed().get(1).cloned()
+    })
+    .await;
+    world.stop();
+    world.stopped().await;
+    let state = world.scheduler.state();
+    let finishes = state.applied.iter();
+    let outcomes: Vec<Outcome> = finishes
+        .filter(|(finish, _)| finish.place.id == id)
+        .map(|(finish, _)| finish.outcome)
+        .collect();
+    assert_eq!(outcomes, [Outcome::Completed]);
 }

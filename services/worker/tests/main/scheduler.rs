@@ -33,12 +33,16 @@ pub struct State {
     /// When renewals were answered, since boot.
     pub renewed: Vec<Duration>,
     pub progress: Vec<RunProgress>,
+    /// So many renewals take no progress.
+    pub progress_missed: usize,
     pub claims: Vec<(RunClaim, Instant)>,
     /// Every finish as often as it came.
     pub finishes: Vec<Finish>,
     /// Those that counted, with what their logs had by then.
     pub applied: Vec<(Finish, usize)>,
     pub logs: Vec<LogChunk>,
+    /// What is logged gets no answer, and is not kept.
+    pub logs_away: bool,
     pub acts: Vec<RunAct>,
     pub ends: Vec<Uuid>,
     pub cancelled: Vec<ExecutionId>,
@@ -78,8 +82,14 @@ impl State {
             return Err(Problem::new(ProblemKind::NotFound, "expired"));
         }
         self.renewed.push(dashfleet_worker::app::lease::boot_now());
-        self.progress.extend(request.progress);
-        Ok(self.lease())
+        let mut lease = self.lease();
+        if self.progress_missed > 0 && !request.progress.is_empty() {
+            self.progress_missed -= 1;
+            lease.progress_missed = true;
+        } else {
+            self.progress.extend(request.progress);
+        }
+        Ok(lease)
     }
 
     fn lease(&self) -> RunLease {
@@ -89,6 +99,7 @@ impl State {
             cancelled: cancelled
                 .filter(|id| self.running.contains_key(id))
                 .collect(),
+            progress_missed: false,
         }
     }
 
@@ -154,7 +165,10 @@ impl State {
         FinishVerdict::Applied
     }
 
-    fn log(&mut self, request: RunLog) -> RunLogged {
+    fn log(&mut self, request: RunLog) -> Result<RunLogged, Problem> {
+        if self.logs_away {
+            return Err(lost());
+        }
         let mut verdicts = Vec::new();
         for chunk in request.items {
             let known = self.running.get(&chunk.place.id);
@@ -165,7 +179,7 @@ impl State {
             verdicts.push(FinishVerdict::Applied);
             self.logs.push(chunk);
         }
-        RunLogged { verdicts }
+        Ok(RunLogged { verdicts })
     }
 
     fn act(&mut self, request: RunAct) -> Result<Action, Problem> {
@@ -253,7 +267,7 @@ impl Scheduler {
         service.answer(finish).await.unwrap();
         let this = state.clone();
         let log = move |_: bus::Context, asked: RunLog| {
-            std::future::ready(Ok(this.lock().unwrap().log(asked)))
+            std::future::ready(this.lock().unwrap().log(asked))
         };
         service.answer(log).await.unwrap();
         let this = state.clone();

@@ -18,6 +18,9 @@ use crate::app::{App, audit};
 use crate::error::SchedulerError;
 use crate::store::{change, execution};
 
+/// How often one transaction looks for what is to be cancelled.
+const LOOKS: usize = 2;
+
 /// What many executions became.
 #[derive(Debug, Default)]
 struct Changed {
@@ -149,22 +152,26 @@ impl App {
         };
         ids.truncate(BATCH_MAX);
         let mut left: HashSet<Uuid> = ids.iter().copied().collect();
-        for portion in ids.chunks(PORTION) {
-            // First what waits: what a claim takes meanwhile is found among what runs.
-            let cancelled = change::waiting_cancel_in_tx(&mut tx, org, portion).await?;
-            for id in &cancelled {
-                left.remove(id);
-            }
-            changed.cancelled.extend(cancelled);
-        }
-        if wanted.running {
-            let rest: Vec<Uuid> = left.iter().copied().collect();
-            for portion in rest.chunks(PORTION) {
-                let stopped = change::running_stop_in_tx(&mut tx, org, portion).await?;
-                for id in &stopped {
+        // What changed between the look and the lock was left; where it is now, it is found by the next.
+        for _ in 0..LOOKS {
+            ids.retain(|id| left.contains(id));
+            for portion in ids.chunks(PORTION) {
+                // First what waits: what a claim takes meanwhile is found among what runs.
+                let cancelled = change::waiting_cancel_in_tx(&mut tx, org, portion).await?;
+                for id in &cancelled {
                     left.remove(id);
                 }
-                changed.stopped.extend(stopped);
+                changed.cancelled.extend(cancelled);
+            }
+            if wanted.running {
+                ids.retain(|id| left.contains(id));
+                for portion in ids.chunks(PORTION) {
+                    let stopped = change::running_stop_in_tx(&mut tx, org, portion).await?;
+                    for id in &stopped {
+                        left.remove(id);
+                    }
+                    changed.stopped.extend(stopped);
+                }
             }
         }
         if !changed.more && !left.is_empty() {
