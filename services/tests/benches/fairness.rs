@@ -1,4 +1,4 @@
-//! Fairness between organisations: B asks for 100 executions, one each 100 ms, on an idle system; then A asks for 200,000 (100,000
+//! Fairness between organisations: B asks for 100 executions, one each 100 ms, on an idle system; then A asks for 500,000 (100,000
 //! would be worked off too soon), and while those are worked off B does the same again. On the product with its default settings, hence with five slots for handlers.
 //!
 //! A wait is PostgreSQL's: from the beginning of the transaction that made the execution (`scheduled_for`) to the beginning of the
@@ -29,7 +29,8 @@ use uuid::Uuid;
 
 const ASKED: usize = 100;
 const EVERY: Duration = Duration::from_millis(100);
-const QUEUED: usize = 200_000;
+/// Of what does nothing, and of what sleeps.
+const QUEUED: [usize; 2] = [500_000, 100_000];
 const BATCH: usize = 10_000;
 const RUNS: usize = 3;
 const WARM_UP: usize = 20;
@@ -111,9 +112,9 @@ impl Tenant {
     }
 
     /// Asks for so many at once as one request may; they may begin when all have been asked for.
-    async fn queue(&self, job: &str) {
+    async fn queue(&self, job: &str, count: usize) {
         made(&self.api, &format!("{JOBS}/{job}/pause"), json!({})).await;
-        for _ in 0..QUEUED / BATCH {
+        for _ in 0..count / BATCH {
             let items = vec![json!({ "jobId": job }); BATCH];
             let batch = json!({ "items": items });
             made(&self.api, &format!("{EXECUTIONS}/batch"), batch).await;
@@ -262,7 +263,7 @@ async fn main() {
         for (place, (handler, config)) in kinds.iter().enumerate() {
             let name = format!("{handler} {run}");
             let job = first.job(&name, handler, config.clone()).await;
-            first.queue(&job).await;
+            first.queue(&job, QUEUED[place]).await;
             let before = count(&mut database, LEFT, Some(first.id)).await;
             waits[place + 1] = second.waits(&mut database, &ours, ASKED).await;
             let after = count(&mut database, LEFT, Some(first.id)).await;
