@@ -202,6 +202,7 @@ impl<'a> Life<'a> {
             ready,
             pause,
             self.worker.drained.look_at(now),
+            self.claims.wake_at(),
             self.drain.wake_at(),
             self.worker.finishes.wake_at(),
         ]
@@ -412,7 +413,7 @@ impl<'a> Life<'a> {
         self.worker
             .standing
             .send_replace(Some("shutting down".into()));
-        self.claims.forget_waiting();
+        self.claims.stop(&self.worker.host.bus, &self.session);
         self.worker.feed.pause().await;
     }
 
