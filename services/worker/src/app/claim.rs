@@ -85,7 +85,8 @@ impl Drained {
 
     /// When that is to be looked at again, if nothing ends.
     pub(crate) fn look_at(&self, now: Instant) -> Option<Instant> {
-        (self.ahead(now) > 0).then(|| self.last + 3 * SPAN)
+        let is_recent = now.saturating_duration_since(self.last) <= 2 * SPAN;
+        (is_recent && self.per_second >= 1.0).then(|| self.last + 3 * SPAN)
     }
 
     /// How many to have at hand beside those that run.
@@ -93,7 +94,9 @@ impl Drained {
         let passed = now.saturating_duration_since(self.since);
         if passed >= SPAN {
             let seen = f64::from(self.count) / passed.as_secs_f64();
-            self.per_second += 0.5 * (seen - self.per_second);
+            // Half of it is believed after one span, all but nothing of what was before after ten.
+            let part = 1.0 - 0.5_f64.powf(passed.as_secs_f64() / SPAN.as_secs_f64());
+            self.per_second += part * (seen - self.per_second);
             self.count = 0;
             self.since = now;
         }
@@ -412,5 +415,9 @@ mod tests {
         now += 2 * SPAN;
         assert_eq!((drained.prefetch(now), drained.ahead(now)), (0, 0));
         assert_eq!(drained.look_at(now), None);
+        // Nor when one of them ends after a while.
+        now += Duration::from_secs(60);
+        drained.ended(now);
+        assert_eq!((drained.prefetch(now), drained.ahead(now)), (0, 0));
     }
 }

@@ -248,7 +248,7 @@ impl<'a> Life<'a> {
         metrics.waiting.set(self.worker.finishes.len() as i64);
     }
 
-    /// Asks for what there is room for: at once while a slot has nothing to come, else when half of what is prefetched is used up, so
+    /// Asks for what there is room for: at once while a slot has nothing to come, else when a third of what is prefetched is used up, so
     /// that few claims ask for many.
     fn claim(&mut self, now: Instant) {
         let prefetch = self.worker.drained.prefetch(now);
@@ -259,7 +259,7 @@ impl<'a> Life<'a> {
             soon: prefetch + 1,
             enough: match self.attempts.len() + given < slots {
                 true => 1,
-                false => prefetch.div_ceil(2),
+                false => prefetch.div_ceil(3),
             },
             last: self.ready.back().map(|ready| ready.turn),
             // As many as there are slots, beyond what is prefetched.
