@@ -110,6 +110,9 @@ pub struct RunClaim {
     /// ended by the time that more can come.
     #[serde(default)]
     pub want: u32,
+    /// Executions that were offered and are not asked for: others may have them at once. At most 512.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub returned: Vec<ExecutionId>,
 }
 
 /// What a claim gave. What is not in it must not begin, and needs no more thought.

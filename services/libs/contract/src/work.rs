@@ -24,7 +24,7 @@ pub struct Bell {
     /// Executions that wait no more: their offers are answered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub begun: Vec<ExecutionId>,
-    /// Executions that were refused: their offers are answered too.
+    /// Executions that were refused, or returned by a worker that has no room: their offers are answered too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<ExecutionId>,
     /// How many offers who claimed them wants to be out.

@@ -28,6 +28,11 @@ impl App {
             let text = format!("has {} items; at most {ITEMS_MAX}", request.offers.len());
             return Err(Problem::invalid("offers", text).into());
         }
+        if request.returned.len() > ITEMS_MAX {
+            let count = request.returned.len();
+            let text = format!("has {count} items; at most {ITEMS_MAX}");
+            return Err(Problem::invalid("returned", text).into());
+        }
         let claims = request.offers.iter().map(|offer| {
             self.claims.submit(Claim {
                 session: request.session_id,
@@ -40,7 +45,7 @@ impl App {
             .await
             .into_iter()
             .collect::<Result<_, _>>()?;
-        let (mut granted, mut begun, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut granted, mut begun, mut refused) = (Vec::new(), Vec::new(), request.returned);
         for (offer, answer) in request.offers.iter().zip(answers) {
             match answer {
                 Claimed::NoSession => return Err(no_session().into()),

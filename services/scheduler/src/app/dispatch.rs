@@ -34,8 +34,10 @@ const HOLD_EVERY: Duration = Duration::from_secs(1);
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// How many lanes one look around finds.
 const LOOK_MAX: i64 = 2_000;
-/// How many of a lane one round looks at, beside those that are offered already.
-const OF_A_LANE: usize = 256;
+/// How many of a lane one round looks at, beside those that are offered already: between these, and
+const OF_A_LANE: [usize; 2] = [8, 256];
+/// about so many of all lanes.
+const OF_ALL_LANES: usize = 4_096;
 /// The most offers of one message: workers share what is offered.
 const CHUNK_MAX: usize = 32;
 /// So many may be out beyond the window, of organisations whose turn it is when others have filled it.
@@ -75,9 +77,8 @@ async fn count(app: Arc<App>, pool: String) {
 
 /// What the first of some lanes are.
 struct Round {
+    /// With how many of each were asked for.
     lanes: Vec<(Lane, i64)>,
-    /// So many of each lane were asked for that are not out.
-    each: usize,
     firsts: Result<Vec<First>, DatabaseError>,
 }
 
@@ -117,8 +118,11 @@ impl<'a> Dispatcher<'a> {
     /// Offers until another replica does.
     async fn lead(&mut self, bells: &mut broadcast::Receiver<Bell>) -> Result<(), DatabaseError> {
         let (mut hold_at, mut look_at) = (Instant::now() + HOLD_EVERY, Instant::now());
+        let mut opens_at: Option<Instant> = None;
         loop {
             let now = Instant::now();
+            // Whatever else happened at that moment.
+            self.changed |= opens_at.is_some_and(|at| at <= now);
             if now >= hold_at {
                 let system = self.app.pools.system();
                 let replica = self.app.replica;
@@ -133,7 +137,8 @@ impl<'a> Dispatcher<'a> {
             }
             self.ask();
             let wake = hold_at.min(look_at);
-            let wake = self.known.next_open().map_or(wake, |open| open.min(wake));
+            opens_at = self.known.next_open();
+            let wake = opens_at.map_or(wake, |open| open.min(wake));
             tokio::select! {
                 bell = bells.recv() => {
                     let mut next = self.heed(bell, &mut look_at).await;
@@ -289,7 +294,8 @@ impl<'a> Dispatcher<'a> {
             return;
         }
         // For the whole window: what is answered until it is told makes room.
-        let each = window.min(OF_A_LANE);
+        let [least, most] = OF_A_LANE;
+        let each = (OF_ALL_LANES / lanes.len()).clamp(least, most).min(window);
         let under_way = self.out.under_way();
         let lanes: Vec<(Lane, i64)> = lanes
             .into_iter()
@@ -302,11 +308,7 @@ impl<'a> Dispatcher<'a> {
         let (app, pool) = (self.app.clone(), self.pool.to_owned());
         self.asked.spawn(async move {
             let firsts = lanes::lanes_first(app.pools.system(), &pool, &lanes).await;
-            Round {
-                lanes,
-                each,
-                firsts,
-            }
+            Round { lanes, firsts }
         });
     }
 
@@ -318,7 +320,7 @@ impl<'a> Dispatcher<'a> {
         let mut found = vec![false; lanes.len()];
         let (mut candidates, mut missing) = (Vec::new(), Vec::new());
         for first in round.firsts? {
-            let (Some((lane, _)), Some(found)) =
+            let (Some((lane, asked)), Some(found)) =
                 (lanes.get(first.place), found.get_mut(first.place))
             else {
                 continue;
@@ -327,7 +329,7 @@ impl<'a> Dispatcher<'a> {
             if first.key_missing {
                 missing.push(lane);
             }
-            candidates.extend(self.candidate(lane, first, &under_way));
+            candidates.extend(self.candidate(lane, first, *asked, &under_way));
         }
         for ((lane, _), found) in lanes.iter().zip(found) {
             if !found {
@@ -338,9 +340,8 @@ impl<'a> Dispatcher<'a> {
             limits::limits_key(self.app.pools.system(), &missing).await?;
         }
         self.out.told();
-        // No more than any one of them could have: else who is owed the most would seem to want no more.
         let window = self.window.size(Instant::now());
-        let room = window.saturating_sub(self.out.len()).min(round.each);
+        let room = window.saturating_sub(self.out.len());
         let chosen = self.fair.choose(candidates, room);
         self.changed |= !chosen.is_empty();
         self.offer(chosen).await;
@@ -362,6 +363,7 @@ impl<'a> Dispatcher<'a> {
         let less = |free: Option<i32>, offered: Option<&i32>| {
             free.map(|free| free - offered.copied().unwrap_or_default())
         };
+        let more = first.waiting.len() as i64 >= asked;
         let waiting: Vec<_> = first
             .waiting
             .into_iter()
@@ -374,6 +376,7 @@ impl<'a> Dispatcher<'a> {
             job_free: less(first.job_free, under_way.jobs.get(&lane.job)),
             key_free: less(first.key_free, under_way.lanes.get(lane)),
             waiting,
+            more,
         };
         Some(candidate).filter(|candidate| !candidate.waiting.is_empty())
     }

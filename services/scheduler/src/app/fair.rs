@@ -30,6 +30,8 @@ pub struct Candidate {
     pub key_free: Option<i32>,
     /// The executions with their priorities, the first first.
     pub waiting: Vec<(ExecutionId, i16)>,
+    /// Whether more wait than these.
+    pub more: bool,
 }
 
 /// How finely a tag is told: workers compare them as whole numbers.
@@ -77,6 +79,14 @@ struct Queue {
     free: Option<i32>,
     head: Option<(ExecutionId, i16)>,
     rest: std::vec::IntoIter<(ExecutionId, i16)>,
+    more: bool,
+}
+
+impl Queue {
+    /// Whether what comes next is not known.
+    fn is_cut(&self) -> bool {
+        self.head.is_none() && self.more
+    }
 }
 
 /// An organisation in one choice.
@@ -101,8 +111,8 @@ impl Tenant {
             .map(|(index, ..)| index)
     }
 
-    /// Takes the first of a lane.
-    fn take(&mut self, index: usize) -> Option<(Lane, ExecutionId)> {
+    /// Takes the first of a lane; and whether what comes next in it is known.
+    fn take(&mut self, index: usize) -> Option<(Lane, ExecutionId, bool)> {
         let queue = self.lanes.get_mut(index)?;
         let (id, _) = queue.head.take()?;
         queue.head = queue.rest.next();
@@ -111,7 +121,7 @@ impl Tenant {
         if let Some(Some(free)) = self.jobs.get_mut(&queue.lane.job) {
             *free -= 1;
         }
-        Some((queue.lane.clone(), id))
+        Some((queue.lane.clone(), id, !queue.is_cut()))
     }
 }
 
@@ -169,7 +179,7 @@ impl Fair {
         }
     }
 
-    /// Chooses at most `room`, in the order in which they should begin, and counts them.
+    /// Chooses at most `room`, in the order in which they should begin, and counts them: as far as is known who is next.
     pub fn choose(&mut self, candidates: Vec<Candidate>, room: usize) -> Vec<Chosen> {
         self.forget();
         for candidate in &candidates {
@@ -192,6 +202,7 @@ impl Fair {
                 free: candidate.key_free,
                 head: rest.next(),
                 rest,
+                more: candidate.more,
             });
         }
         let mut chosen = Vec::new();
@@ -204,7 +215,7 @@ impl Fair {
             let Some(tenant) = tenants.get_mut(&org) else {
                 break;
             };
-            let Some((lane, id)) = tenant.take(index) else {
+            let Some((lane, id, goes_on)) = tenant.take(index) else {
                 break;
             };
             let tag = self.charge(org);
@@ -214,6 +225,10 @@ impl Fair {
                 tag,
                 is_first: false,
             });
+            if !goes_on {
+                // Who is next is not known: others would be given what is this one's.
+                break;
+            }
         }
         chosen
     }
@@ -235,6 +250,7 @@ mod tests {
             job_free: None,
             key_free: None,
             waiting: (0..waiting).map(|_| (ExecutionId::new(), 0)).collect(),
+            more: false,
         }
     }
 
@@ -296,6 +312,17 @@ mod tests {
         }
         fair.refund(light);
         assert_eq!((fair.start(heavy), fair.start(light)), (0.0, 1.0));
+    }
+
+    #[test]
+    fn where_a_list_was_cut_nobody_else_takes_what_follows() {
+        let (heavy, light) = (OrgId::new(), OrgId::new());
+        let mut cut = candidate(heavy, 100, 10);
+        cut.more = true;
+        let mut fair = Fair::new();
+        let chosen = fair.choose(vec![cut, candidate(light, 1, 1_000)], 500);
+        let counts = (count(&chosen, heavy), count(&chosen, light));
+        assert!(counts.0 == 10 && counts.1 <= 1, "{counts:?}");
     }
 
     #[test]

@@ -241,6 +241,7 @@ impl Worker {
     pub async fn try_claim(&self, offers: &[Offer]) -> Result<Vec<Assignment>, Problem> {
         let claim = RunClaim {
             want: 0,
+            returned: Vec::new(),
             session_id: self.session,
             offers: offers.to_vec(),
         };

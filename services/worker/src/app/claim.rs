@@ -15,10 +15,10 @@ use crate::app::lease::Session;
 
 /// How many claims are under way at once: what is offered while both are waits for one of them, and goes together.
 const AT_ONCE: usize = 2;
-/// An offer that found no room for so long is forgotten: the scheduler makes it again, perhaps to another worker.
-const STALE: Duration = Duration::from_millis(1_500);
+/// An offer that found no room for so long is returned: another worker may have some.
+const STALE: Duration = Duration::from_millis(250);
 /// How often those are looked for.
-const STALE_EVERY: Duration = Duration::from_millis(250);
+const STALE_EVERY: Duration = Duration::from_millis(100);
 /// The most offers that wait for room.
 const WAITING_MAX: usize = 4_096;
 /// How long the scheduler may take to answer before it is asked again.
@@ -85,7 +85,8 @@ impl Drained {
 
     /// When that is to be looked at again, if nothing ends.
     pub(crate) fn look_at(&self, now: Instant) -> Option<Instant> {
-        (self.ahead(now) > 0).then(|| self.last + 3 * SPAN)
+        let is_recent = now.saturating_duration_since(self.last) <= 2 * SPAN;
+        (is_recent && self.per_second >= 1.0).then(|| self.last + 3 * SPAN)
     }
 
     /// How many to have at hand beside those that run.
@@ -93,7 +94,9 @@ impl Drained {
         let passed = now.saturating_duration_since(self.since);
         if passed >= SPAN {
             let seen = f64::from(self.count) / passed.as_secs_f64();
-            self.per_second += 0.5 * (seen - self.per_second);
+            // Half of it is believed after one span, all but nothing of what was before after ten.
+            let part = 1.0 - 0.5_f64.powf(passed.as_secs_f64() / SPAN.as_secs_f64());
+            self.per_second += part * (seen - self.per_second);
             self.count = 0;
             self.since = now;
         }
@@ -172,7 +175,8 @@ impl Claims {
 
     /// Asks for as many as there is room for, if they are enough. Whoever goes before what has no slot yet waits for nobody.
     pub(crate) fn send(&mut self, bus: &Bus, session: &Arc<Session>, room: &Room) {
-        self.sweep(Instant::now());
+        let stale = self.sweep(Instant::now());
+        give_back(bus, session, stale);
         let count = self.worth(room);
         if count == 0 || self.requests.len() >= AT_ONCE {
             return;
@@ -185,6 +189,7 @@ impl Claims {
             offers,
             want: u32::try_from(self.asked + room.free.saturating_sub(count) + room.soon)
                 .unwrap_or(u32::MAX),
+            returned: Vec::new(),
         };
         self.requests
             .spawn(claim(bus.clone(), session.clone(), request));
@@ -203,21 +208,35 @@ impl Claims {
         usual.max(room.last.map_or(0, before))
     }
 
-    /// Forgets what has waited for too long.
-    fn sweep(&mut self, now: Instant) {
+    /// Takes out what has waited for too long.
+    fn sweep(&mut self, now: Instant) -> Vec<ExecutionId> {
         let is_recent = |at: Instant| now.saturating_duration_since(at) < STALE_EVERY;
         if self.swept.is_some_and(is_recent) {
-            return;
+            return Vec::new();
         }
         self.swept = Some(now);
-        let known = &mut self.known;
+        let mut stale = Vec::new();
         self.waiting.retain(|_, (offer, at)| {
             let stays = now.saturating_duration_since(*at) < STALE;
             if !stays {
-                known.remove(&offer.id);
+                stale.push(offer.id);
             }
             stays
         });
+        self.forget(stale)
+    }
+
+    /// When that is to be done again.
+    pub(crate) fn wake_at(&self) -> Option<Instant> {
+        let swept = self.swept.filter(|_| !self.waiting.is_empty())?;
+        Some(swept + STALE_EVERY)
+    }
+
+    fn forget(&mut self, ids: Vec<ExecutionId>) -> Vec<ExecutionId> {
+        for id in &ids {
+            self.known.remove(id);
+        }
+        ids
     }
 
     /// A claim is over.
@@ -228,11 +247,29 @@ impl Claims {
         }
     }
 
-    /// Nothing more is claimed; what was asked for is still answered.
-    pub(crate) fn forget_waiting(&mut self) {
-        for (offer, _) in std::mem::take(&mut self.waiting).into_values() {
-            self.known.remove(&offer.id);
-        }
+    /// Nothing more is claimed; what was asked for is still answered. What waits here is returned.
+    pub(crate) fn stop(&mut self, bus: &Bus, session: &Arc<Session>) {
+        let waiting = std::mem::take(&mut self.waiting).into_values();
+        let ids = self.forget(waiting.map(|(offer, _)| offer.id).collect());
+        give_back(bus, session, ids);
+    }
+}
+
+/// Others may have these at once; if nobody hears that, in two seconds.
+fn give_back(bus: &Bus, session: &Session, ids: Vec<ExecutionId>) {
+    for part in ids.chunks(ITEMS_MAX) {
+        let request = RunClaim {
+            session_id: session.id,
+            offers: Vec::new(),
+            want: 0,
+            returned: part.to_vec(),
+        };
+        let bus = bus.clone();
+        tokio::spawn(async move {
+            if let Err(problem) = bus.service_call(&request, None, TIMEOUT).await {
+                tracing::debug!(%problem, "offers are not returned; they are made again");
+            }
+        });
     }
 }
 
@@ -299,7 +336,8 @@ mod tests {
         assert_eq!(claims.waiting(), 1);
         claims.offered(vec![one], |_| false);
         assert_eq!(claims.waiting(), 1);
-        claims.forget_waiting();
+        let all = std::mem::take(&mut claims.waiting).into_values();
+        claims.forget(all.map(|(offer, _)| offer.id).collect());
         claims.offered(vec![one], |_| false);
         assert_eq!(claims.waiting(), 1);
     }
@@ -313,10 +351,11 @@ mod tests {
         let order: Vec<Offer> = claims.waiting.values().map(|(offer, _)| *offer).collect();
         assert_eq!(order, [offers[3], offers[0], offers[1], offers[2]]);
         let now = Instant::now();
-        claims.sweep(now);
-        assert_eq!(claims.waiting(), 4);
-        claims.sweep(now + STALE + STALE_EVERY);
-        assert_eq!(claims.waiting(), 0);
+        assert!(claims.sweep(now).is_empty());
+        assert_eq!(claims.wake_at(), Some(now + STALE_EVERY));
+        let stale = claims.sweep(now + STALE + STALE_EVERY);
+        assert_eq!((stale.len(), claims.waiting()), (4, 0));
+        assert_eq!(claims.wake_at(), None);
         claims.offered(offers.to_vec(), |_| false);
         assert_eq!(claims.waiting(), 4);
     }
@@ -376,5 +415,9 @@ mod tests {
         now += 2 * SPAN;
         assert_eq!((drained.prefetch(now), drained.ahead(now)), (0, 0));
         assert_eq!(drained.look_at(now), None);
+        // Nor when one of them ends after a while.
+        now += Duration::from_secs(60);
+        drained.ended(now);
+        assert_eq!((drained.prefetch(now), drained.ahead(now)), (0, 0));
     }
 }

@@ -202,6 +202,7 @@ impl<'a> Life<'a> {
             ready,
             pause,
             self.worker.drained.look_at(now),
+            self.claims.wake_at(),
             self.drain.wake_at(),
             self.worker.finishes.wake_at(),
         ]
@@ -247,7 +248,7 @@ impl<'a> Life<'a> {
         metrics.waiting.set(self.worker.finishes.len() as i64);
     }
 
-    /// Asks for what there is room for: at once while a slot has nothing to come, else when half of what is prefetched is used up, so
+    /// Asks for what there is room for: at once while a slot has nothing to come, else when a third of what is prefetched is used up, so
     /// that few claims ask for many.
     fn claim(&mut self, now: Instant) {
         let prefetch = self.worker.drained.prefetch(now);
@@ -258,7 +259,7 @@ impl<'a> Life<'a> {
             soon: prefetch + 1,
             enough: match self.attempts.len() + given < slots {
                 true => 1,
-                false => prefetch.div_ceil(2),
+                false => prefetch.div_ceil(3),
             },
             last: self.ready.back().map(|ready| ready.turn),
             // As many as there are slots, beyond what is prefetched.
@@ -412,7 +413,7 @@ impl<'a> Life<'a> {
         self.worker
             .standing
             .send_replace(Some("shutting down".into()));
-        self.claims.forget_waiting();
+        self.claims.stop(&self.worker.host.bus, &self.session);
         self.worker.feed.pause().await;
     }
 

@@ -1,5 +1,6 @@
 //! Nothing begins without a claim, and nothing twice by one.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use dashfleet_worker::Handlers;
@@ -219,6 +220,32 @@ async fn what_was_prefetched_and_finds_no_slot_is_handed_back_soon() {
                 .filter(|id| state.running.contains_key(id))
                 .count();
             (running == 1).then_some(())
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_offered_and_finds_no_room_is_returned_to_others() {
+    let world = World::new(Options {
+        concurrency: 1,
+        ..Options::default()
+    })
+    .await;
+    let sleep = || {
+        let config = json!({ "ms": 30_000 });
+        world.scheduler.execution("builtin/sleep", config)
+    };
+    // One message: the first gets the only slot, the others came with it.
+    let ids: Vec<ExecutionId> = (0..4).map(|_| sleep()).collect();
+    world.scheduler.offer(&ids).await;
+    world
+        .scheduler
+        .until("the others are returned", |state| {
+            let claims = state.claims.iter().map(|(claim, _)| claim);
+            let returned: HashSet<ExecutionId> =
+                claims.flat_map(|claim| claim.returned.clone()).collect();
+            let running = ids.iter().filter(|id| state.running.contains_key(id));
+            (returned.len() == 3 && running.count() == 1).then_some(())
         })
         .await;
 }

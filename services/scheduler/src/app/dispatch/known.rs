@@ -154,7 +154,12 @@ impl Known {
                 by_org.entry(lane.org).or_default().push(lane);
             }
         }
-        self.turns.retain(|org, _| by_org.contains_key(org));
+        // An organisation that is held back for now goes on where it was.
+        let lanes = &self.lanes;
+        self.turns.retain(|org, _| {
+            let next = lanes.range(first_of(*org)..).next();
+            next.is_some_and(|(lane, _)| lane.org == *org)
+        });
         let mut orgs: Vec<(f64, OrgId, Vec<&Lane>)> = by_org
             .into_iter()
             .map(|(org, lanes)| (start(org), org, lanes))
@@ -250,6 +255,25 @@ mod tests {
             seen.extend(lanes);
         }
         assert_eq!(seen.len(), 200);
+    }
+
+    #[test]
+    fn whoever_was_held_back_goes_on_where_it_was() {
+        let (mut known, org) = (Known::default(), OrgId::new());
+        for _ in 0..200 {
+            known.open(lane(org));
+        }
+        let first: HashSet<Lane> = known.next(|_| 0.0).into_iter().collect();
+        for lane in known.lanes.keys().cloned().collect::<Vec<_>>() {
+            known.round += 1;
+            known.found(&lane, Standing::Held(None));
+        }
+        known.open(lane(OrgId::new()));
+        assert_eq!(known.next(|_| 0.0).len(), 1);
+        known.ring(first.iter().next().unwrap().clone());
+        let next = known.next(|_| 0.0);
+        let new = next.iter().filter(|lane| !first.contains(*lane)).count();
+        assert!(new >= 64, "{new}");
     }
 
     #[test]
