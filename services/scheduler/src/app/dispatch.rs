@@ -349,7 +349,13 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// What of a lane may be offered, if there is anything.
-    fn candidate(&mut self, lane: &Lane, first: First, under_way: &UnderWay) -> Option<Candidate> {
+    fn candidate(
+        &mut self,
+        lane: &Lane,
+        first: First,
+        asked: i64,
+        under_way: &UnderWay,
+    ) -> Option<Candidate> {
         if first.waiting.is_empty() {
             return None;
         }

@@ -15,6 +15,8 @@ use crate::app::lease::Session;
 
 /// How many claims are under way at once: what is offered while both are waits for one of them, and goes together.
 const AT_ONCE: usize = 2;
+/// The most of one claim. More would hold up whoever comes next for longer than it saves.
+const CLAIM_MAX: usize = 64;
 /// An offer that found no room for so long is returned: another worker may have some.
 const STALE: Duration = Duration::from_millis(250);
 /// How often those are looked for.
@@ -33,11 +35,9 @@ const PREFETCH_MAX: usize = 500;
 /// As much as handlers end while two claims are under way, so that no slot waits for one; between these times. The shortest
 /// makes for claims of many: a commit of one costs nearly as much as one of thirty.
 const PREFETCH_TIME: [Duration; 2] = [Duration::from_millis(30), Duration::from_millis(100)];
-/// As much as handlers end in this time is taken before there is room for it: among those that are here, who is next goes first. Where
-/// handlers last longer, that is nothing, and other workers may have it.
-const AHEAD_TIME: Duration = Duration::from_millis(50);
-/// The most of that.
-const AHEAD_MAX: usize = 256;
+/// So many offers beyond what is prefetched are taken before there is room for them: among those that are here, who is next goes first.
+/// Where handlers last, nothing is taken ahead, and other workers may have it.
+const AHEAD: usize = 8;
 /// How much of each new time of a claim is believed.
 const PART: f64 = 0.2;
 /// Over which time ends are counted.
@@ -76,17 +76,20 @@ impl Drained {
     }
 
     /// How many offers may wait here for room: none where nothing has ended for a while.
-    pub(crate) fn ahead(&self, now: Instant) -> usize {
-        if now.saturating_duration_since(self.last) > 2 * SPAN {
-            return 0;
+    pub(crate) fn ahead(&mut self, now: Instant) -> usize {
+        match self.prefetch(now) {
+            0 if !self.is_recent(now) => 0,
+            prefetch => prefetch + AHEAD,
         }
-        ((self.per_second * AHEAD_TIME.as_secs_f64()) as usize).min(AHEAD_MAX)
+    }
+
+    fn is_recent(&self, now: Instant) -> bool {
+        self.per_second >= 1.0 && now.saturating_duration_since(self.last) <= 2 * SPAN
     }
 
     /// When that is to be looked at again, if nothing ends.
     pub(crate) fn look_at(&self, now: Instant) -> Option<Instant> {
-        let is_recent = now.saturating_duration_since(self.last) <= 2 * SPAN;
-        (is_recent && self.per_second >= 1.0).then(|| self.last + 3 * SPAN)
+        self.is_recent(now).then(|| self.last + 3 * SPAN)
     }
 
     /// How many to have at hand beside those that run.
@@ -100,7 +103,7 @@ impl Drained {
             self.count = 0;
             self.since = now;
         }
-        if now.saturating_duration_since(self.last) > 2 * SPAN {
+        if !self.is_recent(now) {
             return 0;
         }
         let [shortest, longest] = PREFETCH_TIME.map(|time| time.as_secs_f64());
@@ -178,7 +181,7 @@ impl Claims {
         let stale = self.sweep(Instant::now());
         give_back(bus, session, stale);
         let count = self.worth(room);
-        if count == 0 || self.requests.len() >= AT_ONCE {
+        if count == 0 {
             return;
         }
         let next = std::iter::from_fn(|| self.waiting.pop_first());
@@ -195,17 +198,21 @@ impl Claims {
             .spawn(claim(bus.clone(), session.clone(), request));
     }
 
-    /// How many to ask for now.
+    /// How many to ask for now. Those that go before what was given need not wait for a claim that is under way.
     fn worth(&self, room: &Room) -> usize {
-        let usual = room.free.min(ITEMS_MAX).min(self.waiting.len());
-        let usual = if usual < room.enough { 0 } else { usual };
-        let before = |last| {
-            self.waiting
-                .range(..(last, 0))
-                .take(room.beyond.min(ITEMS_MAX))
-                .count()
+        let under_way = self.requests.len();
+        let usual = room.free.min(CLAIM_MAX).min(self.waiting.len());
+        let usual = match usual >= room.enough && under_way < AT_ONCE {
+            true => usual,
+            false => 0,
         };
-        usual.max(room.last.map_or(0, before))
+        let beyond = match under_way <= AT_ONCE {
+            true => room.beyond.min(CLAIM_MAX),
+            false => 0,
+        };
+        // Who had nothing offered has turn 0: before all that was given, and before nothing.
+        let last = room.last.unwrap_or(1);
+        usual.max(self.waiting.range(..(last, 0)).take(beyond).count())
     }
 
     /// Takes out what has waited for too long.
@@ -380,6 +387,18 @@ mod tests {
         assert_eq!((worth(0, 1, Some(20), 9), worth(0, 1, Some(20), 1)), (2, 1));
         assert_eq!((worth(0, 1, Some(20), 0), worth(0, 1, Some(5), 9)), (0, 0));
         assert_eq!(worth(4, 3, Some(20), 9), 4);
+        let first = vec![Offer { turn: 0, ..offer() }];
+        claims.offered(first, |_| false);
+        assert_eq!(
+            claims.worth(&Room {
+                free: 0,
+                soon: 0,
+                enough: 9,
+                last: None,
+                beyond: 9
+            }),
+            1
+        );
     }
 
     #[test]
@@ -405,7 +424,7 @@ mod tests {
         }
         // 2,000 a second for 30 ms; and for twice as long as claims take.
         assert!((55..=60).contains(&drained.prefetch(now)));
-        assert!((95..=100).contains(&drained.ahead(now)));
+        assert_eq!(drained.ahead(now), drained.prefetch(now) + AHEAD);
         assert_eq!(drained.look_at(now), Some(now + 2 * SPAN));
         for _ in 0..100 {
             drained.claimed(Duration::from_millis(40));

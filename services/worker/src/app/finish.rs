@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 /// How many requests are under way at once, at most.
 const AT_ONCE: usize = 4;
 /// While one is under way what ends is gathered: for another one so many are enough,
-const ENOUGH: usize = 100;
+const ENOUGH: usize = 64;
 /// or this time.
 const GATHER: Duration = Duration::from_millis(25);
 /// A request has no more than this and one finish, in bytes.

@@ -24,6 +24,8 @@ use crate::app::run::{Ended, Reason, Stop, Work, attempt, handed_back};
 /// An execution that was given to this worker and found no slot for so long is handed back: handlers that end fast were followed
 /// by ones that do not, and other workers may be idle.
 const READY_MAX: Duration = Duration::from_millis(500);
+/// Of what is prefetched no more than so many need be used up before more is asked for.
+const ENOUGH_MAX: usize = 48;
 /// After so long without room the question for offers is taken back.
 const NO_ROOM: Duration = Duration::from_millis(50);
 /// How long the last lines of a log may take to be committed, before the finish goes without them; when the worker ends, perhaps
@@ -259,7 +261,7 @@ impl<'a> Life<'a> {
             soon: prefetch + 1,
             enough: match self.attempts.len() + given < slots {
                 true => 1,
-                false => prefetch.div_ceil(3),
+                false => prefetch.div_ceil(3).clamp(1, ENOUGH_MAX),
             },
             last: self.ready.back().map(|ready| ready.turn),
             // As many as there are slots, beyond what is prefetched.
