@@ -13,8 +13,10 @@ use tokio::time::Instant;
 
 use crate::app::lease::Session;
 
-/// How many claims are under way at once: what is offered while both are waits for one of them, and goes together.
+/// How many claims are under way at once: what is offered while all are waits for one of them, and goes together.
 const AT_ONCE: usize = 2;
+/// Where there is more to ask for than one claim may, so many.
+const FULL_AT_ONCE: usize = 4;
 /// The most of one claim. More would hold up whoever comes next for longer than it saves.
 const CLAIM_MAX: usize = 64;
 /// An offer that found no room for so long is returned: another worker may have some.
@@ -35,9 +37,9 @@ const PREFETCH_MAX: usize = 500;
 /// As much as handlers end while two claims are under way, so that no slot waits for one; between these times. The shortest
 /// makes for claims of many: a commit of one costs nearly as much as one of thirty.
 const PREFETCH_TIME: [Duration; 2] = [Duration::from_millis(30), Duration::from_millis(100)];
-/// So many offers beyond what is prefetched are taken before there is room for them: among those that are here, who is next goes first.
-/// Where handlers last, nothing is taken ahead, and other workers may have it.
-const AHEAD: usize = 8;
+/// So many offers at most are taken beyond what is prefetched, where there will be room for them soon: among those that are here, who
+/// is next goes first. Where handlers last, nothing is taken ahead, and other workers may have it.
+pub(crate) const AHEAD: usize = 8;
 /// How much of each new time of a claim is believed.
 const PART: f64 = 0.2;
 /// Over which time ends are counted.
@@ -79,7 +81,7 @@ impl Drained {
     pub(crate) fn ahead(&mut self, now: Instant) -> usize {
         match self.prefetch(now) {
             0 if !self.is_recent(now) => 0,
-            prefetch => prefetch + AHEAD,
+            prefetch => prefetch + AHEAD.min((self.per_second * STALE.as_secs_f64()) as usize),
         }
     }
 
@@ -176,13 +178,14 @@ impl Claims {
         self.asked
     }
 
-    /// Asks for as many as there is room for, if they are enough. Whoever goes before what has no slot yet waits for nobody.
-    pub(crate) fn send(&mut self, bus: &Bus, session: &Arc<Session>, room: &Room) {
+    /// Asks for as many as there is room for, if they are enough. Who goes before what has no slot yet waits for nobody, and takes along
+    /// what there is room for. Says whether it asked.
+    pub(crate) fn send(&mut self, bus: &Bus, session: &Arc<Session>, room: &Room) -> bool {
         let stale = self.sweep(Instant::now());
-        give_back(bus, session, stale);
-        let count = self.worth(room);
+        give_back(bus, session, stale, self.want(room));
+        let count = self.worth(room, self.requests.len());
         if count == 0 {
-            return;
+            return false;
         }
         let next = std::iter::from_fn(|| self.waiting.pop_first());
         let offers: Vec<Offer> = next.take(count).map(|(_, (offer, _))| offer).collect();
@@ -190,29 +193,45 @@ impl Claims {
         let request = RunClaim {
             session_id: session.id,
             offers,
-            want: u32::try_from(self.asked + room.free.saturating_sub(count) + room.soon)
-                .unwrap_or(u32::MAX),
+            want: self.want(&Room {
+                free: room.free.saturating_sub(count),
+                ..*room
+            }),
             returned: Vec::new(),
         };
         self.requests
             .spawn(claim(bus.clone(), session.clone(), request));
+        true
     }
 
-    /// How many to ask for now. Those that go before what was given need not wait for a claim that is under way.
-    fn worth(&self, room: &Room) -> usize {
-        let under_way = self.requests.len();
-        let usual = room.free.min(CLAIM_MAX).min(self.waiting.len());
-        let usual = match usual >= room.enough && under_way < AT_ONCE {
-            true => usual,
-            false => 0,
-        };
-        let beyond = match under_way <= AT_ONCE {
-            true => room.beyond.min(CLAIM_MAX),
-            false => 0,
+    /// How many offers should be out for this worker, with such room beside what is asked for.
+    fn want(&self, room: &Room) -> u32 {
+        u32::try_from(self.asked + room.free + room.soon).unwrap_or(u32::MAX)
+    }
+
+    /// How many to ask for now, while so many claims are `under_way`.
+    fn worth(&self, room: &Room, under_way: usize) -> usize {
+        let fits = room.free.min(CLAIM_MAX).min(self.waiting.len());
+        let at_once = match fits {
+            CLAIM_MAX => FULL_AT_ONCE,
+            _ => AT_ONCE,
         };
         // Who had nothing offered has turn 0: before all that was given, and before nothing.
         let last = room.last.unwrap_or(1);
-        usual.max(self.waiting.range(..(last, 0)).take(beyond).count())
+        let before = match under_way <= at_once {
+            true => self
+                .waiting
+                .range(..(last, 0))
+                .take(room.beyond.min(CLAIM_MAX))
+                .count(),
+            false => 0,
+        };
+        let is_usual = under_way < at_once && fits >= room.enough;
+        if is_usual || before > 0 {
+            fits.max(before)
+        } else {
+            0
+        }
     }
 
     /// Takes out what has waited for too long.
@@ -258,17 +277,17 @@ impl Claims {
     pub(crate) fn stop(&mut self, bus: &Bus, session: &Arc<Session>) {
         let waiting = std::mem::take(&mut self.waiting).into_values();
         let ids = self.forget(waiting.map(|(offer, _)| offer.id).collect());
-        give_back(bus, session, ids);
+        give_back(bus, session, ids, 0);
     }
 }
 
 /// Others may have these at once; if nobody hears that, in two seconds.
-fn give_back(bus: &Bus, session: &Session, ids: Vec<ExecutionId>) {
+fn give_back(bus: &Bus, session: &Session, ids: Vec<ExecutionId>, want: u32) {
     for part in ids.chunks(ITEMS_MAX) {
         let request = RunClaim {
             session_id: session.id,
             offers: Vec::new(),
-            want: 0,
+            want,
             returned: part.to_vec(),
         };
         let bus = bus.clone();
@@ -372,32 +391,46 @@ mod tests {
         let mut claims = Claims::default();
         let offers = [5, 6, 20, 21].map(|turn| Offer { turn, ..offer() });
         claims.offered(offers.to_vec(), |_| false);
-        let worth = |free, enough, last, beyond| {
-            claims.worth(&Room {
-                free,
-                soon: 0,
-                enough,
-                last,
-                beyond,
-            })
+        let room = |free, enough, last, beyond| Room {
+            free,
+            soon: 0,
+            enough,
+            last,
+            beyond,
         };
+        let worth = |free, enough, last, beyond| claims.worth(&room(free, enough, last, beyond), 0);
         assert_eq!(worth(3, 1, None, 9), 3);
         assert_eq!((worth(3, 4, None, 9), worth(9, 4, None, 9)), (0, 4));
         // Two of them go before turn 20, and are asked for as far as that is not too much already.
         assert_eq!((worth(0, 1, Some(20), 9), worth(0, 1, Some(20), 1)), (2, 1));
         assert_eq!((worth(0, 1, Some(20), 0), worth(0, 1, Some(5), 9)), (0, 0));
         assert_eq!(worth(4, 3, Some(20), 9), 4);
-        let first = vec![Offer { turn: 0, ..offer() }];
-        claims.offered(first, |_| false);
+        // Who had nothing offered goes while others are under way, and takes the others along: else a stream of such would leave
+        // nothing to them.
+        let first = Offer { turn: 0, ..offer() };
+        claims.offered(vec![first], |_| false);
+        assert_eq!(claims.worth(&room(0, 9, None, 9), AT_ONCE), 1);
+        assert_eq!(claims.worth(&room(5, 9, None, 9), AT_ONCE), 5);
+        assert_eq!(claims.worth(&room(5, 1, None, 9), AT_ONCE + 1), 0);
+    }
+
+    #[test]
+    fn where_there_is_much_to_ask_for_more_claims_ask() {
+        let mut claims = Claims::default();
+        let offers: Vec<Offer> = (0..200).map(|_| Offer { turn: 7, ..offer() }).collect();
+        claims.offered(offers, |_| false);
+        let room = |free| Room {
+            free,
+            soon: 0,
+            enough: 1,
+            last: None,
+            beyond: 0,
+        };
+        assert_eq!(claims.worth(&room(500), FULL_AT_ONCE - 1), CLAIM_MAX);
+        assert_eq!(claims.worth(&room(500), FULL_AT_ONCE), 0);
         assert_eq!(
-            claims.worth(&Room {
-                free: 0,
-                soon: 0,
-                enough: 9,
-                last: None,
-                beyond: 9
-            }),
-            1
+            (claims.worth(&room(9), 1), claims.worth(&room(9), AT_ONCE)),
+            (9, 0)
         );
     }
 

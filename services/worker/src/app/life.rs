@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::app::Worker;
-use crate::app::claim::{Claimed, Claims, Room};
+use crate::app::claim::{AHEAD, Claimed, Claims, Room};
 use crate::app::drain::Drain;
 use crate::app::finish::Answered;
 use crate::app::lease::Session;
@@ -150,7 +150,10 @@ impl<'a> Life<'a> {
     }
 
     async fn event(&mut self, shutdown: &Shutdown, now: Instant) -> Event {
-        let want = self.room(now) + self.worker.drained.ahead(now);
+        let want = match self.is_closed() {
+            true => 0,
+            false => self.room(now) + self.worker.drained.ahead(now),
+        };
         let want = want.saturating_sub(self.claims.waiting());
         let wake = self.wake_at(want, now);
         let draining = self.drain.has_begun();
@@ -243,7 +246,7 @@ impl<'a> Life<'a> {
         if self.drain.cuts(now) {
             self.cut.cancel();
         }
-        self.claim(now);
+        while self.claim(now) {}
         self.worker.finishes.send(&self.worker.host.bus, now);
         let metrics = &self.worker.metrics;
         metrics.running.set(self.attempts.len() as i64);
@@ -251,8 +254,8 @@ impl<'a> Life<'a> {
     }
 
     /// Asks for what there is room for: at once while a slot has nothing to come, else when a third of what is prefetched is used up, so
-    /// that few claims ask for many.
-    fn claim(&mut self, now: Instant) {
+    /// that few claims ask for many. Says whether it asked.
+    fn claim(&mut self, now: Instant) -> bool {
         let prefetch = self.worker.drained.prefetch(now);
         let slots = self.worker.config.concurrency;
         let given = self.ready.len() + self.claims.asked();
@@ -264,14 +267,14 @@ impl<'a> Life<'a> {
                 false => prefetch.div_ceil(3).clamp(1, ENOUGH_MAX),
             },
             last: self.ready.back().map(|ready| ready.turn),
-            // As many as there are slots, beyond what is prefetched.
+            // About as many as will begin soon, beyond what is prefetched.
             beyond: match self.is_closed() {
                 true => 0,
-                false => (prefetch + slots).saturating_sub(given),
+                false => (prefetch + slots.min(prefetch + AHEAD)).saturating_sub(given),
             },
         };
         self.claims
-            .send(&self.worker.host.bus, &self.session, &room);
+            .send(&self.worker.host.bus, &self.session, &room)
     }
 
     fn start(&mut self, assignment: Assignment) {
