@@ -35,8 +35,9 @@ async fn the_service_ends_in_its_time_while_the_bus_is_away() {
     shutdown.begin();
     let ended = tokio::time::timeout(Duration::from_secs(30), running).await;
     ended.expect("an end").unwrap().unwrap();
+    // The two seconds, two for connections to close (the bus's cannot), and a little.
     assert!(
-        begun.elapsed() < Duration::from_secs(4),
+        begun.elapsed() < Duration::from_secs(5),
         "{:?}",
         begun.elapsed()
     );
