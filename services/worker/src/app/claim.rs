@@ -39,7 +39,7 @@ const PREFETCH_MAX: usize = 500;
 const PREFETCH_TIME: [Duration; 2] = [Duration::from_millis(30), Duration::from_millis(100)];
 /// So many offers at most are taken beyond what is prefetched, where there will be room for them soon: among those that are here, who
 /// is next goes first. Where handlers last, nothing is taken ahead, and other workers may have it.
-pub(crate) const AHEAD: usize = 8;
+const AHEAD: usize = 8;
 /// How much of each new time of a claim is believed.
 const PART: f64 = 0.2;
 /// Over which time ends are counted.

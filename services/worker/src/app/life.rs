@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::app::Worker;
-use crate::app::claim::{AHEAD, Claimed, Claims, Room};
+use crate::app::claim::{Claimed, Claims, Room};
 use crate::app::drain::Drain;
 use crate::app::finish::Answered;
 use crate::app::lease::Session;
@@ -267,10 +267,10 @@ impl<'a> Life<'a> {
                 false => prefetch.div_ceil(3).clamp(1, ENOUGH_MAX),
             },
             last: self.ready.back().map(|ready| ready.turn),
-            // About as many as will begin soon, beyond what is prefetched.
+            // As much again as is prefetched: it begins soon. Where handlers last nothing does.
             beyond: match self.is_closed() {
                 true => 0,
-                false => (prefetch + slots.min(prefetch + AHEAD)).saturating_sub(given),
+                false => (2 * prefetch + slots).saturating_sub(self.attempts.len() + given),
             },
         };
         self.claims
