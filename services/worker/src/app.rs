@@ -1,6 +1,6 @@
-//! What the worker does: [`session`] its life with the scheduler, [`lease`] for how long it may run anything, [`life`] the loop, [`claim`]
-//! what may begin here, [`run`] attempts, [`finish`] how they ended, [`log`] and [`progress`] what they say meanwhile, [`drain`] the
-//! end, [`witness`] for tests. (Offers come by [`bus::OfferFeed`].)
+//! What the worker does: [`session`] its life with the scheduler, [`lease`] for how long it may run anything, [`life`] the loop,
+//! [`claim`] what may begin here, [`pace`] how much is at hand, [`run`] attempts, [`finish`] how they ended, [`log`] and [`progress`]
+//! what they say meanwhile, [`drain`] the end, [`witness`] for tests. (Offers come by [`bus::OfferFeed`].)
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,16 +22,17 @@ pub mod finish;
 pub mod lease;
 pub mod life;
 pub mod log;
+pub mod pace;
 pub mod progress;
 pub mod run;
 pub mod session;
 pub mod witness;
 
-use claim::Drained;
 use finish::Finishes;
 use lease::Session;
 use life::{End, Life};
 use log::Logs;
+use pace::Pace;
 use progress::Progress;
 use witness::Witness;
 
@@ -52,7 +53,7 @@ pub struct Worker {
     feed: OfferFeed,
     finishes: Finishes,
     logs: Arc<Logs>,
-    drained: Drained,
+    pace: Pace,
     metrics: Metrics,
     /// What is missing to work; `None` when nothing is.
     standing: watch::Sender<Option<String>>,
@@ -75,7 +76,7 @@ impl Worker {
             feed: bus.offers(&config.pool),
             finishes: Finishes::new(&metrics),
             logs: Logs::new(&metrics),
-            drained: Drained::new(Instant::now()),
+            pace: Pace::new(Instant::now()),
             host: Arc::new(Host {
                 bus,
                 egress,

@@ -152,7 +152,7 @@ impl<'a> Life<'a> {
     async fn event(&mut self, shutdown: &Shutdown, now: Instant) -> Event {
         let want = match self.is_closed() {
             true => 0,
-            false => self.room(now) + self.worker.drained.ahead(now),
+            false => self.room(now) + self.worker.pace.ahead(now),
         };
         let want = want.saturating_sub(self.claims.waiting());
         let wake = self.wake_at(want, now);
@@ -173,7 +173,7 @@ impl<'a> Life<'a> {
 
     /// How many more could be claimed: what has a slot, and a little that will have one soon.
     fn room(&mut self, now: Instant) -> usize {
-        let prefetch = self.worker.drained.prefetch(now);
+        let prefetch = self.worker.pace.prefetch(now);
         if self.is_closed() {
             return 0;
         }
@@ -206,7 +206,7 @@ impl<'a> Life<'a> {
         [
             ready,
             pause,
-            self.worker.drained.look_at(now),
+            self.worker.pace.look_at(now),
             self.claims.wake_at(),
             self.drain.wake_at(),
             self.worker.finishes.wake_at(),
@@ -256,7 +256,7 @@ impl<'a> Life<'a> {
     /// Asks for what there is room for: at once while a slot has nothing to come, else when a third of what is prefetched is used up, so
     /// that few claims ask for many. Says whether it asked.
     fn claim(&mut self, now: Instant) -> bool {
-        let prefetch = self.worker.drained.prefetch(now);
+        let prefetch = self.worker.pace.prefetch(now);
         let slots = self.worker.config.concurrency;
         let given = self.ready.len() + self.claims.asked();
         let room = Room {
@@ -315,7 +315,7 @@ impl<'a> Life<'a> {
         self.claims.answered(&claimed);
         let metrics = &self.worker.metrics;
         metrics.claim_time.observe(claimed.took.as_secs_f64());
-        self.worker.drained.claimed(claimed.took);
+        self.worker.pace.claimed(claimed.took);
         let (asked, granted) = (claimed.asked.len(), claimed.granted.len());
         let count = |result: &str, count: usize| {
             metrics
@@ -355,7 +355,7 @@ impl<'a> Life<'a> {
             Ok(ended) => ended,
             Err(error) => return self.broken("an attempt", &error),
         };
-        self.worker.drained.ended(Instant::now());
+        self.worker.pace.ended(Instant::now());
         self.worker.host.progress.forget(ended.place.id);
         let Some(finish) = &ended.finish else {
             return;
