@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use self::known::{Known, Standing};
 use self::out::{Out, UnderWay};
+use self::rests::Rests;
 use crate::app::App;
 use crate::app::fair::{Candidate, Chosen, Fair};
 use crate::app::window::Window;
@@ -25,6 +26,7 @@ use crate::store::session;
 
 mod known;
 mod out;
+mod rests;
 
 /// For how long a replica is dispatcher without saying so again.
 const HOLD: Duration = Duration::from_secs(3);
@@ -89,6 +91,7 @@ struct Dispatcher<'a> {
     window: Window,
     known: Known,
     out: Out,
+    rests: Rests,
     /// The question what waits, while it is asked: rings are heeded meanwhile.
     asked: JoinSet<Round>,
     /// Something has changed since it was last asked.
@@ -108,6 +111,7 @@ impl<'a> Dispatcher<'a> {
             window: Window::default(),
             known: Known::default(),
             out: Out::default(),
+            rests: Rests::default(),
             asked: JoinSet::new(),
             changed: true,
             looked: None,
@@ -138,7 +142,11 @@ impl<'a> Dispatcher<'a> {
             self.ask();
             let wake = hold_at.min(look_at);
             opens_at = self.known.next_open();
-            let wake = opens_at.map_or(wake, |open| open.min(wake));
+            let rest = self.rests.wait_until(now).filter(|_| self.changed);
+            let wake = [opens_at, rest]
+                .into_iter()
+                .flatten()
+                .fold(wake, Instant::min);
             tokio::select! {
                 bell = bells.recv() => {
                     let mut next = self.heed(bell, &mut look_at).await;
@@ -172,20 +180,23 @@ impl<'a> Dispatcher<'a> {
         match bell {
             Ok(bell) if bell.pool == self.pool => {
                 self.changed = true;
+                let now = Instant::now();
                 for id in bell.begun {
                     if let Some((_, tag)) = self.out.answered(id) {
+                        self.rests.answered(now);
                         self.fair.served(tag);
                     }
                 }
                 for id in bell.refused {
                     if let Some((lane, _)) = self.out.answered(id) {
+                        self.rests.answered(now);
                         self.fair.refund(lane.org);
                         // Why, a look at its lane shows.
                         self.known.open_unless_held(lane);
                     }
                 }
                 if let Some(Wanted { session, offers }) = bell.wanted {
-                    self.window.wanted(session, offers as usize, Instant::now());
+                    self.window.wanted(session, offers as usize, now);
                 }
                 for lane in bell.lanes {
                     self.known.ring(lane);
@@ -213,7 +224,8 @@ impl<'a> Dispatcher<'a> {
         if self.known.knows(lane.org) || self.out.knows(&id) {
             return self.known.open_unless_held(lane);
         }
-        let (window, out) = (self.window.size(Instant::now()), self.out.len());
+        let now = Instant::now();
+        let (window, out) = (self.size(now), self.out.len());
         let has_room = out < window && !self.known.any_open();
         let is_behind = self.fair.is_behind(lane.org);
         // Or it goes before something that is out.
@@ -228,6 +240,9 @@ impl<'a> Dispatcher<'a> {
             return self.known.open(lane);
         }
         let is_first = is_behind && !self.out.has(lane.org);
+        if is_first {
+            self.rests.newcomer(lane.org, now);
+        }
         let tag = self.fair.charge(lane.org);
         self.offer(vec![Chosen {
             lane,
@@ -236,6 +251,11 @@ impl<'a> Dispatcher<'a> {
             is_first,
         }])
         .await;
+    }
+
+    /// How many offers may be out.
+    fn size(&self, now: Instant) -> usize {
+        self.window.size(now, self.rests.are_due(now))
     }
 
     /// Looks around for lanes that nobody rang for, and for those that were held back.
@@ -278,10 +298,11 @@ impl<'a> Dispatcher<'a> {
 
     /// Asks what waits, if something has changed and the window has room.
     fn ask(&mut self) {
-        if !self.changed || !self.asked.is_empty() {
+        let now = Instant::now();
+        if !self.changed || !self.asked.is_empty() || self.rests.wait_until(now).is_some() {
             return;
         }
-        let window = self.window.size(Instant::now());
+        let window = self.size(now);
         let metrics = &self.app.metrics;
         let gauge = metrics.window.with_label_values(&[self.pool]);
         gauge.set(window as f64);
@@ -305,6 +326,7 @@ impl<'a> Dispatcher<'a> {
             })
             .collect();
         self.out.asked();
+        self.rests.asked(now);
         let (app, pool) = (self.app.clone(), self.pool.to_owned());
         self.asked.spawn(async move {
             let firsts = lanes::lanes_first(app.pools.system(), &pool, &lanes).await;
@@ -340,9 +362,10 @@ impl<'a> Dispatcher<'a> {
             limits::limits_key(self.app.pools.system(), &missing).await?;
         }
         self.out.told();
-        let window = self.window.size(Instant::now());
-        let room = window.saturating_sub(self.out.len());
+        let now = Instant::now();
+        let room = self.size(now).saturating_sub(self.out.len());
         let chosen = self.fair.choose(candidates, room);
+        self.rests.offered(&chosen, now);
         self.changed |= !chosen.is_empty();
         self.offer(chosen).await;
         Ok(())

@@ -17,6 +17,8 @@ const START: [usize; 2] = [1, 32];
 const MIN: usize = 4;
 /// At most so many.
 const MAX: usize = 2_000;
+/// While there are rests between rounds: of one worker, and of all.
+const RESTING_MAX: [usize; 2] = [32, 256];
 /// After so long what a worker said is old: its handlers may be others.
 const OLD: Duration = Duration::from_secs(1);
 /// The smallest part of the window that unanswered offers leave.
@@ -96,18 +98,22 @@ impl Window {
         }
     }
 
-    /// How many may be out.
+    /// How many may be out; fewer while the dispatcher `rests` between rounds.
     #[must_use]
-    pub fn size(&self, now: Instant) -> usize {
+    pub fn size(&self, now: Instant, rests: bool) -> usize {
+        let [each, most] = match rests {
+            true => RESTING_MAX,
+            false => [MAX; 2],
+        };
         let wants = self.workers.values().map(|worker| worker.wants(now));
-        let all: usize = wants.sum();
+        let all: usize = wants.map(|want| want.min(each)).sum();
         // Idle workers that nobody has heard are not many until they are.
         let least = if self.workers.values().all(|worker| worker.heard.is_none()) {
             MIN
         } else {
             1
         };
-        let all = all.max(least).min(MAX);
+        let all = all.max(least).min(most);
         ((all as f64 * self.part) as usize).max(all.min(MIN))
     }
 }
@@ -119,22 +125,23 @@ mod tests {
     #[test]
     fn it_is_what_workers_want_as_long_as_they_said_so_lately() {
         let (mut window, now) = (Window::default(), Instant::now());
-        assert_eq!(window.size(now), MIN);
+        assert_eq!(window.size(now, false), MIN);
         let [one, two] = [Uuid::new_v4(), Uuid::new_v4()];
         window.sessions(vec![(one, 5), (two, 100)]);
-        assert_eq!(window.size(now), 1 + 25);
+        assert_eq!(window.size(now, false), 1 + 25);
         window.wanted(one, 300, now);
         window.wanted(two, 7, now);
-        assert_eq!(window.size(now), 307);
+        assert_eq!(window.size(now, false), 307);
         // One waits behind handlers that last: whoever comes next waits for no more than it.
         window.wanted(one, 1, now);
         window.wanted(two, 0, now);
-        assert_eq!(window.size(now), 1);
+        assert_eq!(window.size(now, false), 1);
         window.wanted(one, 5_000, now);
-        assert_eq!(window.size(now), MAX);
-        assert_eq!(window.size(now + OLD), 1);
+        assert_eq!(window.size(now, false), MAX);
+        assert_eq!(window.size(now, true), RESTING_MAX[0]);
+        assert_eq!(window.size(now + OLD, false), 1);
         window.sessions(vec![(two, 100)]);
-        assert_eq!(window.size(now), 1);
+        assert_eq!(window.size(now, false), 1);
     }
 
     #[test]
@@ -143,14 +150,14 @@ mod tests {
         let one = Uuid::new_v4();
         window.wanted(one, 640, now);
         window.unanswered();
-        assert_eq!(window.size(now), 320);
+        assert_eq!(window.size(now, false), 320);
         for _ in 0..20 {
             window.unanswered();
         }
-        assert_eq!(window.size(now), 10);
+        assert_eq!(window.size(now, false), 10);
         for _ in 0..20 {
             window.wanted(one, 640, now);
         }
-        assert_eq!(window.size(now), 640);
+        assert_eq!(window.size(now, false), 640);
     }
 }

@@ -105,21 +105,29 @@ impl Claims {
         if count == 0 {
             return false;
         }
-        let next = std::iter::from_fn(|| self.waiting.pop_first());
-        let offers: Vec<Offer> = next.take(count).map(|(_, (offer, _))| offer).collect();
-        self.asked += offers.len();
+        let (offers, want) = self.take(count, room);
         let request = RunClaim {
             session_id: session.id,
             offers,
-            want: self.want(&Room {
-                free: room.free.saturating_sub(count),
-                ..*room
-            }),
+            want,
             returned: Vec::new(),
         };
         self.requests
             .spawn(claim(bus.clone(), session.clone(), request));
         true
+    }
+
+    /// Takes out the next `count`; and how many should be out when they are answered.
+    fn take(&mut self, count: usize, room: &Room) -> (Vec<Offer>, u32) {
+        let next = std::iter::from_fn(|| self.waiting.pop_first());
+        let offers: Vec<Offer> = next.take(count).map(|(_, (offer, _))| offer).collect();
+        // None of these then: each answer counts for what is beside it.
+        let want = self.want(&Room {
+            free: room.free.saturating_sub(offers.len()),
+            ..*room
+        });
+        self.asked += offers.len();
+        (offers, want)
     }
 
     /// How many offers should be out for this worker, with such room beside what is asked for.
@@ -330,6 +338,24 @@ mod tests {
         assert_eq!(claims.worth(&room(0, 9, None, 9), AT_ONCE), 1);
         assert_eq!(claims.worth(&room(5, 9, None, 9), AT_ONCE), 5);
         assert_eq!(claims.worth(&room(5, 1, None, 9), AT_ONCE + 1), 0);
+    }
+
+    #[test]
+    fn what_one_claim_asks_for_is_not_wanted_by_it_but_by_the_next() {
+        let mut claims = Claims::default();
+        claims.offered((0..5).map(|_| offer()).collect(), |_| false);
+        let room = |free| Room {
+            free,
+            soon: 1,
+            enough: 1,
+            last: None,
+            beyond: 0,
+        };
+        let (offers, want) = claims.take(2, &room(3));
+        assert_eq!((offers.len(), want), (2, 1 + 1));
+        let (offers, want) = claims.take(3, &room(1));
+        assert_eq!((offers.len(), want), (3, 2 + 1));
+        assert_eq!((claims.asked(), claims.waiting()), (5, 0));
     }
 
     #[test]
