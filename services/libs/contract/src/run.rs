@@ -106,8 +106,8 @@ pub struct RunClaim {
     pub session_id: Uuid,
     /// The executions, at most 512, in the order in which they were offered.
     pub offers: Vec<Offer>,
-    /// How many offers should be out for this worker: what it asks for now, what it has room for besides, and what handlers will have
-    /// ended by the time that more can come.
+    /// How many offers should be out for this worker once these are answered: what other claims ask for, what it has room for besides,
+    /// and what handlers will have ended by the time that more can come.
     #[serde(default)]
     pub want: u32,
     /// Executions that were offered and are not asked for: others may have them at once. At most 512.

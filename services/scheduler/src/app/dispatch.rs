@@ -10,12 +10,13 @@ use std::time::Duration;
 use contract::run::{Offer, Offers};
 use contract::work::{Bell, Lane, Made, Wanted};
 use database::DatabaseError;
+use domain::ExecutionId;
 use tokio::sync::broadcast;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use self::known::{Known, Standing};
-use self::out::{Out, UnderWay};
+use self::out::{Answered, Out, UnderWay};
 use self::rests::Rests;
 use crate::app::App;
 use crate::app::fair::{Candidate, Chosen, Fair};
@@ -40,8 +41,10 @@ const LOOK_MAX: i64 = 2_000;
 const OF_A_LANE: [usize; 2] = [8, 256];
 /// about so many of all lanes.
 const OF_ALL_LANES: usize = 4_096;
-/// The most offers of one message: workers share what is offered.
+/// The most offers of one message: workers share what is offered,
 const CHUNK_MAX: usize = 32;
+/// in a part for each of them, and in no fewer parts than these where there are so many.
+const PARTS_MIN: usize = 8;
 /// So many may be out beyond the window, of organisations whose turn it is when others have filled it.
 const BEYOND_MAX: usize = 256;
 /// How many rings are heeded before anything else is done.
@@ -82,6 +85,8 @@ struct Round {
     /// With how many of each were asked for.
     lanes: Vec<(Lane, i64)>,
     firsts: Result<Vec<First>, DatabaseError>,
+    /// Whether those that have much rested, and are not in it.
+    is_rest: bool,
 }
 
 struct Dispatcher<'a> {
@@ -142,7 +147,7 @@ impl<'a> Dispatcher<'a> {
             self.ask();
             let wake = hold_at.min(look_at);
             opens_at = self.known.next_open();
-            let rest = self.rests.wait_until(now).filter(|_| self.changed);
+            let rest = self.rests.until(now);
             let wake = [opens_at, rest]
                 .into_iter()
                 .flatten()
@@ -182,17 +187,15 @@ impl<'a> Dispatcher<'a> {
                 self.changed = true;
                 let now = Instant::now();
                 for id in bell.begun {
-                    if let Some((_, tag)) = self.out.answered(id) {
-                        self.rests.answered(now);
-                        self.fair.served(tag);
+                    if let Some(answered) = self.answered(id, now) {
+                        self.fair.served(answered.tag);
                     }
                 }
                 for id in bell.refused {
-                    if let Some((lane, _)) = self.out.answered(id) {
-                        self.rests.answered(now);
-                        self.fair.refund(lane.org);
+                    if let Some(answered) = self.answered(id, now) {
+                        self.fair.refund(answered.lane.org);
                         // Why, a look at its lane shows.
-                        self.known.open_unless_held(lane);
+                        self.known.open_unless_held(answered.lane);
                     }
                 }
                 if let Some(Wanted { session, offers }) = bell.wanted {
@@ -217,6 +220,15 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
+    fn answered(&mut self, id: ExecutionId, now: Instant) -> Option<Answered> {
+        let answered = self.out.answered(id, now)?;
+        self.rests.answered(now);
+        if let Some(waited) = answered.waited {
+            self.rests.waited(waited, now);
+        }
+        Some(answered)
+    }
+
     /// Something was made. Where nothing of its organisation is known to wait, it is the next of it: it is offered without a look,
     /// when it is its organisation's turn. If a limit holds it back the claim says so, and then a look is due.
     async fn made(&mut self, made: Made) {
@@ -225,7 +237,8 @@ impl<'a> Dispatcher<'a> {
             return self.known.open_unless_held(lane);
         }
         let now = Instant::now();
-        let (window, out) = (self.size(now), self.out.len());
+        // Rests are for its sake: it does not wait for one.
+        let (window, out) = (self.window.size(now, false), self.out.len());
         let has_room = out < window && !self.known.any_open();
         let is_behind = self.fair.is_behind(lane.org);
         // Or it goes before something that is out.
@@ -253,11 +266,6 @@ impl<'a> Dispatcher<'a> {
         .await;
     }
 
-    /// How many offers may be out.
-    fn size(&self, now: Instant) -> usize {
-        self.window.size(now, self.rests.are_due(now))
-    }
-
     /// Looks around for lanes that nobody rang for, and for those that were held back.
     async fn look(&mut self) -> Result<(), DatabaseError> {
         let after = self.looked.take();
@@ -271,7 +279,10 @@ impl<'a> Dispatcher<'a> {
             self.known.keep_held(&found.iter().cloned().collect());
         }
         for lane in found {
-            self.known.open(lane);
+            // What is out waits, too, and there need be nothing else of it; if there is, the next look tells.
+            if self.known.knows(lane.org) || !self.out.has(lane.org) {
+                self.known.open(lane);
+            }
         }
         if self.forget(self.app.timing.offer_again) {
             self.window.unanswered();
@@ -288,6 +299,9 @@ impl<'a> Dispatcher<'a> {
     /// Forgets offers that nobody answered for so long, as if they had not been made. Whether there were any.
     fn forget(&mut self, after: Duration) -> bool {
         let lanes = self.out.expire(after);
+        if !lanes.is_empty() {
+            self.rests.forget();
+        }
         let any = !lanes.is_empty();
         for lane in lanes {
             self.fair.refund(lane.org);
@@ -296,13 +310,19 @@ impl<'a> Dispatcher<'a> {
         any
     }
 
-    /// Asks what waits, if something has changed and the window has room.
+    /// How many offers may be out after a round, in which those that have much rest or do not.
+    fn size(&self, is_rest: bool, now: Instant) -> usize {
+        self.window.size(now, !is_rest && self.rests.are_due(now))
+    }
+
+    /// Asks what waits, if something has changed and the window has room. Who rests is not asked for.
     fn ask(&mut self) {
         let now = Instant::now();
-        if !self.changed || !self.asked.is_empty() || self.rests.wait_until(now).is_some() {
+        if !self.changed || !self.asked.is_empty() {
             return;
         }
-        let window = self.size(now);
+        let is_rest = self.rests.until(now).is_some();
+        let window = self.size(is_rest, now);
         let metrics = &self.app.metrics;
         let gauge = metrics.window.with_label_values(&[self.pool]);
         gauge.set(window as f64);
@@ -310,7 +330,10 @@ impl<'a> Dispatcher<'a> {
             return;
         }
         self.changed = false;
-        let lanes = self.known.next(|org| self.fair.start(org));
+        let (fair, rests) = (&self.fair, &self.rests);
+        let lanes = self
+            .known
+            .next(|org| fair.start(org), |org| is_rest && rests.has_much(org));
         if lanes.is_empty() {
             return;
         }
@@ -326,18 +349,24 @@ impl<'a> Dispatcher<'a> {
             })
             .collect();
         self.out.asked();
-        self.rests.asked(now);
+        if !is_rest {
+            self.rests.asked(now);
+        }
         let (app, pool) = (self.app.clone(), self.pool.to_owned());
         self.asked.spawn(async move {
             let firsts = lanes::lanes_first(app.pools.system(), &pool, &lanes).await;
-            Round { lanes, firsts }
+            Round {
+                lanes,
+                firsts,
+                is_rest,
+            }
         });
     }
 
     /// What waits is told: the first of it is offered, and if there was anything, what follows is asked for.
     async fn told(&mut self, round: Result<Round, JoinError>) -> Result<(), DatabaseError> {
         let round = round.map_err(|error| DatabaseError::Bug(error.to_string()))?;
-        let lanes = round.lanes;
+        let (lanes, is_rest) = (round.lanes, round.is_rest);
         let under_way = self.out.under_way();
         let mut found = vec![false; lanes.len()];
         let (mut candidates, mut missing) = (Vec::new(), Vec::new());
@@ -363,9 +392,11 @@ impl<'a> Dispatcher<'a> {
         }
         self.out.told();
         let now = Instant::now();
-        let room = self.size(now).saturating_sub(self.out.len());
+        let room = self.size(is_rest, now).saturating_sub(self.out.len());
         let chosen = self.fair.choose(candidates, room);
-        self.rests.offered(&chosen, now);
+        if !is_rest {
+            self.rests.offered(&chosen, now);
+        }
         self.changed |= !chosen.is_empty();
         self.offer(chosen).await;
         Ok(())
@@ -412,7 +443,8 @@ impl<'a> Dispatcher<'a> {
 
     async fn offer(&mut self, chosen: Vec<Chosen>) {
         let subject = contract::work::subject(self.pool);
-        let chunk = (chosen.len() / 8).clamp(1, CHUNK_MAX);
+        let workers = self.window.workers().max(PARTS_MIN);
+        let chunk = (chosen.len() / workers).clamp(1, CHUNK_MAX);
         for part in chosen.chunks(chunk) {
             let offers = Offers {
                 items: part

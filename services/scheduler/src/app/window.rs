@@ -17,8 +17,10 @@ const START: [usize; 2] = [1, 32];
 const MIN: usize = 4;
 /// At most so many.
 const MAX: usize = 2_000;
-/// While there are rests between rounds: of one worker, and of all.
-const RESTING_MAX: [usize; 2] = [32, 256];
+/// While there are rests between rounds: for one worker, or all its slots;
+const RESTING_EACH: usize = 32;
+/// and for all of them, or four for each.
+const RESTING_ALL: usize = 256;
 /// After so long what a worker said is old: its handlers may be others.
 const OLD: Duration = Duration::from_secs(1);
 /// The smallest part of the window that unanswered offers leave.
@@ -98,22 +100,33 @@ impl Window {
         }
     }
 
+    /// How many workers there are.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
     /// How many may be out; fewer while the dispatcher `rests` between rounds.
     #[must_use]
     pub fn size(&self, now: Instant, rests: bool) -> usize {
-        let [each, most] = match rests {
-            true => RESTING_MAX,
-            false => [MAX; 2],
+        let count = self.workers.len();
+        let all: usize = match rests {
+            true => {
+                let limits = self.workers.values().map(|worker| {
+                    let most = RESTING_EACH.max(worker.slots);
+                    worker.wants(now).min(most)
+                });
+                limits.sum::<usize>().min(RESTING_ALL.max(4 * count))
+            }
+            false => self.workers.values().map(|worker| worker.wants(now)).sum(),
         };
-        let wants = self.workers.values().map(|worker| worker.wants(now));
-        let all: usize = wants.map(|want| want.min(each)).sum();
         // Idle workers that nobody has heard are not many until they are.
         let least = if self.workers.values().all(|worker| worker.heard.is_none()) {
             MIN
         } else {
             1
         };
-        let all = all.max(least).min(most);
+        let all = all.max(least).min(MAX);
         ((all as f64 * self.part) as usize).max(all.min(MIN))
     }
 }
@@ -138,7 +151,7 @@ mod tests {
         assert_eq!(window.size(now, false), 1);
         window.wanted(one, 5_000, now);
         assert_eq!(window.size(now, false), MAX);
-        assert_eq!(window.size(now, true), RESTING_MAX[0]);
+        assert_eq!(window.size(now, true), RESTING_EACH);
         assert_eq!(window.size(now + OLD, false), 1);
         window.sessions(vec![(two, 100)]);
         assert_eq!(window.size(now, false), 1);

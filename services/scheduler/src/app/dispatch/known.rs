@@ -145,12 +145,17 @@ impl Known {
     }
 
     /// A round begins: open lanes, the organisations that are due first (those with the lowest `start`), each with some of its lanes.
-    pub(super) fn next(&mut self, start: impl Fn(OrgId) -> f64) -> Vec<Lane> {
+    /// Who `rests` has none in it.
+    pub(super) fn next(
+        &mut self,
+        start: impl Fn(OrgId) -> f64,
+        rests: impl Fn(OrgId) -> bool,
+    ) -> Vec<Lane> {
         self.round += 1;
         let now = Instant::now();
         let mut by_org: BTreeMap<OrgId, Vec<&Lane>> = BTreeMap::new();
         for (lane, (standing, _)) in &self.lanes {
-            if standing.is_open(now) {
+            if standing.is_open(now) && !rests(lane.org) {
                 by_org.entry(lane.org).or_default().push(lane);
             }
         }
@@ -206,7 +211,7 @@ mod tests {
         let (quiet, rung) = (lane(OrgId::new()), lane(OrgId::new()));
         known.open(quiet.clone());
         known.open(rung.clone());
-        assert_eq!(known.next(|_| 0.0).len(), 2);
+        assert_eq!(known.next(|_| 0.0, |_| false).len(), 2);
         known.ring(rung.clone());
         for lane in [&quiet, &rung] {
             known.found(lane, Standing::Held(None));
@@ -214,7 +219,8 @@ mod tests {
         }
         assert!(!known.knows(quiet.org) && known.knows(rung.org));
         assert!(known.any_open());
-        assert_eq!(known.next(|_| 0.0), [rung]);
+        assert!(known.next(|_| 0.0, |org| org == rung.org).is_empty());
+        assert_eq!(known.next(|_| 0.0, |_| false), [rung]);
     }
 
     #[test]
@@ -225,7 +231,7 @@ mod tests {
         for lane in &lanes {
             known.open(lane.clone());
         }
-        known.next(|_| 0.0);
+        known.next(|_| 0.0, |_| false);
         for lane in &lanes {
             known.found(lane, Standing::Held(None));
         }
@@ -233,7 +239,7 @@ mod tests {
         known.open_unless_held(lanes[0].clone());
         assert!(!known.any_open());
         known.ring(lanes[0].clone());
-        let open = known.next(|_| 0.0);
+        let open = known.next(|_| 0.0, |_| false);
         assert!(open.len() == 2 && !open.contains(&other));
         let soon = Instant::now() + std::time::Duration::from_secs(60);
         known.found(&lanes[0], Standing::Held(Some(soon)));
@@ -250,7 +256,7 @@ mod tests {
         }
         let mut seen = HashSet::new();
         for _ in 0..4 {
-            let lanes = known.next(|_| 0.0);
+            let lanes = known.next(|_| 0.0, |_| false);
             assert_eq!(lanes.len(), LANES_AT_ONCE);
             seen.extend(lanes);
         }
@@ -263,15 +269,15 @@ mod tests {
         for _ in 0..200 {
             known.open(lane(org));
         }
-        let first: HashSet<Lane> = known.next(|_| 0.0).into_iter().collect();
+        let first: HashSet<Lane> = known.next(|_| 0.0, |_| false).into_iter().collect();
         for lane in known.lanes.keys().cloned().collect::<Vec<_>>() {
             known.round += 1;
             known.found(&lane, Standing::Held(None));
         }
         known.open(lane(OrgId::new()));
-        assert_eq!(known.next(|_| 0.0).len(), 1);
+        assert_eq!(known.next(|_| 0.0, |_| false).len(), 1);
         known.ring(first.iter().next().unwrap().clone());
-        let next = known.next(|_| 0.0);
+        let next = known.next(|_| 0.0, |_| false);
         let new = next.iter().filter(|lane| !first.contains(*lane)).count();
         assert!(new >= 64, "{new}");
     }
@@ -286,7 +292,7 @@ mod tests {
         let late = lane(OrgId::new());
         known.open(late.clone());
         assert!(!known.knows(late.org));
-        known.next(|_| 0.0);
+        known.next(|_| 0.0, |_| false);
         known.found(&lanes[0], Standing::Held(None));
         known.found(&lanes[1], Standing::Held(None));
         known.open(late.clone());

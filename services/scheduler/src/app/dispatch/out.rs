@@ -14,6 +14,15 @@ struct Offered {
     lane: Lane,
     at: Instant,
     tag: f64,
+    is_first: bool,
+}
+
+/// One that was answered.
+pub(super) struct Answered {
+    pub(super) lane: Lane,
+    pub(super) tag: f64,
+    /// How long it was out, if its organisation came with it.
+    pub(super) waited: Option<Duration>,
 }
 
 /// What is out.
@@ -56,6 +65,7 @@ impl Out {
             lane: chosen.lane,
             at: Instant::now(),
             tag: chosen.tag,
+            is_first: chosen.is_first,
         };
         let org = offered.lane.org;
         if self.offers.insert(chosen.id, offered).is_none() {
@@ -68,14 +78,19 @@ impl Out {
         self.of.contains_key(&org)
     }
 
-    /// It is answered; where it was offered from, and its tag, if it was by this dispatcher.
-    pub(super) fn answered(&mut self, id: ExecutionId) -> Option<(Lane, f64)> {
+    /// It is answered; what is known of its offer, if it was by this dispatcher.
+    pub(super) fn answered(&mut self, id: ExecutionId, now: Instant) -> Option<Answered> {
         let offered = self.offers.remove(&id)?;
         less(&mut self.of, offered.lane.org);
         if let Some(answered) = &mut self.answered {
             answered.insert(id, offered.lane.clone());
         }
-        Some((offered.lane, offered.tag))
+        let waited = now.saturating_duration_since(offered.at);
+        Some(Answered {
+            lane: offered.lane,
+            tag: offered.tag,
+            waited: offered.is_first.then_some(waited),
+        })
     }
 
     /// What waits is asked for now.
@@ -156,12 +171,23 @@ mod tests {
         assert_eq!((out.len(), out.under_way().tenants[&org]), (2, 2));
         // What was answered after the question was asked is known until it is told.
         out.asked();
-        assert_eq!(out.answered(one.id), Some((one.lane.clone(), 3.0)));
+        let now = Instant::now();
+        let answered = out.answered(one.id, now).expect("it was out");
+        assert_eq!((answered.lane, answered.tag), (one.lane.clone(), 3.0));
+        assert_eq!(answered.waited, None);
         assert_eq!((out.len(), out.under_way().tenants[&org]), (1, 2));
         assert!(out.knows(&one.id) && out.knows(&two.id) && out.has(org));
         out.told();
         assert!(!out.knows(&one.id));
-        assert_eq!((out.answered(one.id), out.last()), (None, Some(3.0)));
+        let first = Chosen {
+            is_first: true,
+            ..chosen()
+        };
+        out.insert(first.clone());
+        let answered = out.answered(first.id, Instant::now());
+        assert!(answered.is_some_and(|answered| answered.waited.is_some()));
+        assert!(out.answered(one.id, now).is_none());
+        assert_eq!(out.last(), Some(3.0));
         assert!(out.expire(Duration::from_secs(60)).is_empty());
         assert_eq!(out.expire(Duration::ZERO), [two.lane]);
         assert!(out.len() == 0 && !out.has(org));

@@ -1,9 +1,12 @@
-//! Rests: somebody with little to do comes beside somebody who has much, and finds the programs and the database busy with that. It is
-//! next, and yet waits at each step for a processor. So while such a newcomer is about, what is made of the others' goes in smaller
-//! rounds, each answered before the next, with a rest between them as long as the round took: half of the time belongs to who comes.
+//! Rests: who has little to do comes beside others that have much, and finds programs and database busy with that. It is next, and yet
+//! waits at each step for a processor. So while such newcomers are about and wait longer than on an idle system, what is made of the
+//! others' goes in smaller rounds, and after each they rest twice as long as half of its answers took: more than half of the time belongs
+//! to who comes.
 //!
-//! Nobody rests who is alone, nor where all have much, nor where workers take few at once since their handlers last.
+//! Nobody rests where newcomers do not wait (there are processors enough), nor where all have much. Only those that have much rest:
+//! whatever else waits is offered meanwhile.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use domain::OrgId;
@@ -11,29 +14,46 @@ use tokio::time::Instant;
 
 use crate::app::fair::Chosen;
 
-/// A round of so many offers keeps everybody busy.
+/// Who has so many offers of one round has much;
+const MUCH: usize = 4;
+/// and with so many of them all together everybody is busy.
 const MANY: usize = 16;
-/// For so long after it came a newcomer may come again.
+/// For so long after it came a newcomer may come again, and after its last round who had much has it still.
 const ABOUT: Duration = Duration::from_secs(1);
-/// The longest rest, and the longest wait for the answers to a round.
+/// For so long it is remembered that a newcomer waited.
+const REMEMBERED: Duration = Duration::from_secs(30);
+/// A newcomer's offer that is answered sooner did not wait.
+const WAIT: Duration = Duration::from_millis(5);
+/// The longest rest.
 const MAX: Duration = Duration::from_millis(50);
+/// For so long at most the answers to a round are waited for.
+const ANSWERS_MAX: Duration = Duration::from_millis(100);
 
-/// A round that is under way.
+/// A round whose answers are waited for.
 struct Round {
     asked: Instant,
-    /// How many of its offers are not answered; none before they are made.
-    left: Option<usize>,
+    /// How many of its offers were made, and how many answers have come since; nothing before they are made.
+    offers: Option<(usize, usize)>,
 }
 
-/// When there is to be a rest.
+/// When there is to be a rest, and for whom.
 #[derive(Default)]
 pub(super) struct Rests {
     /// Who came last of those who have little, and when.
     newcomer: Option<(OrgId, Instant)>,
-    /// Whose many offers were made last, of those who are not that newcomer; and when.
-    busy: Option<(OrgId, Instant)>,
+    /// The shortest time that a newcomer's offer took; a longer one is believed slowly.
+    least: Option<Duration>,
+    /// When one took too long.
+    waited: Option<Instant>,
+    /// Who has much, and when that was last so.
+    busy: HashSet<OrgId>,
+    busy_at: Option<Instant>,
     round: Option<Round>,
     until: Option<Instant>,
+}
+
+fn is_within(at: Option<Instant>, time: Duration, now: Instant) -> bool {
+    at.is_some_and(|at| now.saturating_duration_since(at) < time)
 }
 
 impl Rests {
@@ -42,60 +62,87 @@ impl Rests {
         self.newcomer = Some((org, now));
     }
 
-    /// Whether a newcomer is about beside others that have much.
-    pub(super) fn are_due(&self, now: Instant) -> bool {
-        let recent = |at: Instant| now.saturating_duration_since(at) < ABOUT;
-        match (self.newcomer, self.busy) {
-            (Some((newcomer, came)), Some((busy, offered))) => {
-                newcomer != busy && recent(came) && recent(offered)
-            }
-            _ => false,
+    /// An offer of a newcomer was answered after so long.
+    pub(super) fn waited(&mut self, time: Duration, now: Instant) {
+        let least = self
+            .least
+            .map_or(time, |least| time.min(least + least / 64));
+        self.least = Some(least);
+        if time > WAIT.max(2 * least) && is_within(self.busy_at, ABOUT, now) {
+            self.waited = Some(now);
         }
     }
 
-    /// When the next round may begin, if not now.
-    pub(super) fn wait_until(&self, now: Instant) -> Option<Instant> {
+    /// Whether newcomers are about that others make wait.
+    pub(super) fn are_due(&self, now: Instant) -> bool {
+        let Some((newcomer, came)) = self.newcomer else {
+            return false;
+        };
+        is_within(Some(came), ABOUT, now)
+            && is_within(self.busy_at, ABOUT, now)
+            && is_within(self.waited, REMEMBERED, now)
+            && self.busy.iter().any(|busy| *busy != newcomer)
+    }
+
+    /// Until when those that have much rest, if they do.
+    pub(super) fn until(&self, now: Instant) -> Option<Instant> {
         let until = match &self.round {
-            Some(round) => round.asked + 2 * MAX,
+            Some(round) => round.asked + ANSWERS_MAX,
             None => self.until?,
         };
         (now < until && self.are_due(now)).then_some(until)
     }
 
-    /// A round begins.
-    pub(super) fn asked(&mut self, now: Instant) {
-        let left = None;
-        self.round = Some(Round { asked: now, left });
+    /// Whether an organisation has much.
+    pub(super) fn has_much(&self, org: OrgId) -> bool {
+        self.busy.contains(&org)
     }
 
-    /// The offers of a round are made.
+    /// A round in which nobody rests begins.
+    pub(super) fn asked(&mut self, now: Instant) {
+        let offers = None;
+        self.round = Some(Round { asked: now, offers });
+    }
+
+    /// Its offers are made.
     pub(super) fn offered(&mut self, chosen: &[Chosen], now: Instant) {
-        if chosen.len() < MANY {
+        let mut counts: HashMap<OrgId, usize> = HashMap::new();
+        for chosen in chosen {
+            *counts.entry(chosen.lane.org).or_default() += 1;
+        }
+        counts.retain(|_, count| *count >= MUCH);
+        let count: usize = counts.values().sum();
+        if count < MANY {
             self.round = None;
             return;
         }
-        let newcomer = self.newcomer.map(|(org, _)| org);
-        let mut orgs = chosen.iter().map(|chosen| chosen.lane.org);
-        if let Some(org) = orgs.find(|org| Some(*org) != newcomer) {
-            self.busy = Some((org, now));
-        }
+        self.busy = counts.into_keys().collect();
+        self.busy_at = Some(now);
         if let Some(round) = &mut self.round {
-            round.left = Some(chosen.len());
+            round.offers = Some((count, 0));
         }
     }
 
-    /// An offer is answered. (It may be a newcomer's: then the rest begins with one that is not, and is shorter by nothing much.)
+    /// An offer is answered. (Perhaps of another round: by the half of them all the same is known how busy everybody is.)
     pub(super) fn answered(&mut self, now: Instant) {
-        let Some(Round { asked, left }) = &mut self.round else {
+        let Some(Round { asked, offers }) = &mut self.round else {
             return;
         };
-        let Some(left) = left else { return };
-        *left = left.saturating_sub(1);
-        if *left == 0 {
-            let took = now.saturating_duration_since(*asked);
-            self.until = Some(now + took.min(MAX));
-            self.round = None;
+        let Some((offers, answers)) = offers else {
+            return;
+        };
+        *answers += 1;
+        if *answers * 2 < *offers {
+            return;
         }
+        let took = now.saturating_duration_since(*asked);
+        self.until = (took < ANSWERS_MAX).then(|| now + (2 * took).min(MAX));
+        self.round = None;
+    }
+
+    /// Which offers were answered is not known any more.
+    pub(super) fn forget(&mut self) {
+        self.round = None;
     }
 }
 
@@ -105,6 +152,8 @@ mod tests {
     use domain::{ExecutionId, JobId};
 
     use super::*;
+
+    const TOOK: Duration = Duration::from_millis(8);
 
     fn chosen(org: OrgId, count: usize) -> Vec<Chosen> {
         let one = || Chosen {
@@ -120,47 +169,81 @@ mod tests {
         (0..count).map(|_| one()).collect()
     }
 
-    /// A round that is answered after `took`, and until when is rested then.
-    fn round(rests: &mut Rests, org: OrgId, count: usize, now: Instant) -> Option<Instant> {
-        let took = Duration::from_millis(8);
+    /// A round of which half is answered after [`TOOK`], and until when is rested then.
+    fn round(rests: &mut Rests, chosen: &[Chosen], now: Instant) -> Option<Instant> {
         rests.asked(now);
-        rests.offered(&chosen(org, count), now);
-        for _ in 0..count {
-            rests.answered(now + took);
+        rests.offered(chosen, now);
+        for _ in 0..chosen.len() / 2 {
+            rests.answered(now + TOOK);
         }
-        rests.wait_until(now + took)
+        rests.until(now + TOOK)
+    }
+
+    /// A newcomer came that is answered soon when it is alone, and late beside `busy`.
+    fn waited(busy: OrgId, now: Instant) -> Rests {
+        let mut rests = Rests::default();
+        rests.waited(Duration::from_millis(3), now);
+        round(&mut rests, &chosen(busy, MANY), now);
+        rests.newcomer(OrgId::new(), now);
+        rests.waited(Duration::from_millis(30), now);
+        rests
     }
 
     #[tokio::test]
-    async fn beside_a_newcomer_a_rest_is_as_long_as_its_round() {
-        let (mut rests, now) = (Rests::default(), Instant::now());
-        let (newcomer, busy) = (OrgId::new(), OrgId::new());
-        assert_eq!(round(&mut rests, busy, MANY, now), None);
-        rests.newcomer(newcomer, now);
-        let until = now + Duration::from_millis(16);
-        assert_eq!(round(&mut rests, busy, MANY, now), Some(until));
-        assert_eq!(rests.wait_until(until), None);
-        // Few keep nobody busy, and what is about for long is no newcomer.
-        assert_eq!(round(&mut rests, busy, MANY - 1, until), None);
-        assert_eq!(round(&mut rests, busy, MANY, now + ABOUT), None);
+    async fn beside_a_newcomer_who_has_much_rests() {
+        let (busy, now) = (OrgId::new(), Instant::now());
+        let mut rests = waited(busy, now);
+        let until = now + 3 * TOOK;
+        assert_eq!(round(&mut rests, &chosen(busy, MANY), now), Some(until));
+        assert!(rests.has_much(busy) && !rests.has_much(OrgId::new()));
+        assert_eq!(rests.until(until), None);
+        // Few keep nobody busy, and who came long ago is no newcomer.
+        assert_eq!(round(&mut rests, &chosen(busy, MANY - 1), until), None);
+        let later = now + ABOUT;
+        assert_eq!(round(&mut rests, &chosen(busy, MANY), later), None);
+        rests.newcomer(OrgId::new(), later);
+        assert!(rests.are_due(later));
     }
 
     #[tokio::test]
-    async fn who_has_both_much_and_little_rests_for_nobody() {
-        let (mut rests, now, org) = (Rests::default(), Instant::now(), OrgId::new());
-        rests.newcomer(org, now);
-        assert_eq!(round(&mut rests, org, MANY, now), None);
-        assert!(!rests.are_due(now));
+    async fn nobody_rests_for_a_newcomer_that_does_not_wait() {
+        let (mut rests, busy, now) = (Rests::default(), OrgId::new(), Instant::now());
+        for _ in 0..100 {
+            rests.newcomer(OrgId::new(), now);
+            // Where all is slow, this is no wait.
+            rests.waited(Duration::from_millis(40), now);
+            assert_eq!(round(&mut rests, &chosen(busy, MANY), now), None);
+        }
+        rests.waited(Duration::from_millis(90), now);
+        assert!(rests.are_due(now));
+        let later = now + REMEMBERED;
+        rests.newcomer(OrgId::new(), later);
+        assert_eq!(round(&mut rests, &chosen(busy, MANY), later), None);
+    }
+
+    #[tokio::test]
+    async fn many_that_have_little_do_not_rest_for_one_another() {
+        let (busy, now) = (OrgId::new(), Instant::now());
+        let mut rests = waited(busy, now);
+        let many: Vec<Chosen> = (0..100).flat_map(|_| chosen(OrgId::new(), 1)).collect();
+        assert_eq!(round(&mut rests, &many, now), None);
+        // Nor who has come with little for its own much.
+        rests.newcomer(busy, now);
+        assert_eq!(round(&mut rests, &chosen(busy, MANY), now), None);
     }
 
     #[tokio::test]
     async fn answers_that_do_not_come_are_not_waited_for() {
-        let (mut rests, now) = (Rests::default(), Instant::now());
-        rests.newcomer(OrgId::new(), now);
+        let (busy, now) = (OrgId::new(), Instant::now());
+        let mut rests = waited(busy, now);
         rests.asked(now);
-        rests.offered(&chosen(OrgId::new(), MANY), now);
+        rests.offered(&chosen(busy, MANY), now);
         rests.answered(now);
-        assert_eq!(rests.wait_until(now), Some(now + 2 * MAX));
-        assert_eq!(rests.wait_until(now + 2 * MAX), None);
+        let end = now + ANSWERS_MAX;
+        assert_eq!((rests.until(now), rests.until(end)), (Some(end), None));
+        for _ in 0..MANY {
+            rests.answered(end);
+        }
+        assert_eq!(rests.until(end), None);
     }
 }
