@@ -11,6 +11,7 @@
 )]
 
 mod main {
+    pub mod act;
     pub mod change;
     pub mod change_many;
     pub mod dispatch;

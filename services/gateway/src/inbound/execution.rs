@@ -198,8 +198,8 @@ impl Executions {
 
     /// Begin many executions again
     ///
-    /// The oldest 10,000 that fit and can begin again; `more` says whether there are others. Those whose job is gone, or whose
-    /// deduplication key another execution has, stay as they are.
+    /// The oldest 10,000 that fit and can begin again; `more` says whether there are others. Those whose job is gone or disabled, or
+    /// whose deduplication key another execution has, stay as they are. `runAs` of the others is who asks for this.
     #[oai(
         path = "/retry",
         method = "post",
@@ -259,7 +259,7 @@ impl Executions {
     /// Begin an execution again
     ///
     /// One that `FAILED`, ran into `TIMEOUT` or was `CANCELLED` waits again, due now, with all its retries before it. It keeps its id
-    /// and what is known of its attempts.
+    /// and what is known of its attempts; `runAs` is who asks for this.
     #[oai(path = "/:id/retry", method = "post", operation_id = "execution_retry")]
     async fn retry(
         &self,

@@ -36,7 +36,7 @@ pub struct Attempt {
     pub error: Option<ExecutionError>,
 }
 
-/// On whose behalf: who asked for it.
+/// On whose behalf: who asked for it last, be it by a retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunAs {
@@ -224,7 +224,8 @@ pub struct ExecutionCancel {
     pub execution_id: ExecutionId,
 }
 
-/// `execution.retry`: one that FAILED, ran into TIMEOUT or was CANCELLED waits again, with all its retries before it.
+/// `execution.retry`: one that FAILED, ran into TIMEOUT or was CANCELLED waits again, with all its retries before it, on behalf of
+/// who asks for this.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExecutionRetry {

@@ -218,13 +218,7 @@ impl App {
         let made = if new.is_empty() {
             Vec::new()
         } else {
-            let asker = Asker {
-                kind: ActorKind::from(author.kind).as_str(),
-                id: author.sub,
-                credential: author.credential.0,
-                traceparent: bus::trace::current(),
-            };
-            enqueue::executions_insert_in_tx(&mut tx, org, &new, &asker).await?
+            enqueue::executions_insert_in_tx(&mut tx, org, &new, &asker(author)).await?
         };
         if !made.is_empty() {
             let entry = author.did(asked.call, resource(&made, &jobs));
@@ -256,6 +250,16 @@ impl App {
                 self.bell.waits(pool, lanes).await;
             }
         }
+    }
+}
+
+/// On whose behalf an execution is that this author asks for, now or again.
+pub(super) fn asker(author: &Author) -> Asker {
+    Asker {
+        kind: ActorKind::from(author.kind).as_str(),
+        id: author.sub,
+        credential: author.credential.0,
+        traceparent: bus::trace::current(),
     }
 }
 

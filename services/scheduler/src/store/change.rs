@@ -5,6 +5,7 @@ use domain::execution::ATTEMPTS_KEPT;
 use domain::{ExecutionId, JobId, OrgId};
 use uuid::Uuid;
 
+use crate::store::enqueue::Asker;
 use crate::store::page::Wanted;
 
 /// What has not ended and was not asked to stop, the oldest first.
@@ -105,14 +106,14 @@ const ENDED: &str = "
     SELECT id, job_id, key, deduplication_key, status FROM scheduler.ended
     WHERE org_id = $1 AND id BETWEEN $2 AND $2 ORDER BY id LIMIT 1";
 
-/// What has ended and can begin again, the oldest first: its job is there, and its deduplication key is free
+/// What has ended and can begin again, the oldest first: its job is there and enabled, and its deduplication key is free
 /// (one probe for each: joined, all the keys would be walked for each).
 const AGAIN: &str = "
     SELECT oldest.* FROM unnest($5::text[]) AS wanted (status)
     CROSS JOIN LATERAL (
         SELECT ended.id, ended.job_id, ended.key, ended.deduplication_key, ended.status FROM scheduler.ended AS ended
         CROSS JOIN LATERAL (
-            SELECT FROM scheduler.jobs AS job WHERE job.org_id = $1 AND job.id = ended.job_id LIMIT 1
+            SELECT FROM scheduler.jobs AS job WHERE job.org_id = $1 AND job.id = ended.job_id AND job.enabled LIMIT 1
         ) AS job
         LEFT JOIN LATERAL (
             SELECT true AS held FROM scheduler.deduplications AS taken WHERE taken.org_id = $1
@@ -128,7 +129,7 @@ const AGAIN_OF_JOB: &str = "
     CROSS JOIN LATERAL (
         SELECT ended.id, ended.job_id, ended.key, ended.deduplication_key, ended.status FROM scheduler.ended AS ended
         CROSS JOIN LATERAL (
-            SELECT FROM scheduler.jobs AS job WHERE job.org_id = $1 AND job.id = ended.job_id LIMIT 1
+            SELECT FROM scheduler.jobs AS job WHERE job.org_id = $1 AND job.id = ended.job_id AND job.enabled LIMIT 1
         ) AS job
         LEFT JOIN LATERAL (
             SELECT true AS held FROM scheduler.deduplications AS taken WHERE taken.org_id = $1
@@ -139,8 +140,9 @@ const AGAIN_OF_JOB: &str = "
         ORDER BY ended.id LIMIT $4) AS oldest
     ORDER BY oldest.id LIMIT $4";
 
-/// Back to `waiting`, due now, in the pool that the job has now, with all its retries before it. The attempt that ended is the last
-/// of those before, unless it was cancelled while it waited. `$3` are jobs whose rows stay until the commit. Each is looked up by itself,
+/// Back to `waiting`, due now, in the pool that the job has now, with all its retries before it, and on behalf of whoever asks for
+/// this (`$5` to `$8`): who asked before may have had rights that this one has not. The attempt that ended is the last of those
+/// before, unless it was cancelled while it waited. `$3` are jobs whose rows stay until the commit. Each is looked up by itself,
 /// in its own partition, and deleted by its place there. (Which of them may begin again is asked in the deletion: so the planner
 /// takes them for few, and does not read a month of them to find them.)
 const RETRY: &str = "
@@ -159,8 +161,7 @@ const RETRY: &str = "
         principal_kind, principal_id, credential, traceparent, scheduled_for, created_at, attempt, concluded, failures, losses,
         attempts, token, version)
     SELECT gone.org_id, gone.id, gone.job_id, job.pool, gone.key, gone.priority, true, now(), gone.override,
-        gone.deduplication_key, gone.principal_kind, gone.principal_id, gone.credential, gone.traceparent, gone.scheduled_for,
-        gone.created_at, gone.attempt, gone.concluded, 0, 0,
+        gone.deduplication_key, $5, $6, $7, $8, gone.scheduled_for, gone.created_at, gone.attempt, gone.concluded, 0, 0,
         CASE WHEN gone.started_at IS NULL THEN gone.attempts ELSE (
             SELECT jsonb_agg(latest.entry ORDER BY latest.place) FROM (
                 SELECT one.entry, one.place FROM jsonb_array_elements(coalesce(gone.attempts, '[]'::jsonb)
@@ -342,8 +343,8 @@ pub async fn ended_find_in_tx(
     Ok(query.fetch_all(&mut **tx).await?)
 }
 
-/// Begins those of these executions again that ended other than COMPLETED, and whose jobs are among `jobs`, which stay until the
-/// commit; says which. Their deduplication keys are taken before.
+/// Begins those of these executions again, on behalf of `asker`, that ended other than COMPLETED, and whose jobs are among `jobs`,
+/// which stay until the commit; says which. Their deduplication keys are taken before.
 ///
 /// # Errors
 /// [`DatabaseError`].
@@ -352,12 +353,17 @@ pub async fn ended_retry_in_tx(
     org: OrgId,
     ids: &[Uuid],
     jobs: &[Uuid],
+    asker: &Asker,
 ) -> Result<Vec<Again>, DatabaseError> {
     Ok(sqlx::query_as(RETRY)
         .bind(org.0)
         .bind(ids)
         .bind(jobs)
         .bind(ATTEMPTS_KEPT as i64)
+        .bind(asker.kind)
+        .bind(asker.id)
+        .bind(asker.credential)
+        .bind(asker.traceparent.as_deref())
         .fetch_all(&mut **tx)
         .await?)
 }

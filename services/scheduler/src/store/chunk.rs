@@ -5,8 +5,8 @@ use database::{DatabaseError, Tx};
 use domain::execution::LOG_MAX_BYTES;
 use uuid::Uuid;
 
-// Who may: the attempt that runs, or that ran last and has ended. The same again changes nothing. `lines` travels as JSON, since
-// arrays of arrays must be rectangular. The answers are joined in full, as in a claim.
+// Who may: the attempt that runs, or that ran last and has ended by a finish. The same again changes nothing. `lines` travels as
+// JSON, since arrays of arrays must be rectangular. The answers are joined in full, as in a claim.
 const INSERT: &str = "
     WITH input AS (
         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::uuid[], $5::bigint[], $6::jsonb[])

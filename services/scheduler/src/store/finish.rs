@@ -55,8 +55,9 @@ macro_rules! complete {
     };
 }
 
-/// From `taken` (deleted from `running`, with what its end was) everything else, down to `moved`, a row for each that was taken.
-/// The limits are counted as in a claim: by what is an insertion in form only, since each row is there and held.
+/// From `taken` (deleted from `running`, with what its end was, and whether its worker `said` so) everything else, down to `moved`, a
+/// row for each that was taken. What nobody said has no token any more: whoever shows it later is told that the attempt was not
+/// theirs ([`WAS`]). The limits are counted as in a claim: by what is an insertion in form only, since each row is there and held.
 macro_rules! moved {
     () => {
         ", counted AS (
@@ -99,16 +100,17 @@ macro_rules! moved {
                         'endedAt', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'))
                     || CASE WHEN error IS NULL THEN '{}' ELSE jsonb_build_object('error',
                         jsonb_build_object('message', left(error ->> 'message', 1000))) END),
-                token, version + 1
+                CASE WHEN said THEN token END, version + 1
             FROM judged WHERE status IS NULL
         ), done AS (
             INSERT INTO scheduler.ended (org_id, id, job_id, pool, key, priority, override, deduplication_key, principal_kind,
                 principal_id, credential, traceparent, scheduled_for, created_at, attempt, concluded, failures, losses, attempts,
                 token, version, status, started_at, ended_at, result, error, dead_letter)
             SELECT org_id, id, job_id, pool, key, priority, override, deduplication_key, principal_kind, principal_id, credential,
-                traceparent, scheduled_for, created_at, attempt, concluded_now, failures_now, losses_now, attempts, token,
-                version + 1, status, started_at, now(), CASE WHEN status = 'COMPLETED' THEN result END,
-                CASE WHEN status <> 'COMPLETED' THEN error END, status IN ('FAILED', 'TIMEOUT')
+                traceparent, scheduled_for, created_at, attempt, concluded_now, failures_now, losses_now, attempts,
+                CASE WHEN said THEN token END, version + 1, status, started_at, now(),
+                CASE WHEN status = 'COMPLETED' THEN result END, CASE WHEN status <> 'COMPLETED' THEN error END,
+                status IN ('FAILED', 'TIMEOUT')
             FROM judged WHERE status IS NOT NULL
         ), freed AS (
             DELETE FROM scheduler.deduplications AS d USING (
@@ -155,14 +157,14 @@ const FINISH: &str = concat!(
         WHERE r.ctid = complete.tid AND r.org_id = complete.org_id AND r.id = complete.id AND r.attempt = complete.attempt
             AND r.token = complete.token
         RETURNING r.*, complete.place, complete.outcome, complete.result, complete.error, complete.permanent, complete.jitter,
-            complete.event_id, complete.limited
+            complete.event_id, complete.limited, true AS said
     )",
     moved!(),
     " SELECT * FROM moved
     UNION ALL SELECT place, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM found"
 );
 
-/// Which of these attempts ended with this token: the place of each.
+/// Which of these attempts ended by a finish with this token: the place of each. (One that was given up has none any more.)
 const WAS: &str = "
     SELECT input.place FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::uuid[])
         WITH ORDINALITY AS input(org_id, id, attempt, token, place)
@@ -193,7 +195,7 @@ const LOST: &str = concat!(
         RETURNING r.*, complete.limited, 0::bigint AS place, $3::text AS outcome, NULL::jsonb AS result,
             CASE WHEN $3 = 'LOST' THEN jsonb_build_object('message',
                 'the worker was lost: nobody knows how far the attempt came') END AS error,
-            false AS permanent, 0::float8 AS jitter, gen_random_uuid() AS event_id
+            false AS permanent, 0::float8 AS jitter, gen_random_uuid() AS event_id, false AS said
     )",
     moved!(),
     " SELECT * FROM moved"
@@ -322,7 +324,8 @@ impl Batch for Finishes {
     }
 }
 
-/// Attempts that do not run: those that ended like this are DUPLICATE, the others FENCED.
+/// Attempts that do not run: those that ended by a finish are DUPLICATE, the others FENCED. What a session had when it was over ended
+/// by none, whatever its worker says of it later.
 async fn was(
     connection: &mut PgConnection,
     items: &[&Ending],

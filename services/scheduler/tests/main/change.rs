@@ -1,14 +1,18 @@
 //! Cancelling an execution, and beginning it again: from each state what may follow, and what it leaves behind.
 
 use contract::execution::{Execution, ExecutionCancel, ExecutionRetry};
-use contract::job::{JobExecute, Order};
+use contract::job::{JobEdit, JobExecute, Order};
+use contract::run::Offer;
 use contract::{Problem, ProblemKind};
 use domain::access::Role;
 use domain::execution::{ExecutionStatus, Outcome};
 use domain::{ExecutionId, OrgId, Timestamp};
 
-use super::world::{World, execute, refused};
+use super::job::edit;
+use super::stage::Worker;
+use super::world::{World, execute, key_claims, refused, run_as};
 
+const TRACED: &str = "UPDATE scheduler.running SET traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'";
 const KEYS: &str = "SELECT count(*) FROM scheduler.deduplications";
 
 async fn cancel(world: &World, id: ExecutionId) -> Result<Execution, Problem> {
@@ -138,6 +142,63 @@ async fn what_ended_badly_waits_again_and_keeps_what_is_known_of_it() {
     // A beginning is no event; the audit has it.
     world.audited("execution.retry", 3).await;
     assert!(world.events_of(first.0, 0).await.is_empty());
+}
+
+#[tokio::test]
+async fn whoever_begins_an_execution_again_is_who_it_runs_for() {
+    let world = World::new().await;
+    let job = world.job("a").await;
+    let id = world.execute(job.id).await.id;
+    let owner = world.get(id).await.run_as;
+    world.begin(&[id]).await;
+    world.run(TRACED).await;
+    world.finish(&[id], "FAILED").await;
+    let key = key_claims(world.org);
+    let ask = ExecutionRetry { execution_id: id };
+    let again = world.ask_as(&world.sign(&key), &ask).await.unwrap();
+    assert_ne!(again.run_as, owner);
+    assert_eq!(again.run_as, run_as(&key));
+    let (kind, principal, credential, trace) = world.asker_of(id).await;
+    assert_eq!(
+        (kind.as_str(), principal, credential),
+        ("API_KEY", key.sub, key.credential.0)
+    );
+    assert!(trace.is_none_or(|trace| !trace.contains("b7ad6b7169203331")));
+    // What is known of the attempt before is known as it was.
+    assert_eq!(again.attempts.len(), 1);
+    assert_eq!(again.attempts[0].outcome, Outcome::Failed);
+    let worker = Worker::begin(world.nats.bus("worker-default").await, None).await;
+    let offer = Offer {
+        org: world.org,
+        id,
+        turn: 0,
+    };
+    let granted = worker.claim(&[offer]).await;
+    assert_eq!(
+        (granted[0].place.attempt, granted[0].run_as),
+        (2, run_as(&key))
+    );
+}
+
+#[tokio::test]
+async fn what_is_of_a_disabled_job_does_not_begin_again() {
+    let world = World::new().await;
+    let job = world.job("a").await;
+    let failed = world.ended(job.id, "FAILED").await;
+    let enabled = |enabled| JobEdit {
+        enabled: Some(enabled),
+        ..edit(job.id)
+    };
+    world.ask(&enabled(false)).await.unwrap();
+    // In the words that whoever executes it hears.
+    let asked = world.ask(&execute(job.id)).await.unwrap_err();
+    let refusal = world.retry(failed).await.unwrap_err();
+    assert_eq!(refusal.kind, ProblemKind::Conflict);
+    assert_eq!((refusal.kind, refusal.detail), (asked.kind, asked.detail));
+    assert_eq!(world.status(failed).await, ExecutionStatus::Failed);
+    world.ask(&enabled(true)).await.unwrap();
+    world.retry(failed).await.unwrap();
+    world.audited("execution.retry", 1).await;
 }
 
 #[tokio::test]

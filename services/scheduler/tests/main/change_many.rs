@@ -4,12 +4,15 @@ use contract::ProblemKind;
 use contract::execution::{
     BatchItem, ExecutionBatch, ExecutionCancelMany, ExecutionFilter, ExecutionRetryMany,
 };
-use contract::job::Order;
+use contract::job::{JobEdit, Order};
+use contract::run::Offer;
 use domain::access::Role;
 use domain::execution::ExecutionStatus;
 use domain::{ExecutionId, JobId, OrgId, Timestamp};
 
-use super::world::{PATIENCE, World, refused};
+use super::job::edit;
+use super::stage::Worker;
+use super::world::{PATIENCE, World, key_claims, refused, run_as};
 
 const WAITING: &str = "SELECT count(*) FROM scheduler.waiting";
 const CANCELLED: &str = "SELECT count(*) FROM scheduler.ended WHERE status = 'CANCELLED'";
@@ -173,6 +176,64 @@ async fn what_ended_badly_begins_again_where_it_can() {
     assert_eq!((rest.count, rest.more), (0, false));
     assert_eq!(world.status(ids[0]).await, ExecutionStatus::Completed);
     assert_eq!(world.audited("execution.retry-many", 2).await[0].count, 4);
+}
+
+#[tokio::test]
+async fn whoever_begins_many_again_is_who_they_run_for() {
+    let world = World::new().await;
+    let job = world.job("a").await;
+    let ids = many(&world, job.id, 3).await;
+    world.begin(&ids).await;
+    world.finish(&ids, "FAILED").await;
+    let worker = Worker::begin(world.nats.bus("worker-default").await, None).await;
+    let offers: Vec<Offer> = ids
+        .iter()
+        .map(|id| Offer {
+            org: world.org,
+            id: *id,
+            turn: 0,
+        })
+        .collect();
+    // Some of them, and all that there are.
+    for filter in [of(job.id), in_status(ExecutionStatus::Failed)] {
+        let key = key_claims(world.org);
+        let changed = world.ask_as(&world.sign(&key), &retry(filter)).await;
+        assert_eq!(changed.unwrap().count, 3);
+        for id in &ids {
+            let (kind, principal, credential, _) = world.asker_of(*id).await;
+            assert_eq!(
+                (kind.as_str(), principal, credential),
+                ("API_KEY", key.sub, key.credential.0)
+            );
+        }
+        let granted = worker.claim(&offers).await;
+        assert_eq!(granted.len(), 3);
+        assert!(granted.iter().all(|one| one.run_as == run_as(&key)));
+        world.finish(&ids, "FAILED").await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_of_a_disabled_job_holds_back_no_other() {
+    let world = World::new().await;
+    let (job, other) = (world.job("a").await, world.job("b").await);
+    let failed = world.ended(job.id, "FAILED").await;
+    let theirs = world.ended(other.id, "FAILED").await;
+    let disable = JobEdit {
+        enabled: Some(false),
+        ..edit(job.id)
+    };
+    world.ask(&disable).await.unwrap();
+    let dead = ExecutionFilter {
+        dead_letter: Some(true),
+        ..ExecutionFilter::default()
+    };
+    for (filter, count) in [(of(job.id), 0), (dead, 1)] {
+        let changed = world.ask(&retry(filter)).await.unwrap();
+        assert_eq!((changed.count, changed.more), (count, false));
+    }
+    assert_eq!(world.status(failed).await, ExecutionStatus::Failed);
+    assert_eq!(world.status(theirs).await, ExecutionStatus::Pending);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::world::{World, fields, new_job, refused};
 
 /// An edit that changes nothing.
-fn edit(job: JobId) -> JobEdit {
+pub fn edit(job: JobId) -> JobEdit {
     JobEdit {
         job_id: job,
         name: None,

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use contract::run::{FinishVerdict, RunProgress};
+use contract::run::{FinishVerdict, Place, RunProgress};
 use dashfleet_scheduler::config::Timing;
 use domain::OrgId;
 use domain::execution::Outcome;
 use serde_json::json;
 
-use super::stage::{PATIENCE, PLAIN, Stage, Worker};
+use super::stage::{PATIENCE, PLAIN, Sort, Stage, Worker};
 
 /// A tenth of the real times.
 const QUICK: Timing = Timing {
@@ -44,7 +44,7 @@ async fn what_a_lost_worker_had_begins_again_and_what_it_says_later_is_fenced() 
     for granted in &had {
         assert_eq!(
             lost.finish(granted.place, Outcome::Completed).await,
-            FinishVerdict::Duplicate
+            FinishVerdict::Fenced
         );
     }
     assert_eq!(
@@ -138,7 +138,7 @@ async fn what_brings_workers_down_is_given_up() {
     let org = OrgId::new();
     let job = stage.job(org, PLAIN).await;
     let offers = stage.enqueue(org, job, "", 1).await;
-    let mut before = None;
+    let (mut before, mut last) = (None, None);
     for losses in 1..=3 {
         let bus = stage.nats.bus("worker-default").await;
         // Each worker is the one before, which says that it was lost.
@@ -146,16 +146,76 @@ async fn what_brings_workers_down_is_given_up() {
         if losses > 1 {
             assert_eq!(stage.state(offers[0]).await, "waiting");
         }
-        assert_eq!(worker.claim(&offers).await[0].place.attempt, losses);
-        before = Some(worker.session);
+        let place = worker.claim(&offers).await[0].place;
+        assert_eq!(place.attempt, losses);
+        (before, last) = (Some(worker.session), Some(place));
     }
     let bus = stage.nats.bus("worker-default").await;
-    Worker::begin(bus, before).await;
+    let worker = Worker::begin(bus, before).await;
     assert_eq!(stage.state(offers[0]).await, "FAILED");
+    // Nobody had said how the last attempt ended, and nobody can any more.
+    assert_eq!(
+        worker.finish(last.unwrap(), Outcome::Failed).await,
+        FinishVerdict::Fenced
+    );
     let error = stage
         .text("SELECT error ->> 'message' FROM scheduler.ended WHERE dead_letter")
         .await;
     assert!(error.unwrap().contains("the worker was lost"));
+}
+
+#[tokio::test]
+async fn what_a_session_had_at_its_end_is_fenced_and_what_was_said_before_is_known() {
+    let stage = Stage::new(Timing::default()).await;
+    let org = OrgId::new();
+    let sort = Sort {
+        retries: 1,
+        ..PLAIN
+    };
+    let job = stage.job(org, sort).await;
+    let offers = stage.enqueue(org, job, "", 5).await;
+    let worker = stage.worker().await;
+    let places: Vec<Place> = worker
+        .claim(&offers)
+        .await
+        .iter()
+        .map(|granted| granted.place)
+        .collect();
+    assert_eq!(places.len(), 5);
+    // Said: one waits again, one was handed back, one has ended. Of the others one is cancelled, and nobody says how they ended.
+    let said = [
+        (places[0], Outcome::Failed),
+        (places[1], Outcome::HandedBack),
+        (places[2], Outcome::Completed),
+    ];
+    for (place, outcome) in said {
+        let verdict = worker.finish(place, outcome).await;
+        assert_eq!(verdict, FinishVerdict::Applied, "{outcome:?}");
+    }
+    let cancel = format!(
+        "UPDATE scheduler.running SET cancel_requested_at = now() WHERE id = '{}'",
+        places[4].id
+    );
+    stage.execute(&cancel).await;
+    worker.end().await;
+    let state = async |place: Place| {
+        let found = offers.iter().find(|offer| offer.id == place.id);
+        stage.state(*found.unwrap()).await
+    };
+    assert_eq!(state(places[3]).await, "waiting");
+    assert_eq!(state(places[4]).await, "CANCELLED");
+    for (place, outcome) in said {
+        let verdict = worker.finish(place, outcome).await;
+        assert_eq!(verdict, FinishVerdict::Duplicate, "{outcome:?}");
+    }
+    for place in &places[3..] {
+        for outcome in [Outcome::Completed, Outcome::Cancelled, Outcome::HandedBack] {
+            let verdict = worker.finish(*place, outcome).await;
+            assert_eq!(verdict, FinishVerdict::Fenced, "{outcome:?}");
+        }
+    }
+    assert_eq!(state(places[3]).await, "waiting");
+    assert_eq!(state(places[4]).await, "CANCELLED");
 }
 
 #[tokio::test]

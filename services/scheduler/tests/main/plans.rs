@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use contract::run::{Finish, LogChunk, Offer, Place};
 use dashfleet_scheduler::store::claim::{Claim, Claimed, Claims};
+use dashfleet_scheduler::store::enqueue::Asker;
 use dashfleet_scheduler::store::finish::{Ending, Finishes, lost_in_tx};
 use dashfleet_scheduler::store::page::{self, Wanted};
 use dashfleet_scheduler::store::{change, chores, chunk, execution, session};
@@ -234,7 +235,14 @@ async fn as_tenant(name: &str, pools: &Pools, ids: &Ids) -> usize {
             usize::from(ended.unwrap().is_some())
         }
         "retry" => {
-            let again = change::ended_retry_in_tx(&mut tx, org, &ids.ended, &[ids.job]).await;
+            let asker = Asker {
+                kind: "API_KEY",
+                id: ids.token,
+                credential: ids.token,
+                traceparent: None,
+            };
+            let jobs = [ids.job];
+            let again = change::ended_retry_in_tx(&mut tx, org, &ids.ended, &jobs, &asker).await;
             again.unwrap().len()
         }
         "rows" => {

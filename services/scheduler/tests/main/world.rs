@@ -8,14 +8,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bus::{Bus, Service};
 use contract::audit::{AuditAppend, AuditAppended, AuditEntry, AuditOutcome, AuditVerdict};
 use contract::event::Event;
-use contract::execution::{Execution, ExecutionGet, ExecutionRetry};
+use contract::execution::{Execution, ExecutionGet, ExecutionRetry, RunAs};
 use contract::grant::{Grant, ISSUER, Jwk, Jwks, PrincipalKind};
 use contract::identity::JwksGet;
 use contract::job::{Job, JobCreate, JobExecute, JobGet, Order};
 use contract::{Call, Envelope, Problem, ProblemKind};
 use dashfleet_scheduler::Config;
 use database::Pools;
-use domain::access::{Role, Scopes};
+use domain::access::{JOBS_EXECUTE, Role, Scopes};
 use domain::execution::ExecutionStatus;
 use domain::{CredentialId, ExecutionId, JobId, OrgId, Timestamp};
 use futures::StreamExt;
@@ -61,6 +61,8 @@ const FINISH: &str = "
         $2::text IN ('FAILED', 'TIMEOUT')
     FROM gone";
 
+const ASKER: &str = "SELECT principal_kind, principal_id, credential, traceparent FROM scheduler.waiting WHERE id = $1";
+
 const LOG: &str = "
     INSERT INTO scheduler.log_chunks (org_id, execution_id, attempt, first, lines, bytes) VALUES ($1, $2, $3, $4, $5, $6)";
 
@@ -76,7 +78,7 @@ pub struct World {
     jwt: KeyPair,
     shutdown: Shutdown,
     _services: Vec<Service>,
-    _nats: Nats,
+    pub nats: Nats,
 }
 
 fn pkcs8(seed: &str) -> Vec<u8> {
@@ -190,7 +192,7 @@ impl World {
             jwt,
             shutdown,
             _services: services,
-            _nats: nats,
+            nats,
         };
         world.settle().await;
         world
@@ -215,24 +217,16 @@ impl World {
     }
 
     pub fn grant_with(&self, org: OrgId, scopes: Scopes) -> String {
-        let now = Timestamp::now().millis() / 1_000;
-        let grant = Grant {
-            iss: ISSUER.into(),
-            org,
-            sub: Uuid::now_v7(),
-            kind: PrincipalKind::User,
-            role: Role::Owner,
-            scopes,
-            aud: vec!["scheduler".into()],
-            credential: CredentialId::new(),
-            iat: now,
-            exp: now + 300,
-        };
+        self.sign(&claims(org, scopes))
+    }
+
+    /// As identity signs it.
+    pub fn sign(&self, grant: &Grant) -> String {
         let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::EdDSA);
         header.kid = Some("test".into());
         jsonwebtoken::encode(
             &header,
-            &grant,
+            grant,
             &jsonwebtoken::EncodingKey::from_ed_der(&pkcs8(&self.jwt.seed().unwrap())),
         )
         .unwrap()
@@ -315,6 +309,15 @@ impl World {
             .unwrap();
     }
 
+    /// Of what waits: on whose behalf it is (kind, id and credential), and the trace of who asked.
+    pub async fn asker_of(&self, id: ExecutionId) -> (String, Uuid, Uuid, Option<String>) {
+        sqlx::query_as(ASKER)
+            .bind(id.0)
+            .fetch_one(self.pools.system())
+            .await
+            .unwrap()
+    }
+
     pub async fn count(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql)
             .fetch_one(self.pools.system())
@@ -370,6 +373,40 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         self.shutdown.begin();
+    }
+}
+
+/// What a grant says of a person whom nobody knows.
+pub fn claims(org: OrgId, scopes: Scopes) -> Grant {
+    let now = Timestamp::now().millis() / 1_000;
+    Grant {
+        iss: ISSUER.into(),
+        org,
+        sub: Uuid::now_v7(),
+        kind: PrincipalKind::User,
+        role: Role::Owner,
+        scopes,
+        aud: vec!["scheduler".into()],
+        credential: CredentialId::new(),
+        iat: now,
+        exp: now + 300,
+    }
+}
+
+/// What a grant says of a key that may ask for executions, and nothing else.
+pub fn key_claims(org: OrgId) -> Grant {
+    Grant {
+        kind: PrincipalKind::ApiKey,
+        role: Role::Operator,
+        ..claims(org, Scopes::from_names([JOBS_EXECUTE]).unwrap())
+    }
+}
+
+/// On whose behalf what they ask for is.
+pub fn run_as(grant: &Grant) -> RunAs {
+    RunAs {
+        kind: grant.kind,
+        id: grant.sub,
     }
 }
 

@@ -1,4 +1,5 @@
-//! Beginning again what FAILED, ran into TIMEOUT or was CANCELLED.
+//! Beginning again what FAILED, ran into TIMEOUT or was CANCELLED: on behalf of whoever begins it again, as if it were asked for
+//! anew.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -14,6 +15,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{PORTION, TRIES, check_many, conflict};
+use crate::app::execute::asker;
 use crate::app::execution::wanted;
 use crate::app::{App, audit};
 use crate::error::SchedulerError;
@@ -22,11 +24,12 @@ use crate::store::enqueue::{self, Deduplication};
 use crate::store::{execution, limits};
 
 impl App {
-    /// Begins an execution again that FAILED, ran into TIMEOUT or was CANCELLED: it waits, due now, with all its retries before it.
+    /// Begins an execution again that FAILED, ran into TIMEOUT or was CANCELLED: it waits, due now, with all its retries before it,
+    /// and is on behalf of this author from now on.
     ///
     /// # Errors
-    /// FORBIDDEN without `jobs:execute`; NOT_FOUND; CONFLICT when it completed or has not ended, when its job is gone, and when another has its
-    /// deduplication key; UNAVAILABLE, OUTCOME_UNKNOWN.
+    /// FORBIDDEN without `jobs:execute`; NOT_FOUND; CONFLICT when it completed or has not ended, when its job is gone or disabled, and when
+    /// another has its deduplication key; UNAVAILABLE, OUTCOME_UNKNOWN.
     pub async fn execution_retry(
         &self,
         author: &Author,
@@ -64,7 +67,7 @@ impl App {
             return Err(conflict("the execution has completed"));
         }
         let status = ended.status.clone();
-        let retried = retry_in_tx(&mut tx, org, vec![ended]).await?;
+        let retried = retry_in_tx(&mut tx, author, vec![ended]).await?;
         let Some(again) = retried.again.into_iter().next() else {
             return Err(match retried.refused {
                 Some(why) => conflict(why),
@@ -80,8 +83,8 @@ impl App {
         Ok(again)
     }
 
-    /// Begins the oldest executions again that a filter means and that can: all of them, or none. Those whose job is gone or whose
-    /// deduplication key another has stay as they are.
+    /// Begins the oldest executions again that a filter means and that can: all of them, or none. Those whose job is gone or
+    /// disabled, or whose deduplication key another has, stay as they are.
     ///
     /// # Errors
     /// FORBIDDEN without `jobs:execute`; INVALID naming the field; UNAVAILABLE, OUTCOME_UNKNOWN.
@@ -129,7 +132,7 @@ impl App {
             change::ended_find_in_tx(&mut tx, org, &wanted, BATCH_MAX as i64 + 1).await?;
         let more = ended.len() > BATCH_MAX;
         ended.truncate(BATCH_MAX);
-        let retried = retry_in_tx(&mut tx, org, ended).await?;
+        let retried = retry_in_tx(&mut tx, author, ended).await?;
         let count = retried.again.len();
         if count > 0 {
             let entry = author
@@ -162,27 +165,30 @@ impl App {
 struct Retried {
     again: Vec<Again>,
     /// Why not, of the last that was refused.
-    refused: Option<&'static str>,
+    refused: Option<String>,
 }
 
-/// Begins executions again, as far as their jobs are there and their deduplication keys are free.
+/// Begins executions again, as far as their jobs are there and enabled, and their deduplication keys are free.
 async fn retry_in_tx(
     tx: &mut Tx,
-    org: OrgId,
+    author: &Author,
     mut ended: Vec<Ended>,
 ) -> Result<Retried, SchedulerError> {
+    let org = author.org;
     let mut refused = None;
     let jobs: BTreeSet<Uuid> = ended.iter().map(|ended| ended.job_id).collect();
     let jobs: Vec<Uuid> = jobs.into_iter().collect();
     let has_keys = ended.iter().any(|ended| !ended.key.is_empty());
     let jobs = enqueue::jobs_share_in_tx(tx, org, &jobs, has_keys).await?;
-    let there: Vec<Uuid> = jobs.iter().map(|job| job.id).collect();
     ended.retain(|ended| {
-        let stays = there.binary_search(&ended.job_id).is_ok();
-        if !stays {
-            refused = Some("the execution's job is gone");
-        }
-        stays
+        let job = jobs.binary_search_by_key(&ended.job_id, |job| job.id);
+        let why = match job.ok().and_then(|place| jobs.get(place)) {
+            Some(job) if job.enabled => return true,
+            Some(job) => format!("the job `{}` is disabled", job.name),
+            None => "the execution's job is gone".to_owned(),
+        };
+        refused = Some(why);
+        false
     });
     let taken: Vec<Deduplication> = ended.iter().filter_map(deduplication).collect();
     if !taken.is_empty() {
@@ -191,8 +197,8 @@ async fn retry_in_tx(
         ended.retain(|ended| {
             let free = ended.deduplication_key.is_none() || got.contains(&ended.id);
             if !free {
-                refused =
-                    Some("another execution of the job waits or runs with its deduplication key");
+                let why = "another execution of the job waits or runs with its deduplication key";
+                refused = Some(why.to_owned());
             }
             free
         });
@@ -208,10 +214,16 @@ async fn retry_in_tx(
             limits::limits_key_in_tx(tx, org, job.id.into(), &keys).await?;
         }
     }
+    let there: Vec<Uuid> = jobs
+        .iter()
+        .filter(|job| job.enabled)
+        .map(|job| job.id)
+        .collect();
+    let asker = asker(author);
     let mut again = Vec::with_capacity(ended.len());
     for portion in ended.chunks(PORTION) {
         let ids: Vec<Uuid> = portion.iter().map(|ended| ended.id).collect();
-        again.extend(change::ended_retry_in_tx(tx, org, &ids, &there).await?);
+        again.extend(change::ended_retry_in_tx(tx, org, &ids, &there, &asker).await?);
     }
     // Somebody else was first: the key that was taken for it here is nobody's.
     let back: HashSet<Uuid> = again.iter().map(|again: &Again| again.id).collect();

@@ -1,0 +1,215 @@
+//! `run.act`: an action is queued for the attempt that a worker has, and for any other nobody is even asked.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bus::Service;
+use contract::action::{Action, ActionCreate};
+use contract::grant::PrincipalKind;
+use contract::identity::{PrincipalGrant, PrincipalGranted};
+use contract::run::{FinishVerdict, Place, RunAct};
+use contract::{Problem, ProblemKind};
+use dashfleet_scheduler::config::Timing;
+use domain::action::{ActionKind, ActionStatus};
+use domain::execution::Outcome;
+use domain::{ActionId, CredentialId, MachineId, OrgId, Timestamp};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::stage::{PATIENCE, PLAIN, Sort, Stage, Worker};
+
+/// What identity and action were asked, and whether identity refuses.
+#[derive(Default)]
+struct Heard {
+    principals: Vec<PrincipalGrant>,
+    actions: Vec<ActionCreate>,
+    refuses: bool,
+}
+
+/// Identity and action, as far as the scheduler asks them.
+struct Others {
+    heard: Arc<Mutex<Heard>>,
+    _services: [Service; 2],
+}
+
+impl Others {
+    async fn start(stage: &Stage) -> Self {
+        let heard: Arc<Mutex<Heard>> = Arc::default();
+        let (identity_bus, action_bus) = (
+            stage.nats.bus("identity").await,
+            stage.nats.bus("action").await,
+        );
+        let identity = Service::start(&identity_bus, "identity", None)
+            .await
+            .unwrap();
+        let asked = heard.clone();
+        identity
+            .answer(move |_, request: PrincipalGrant| {
+                let mut heard = asked.lock().unwrap();
+                heard.principals.push(request);
+                std::future::ready(if heard.refuses {
+                    let text = "it has no right any more";
+                    Err(Problem::new(ProblemKind::Forbidden, text))
+                } else {
+                    Ok(PrincipalGranted {
+                        grant: "grant".into(),
+                        expires_at: Timestamp::now(),
+                    })
+                })
+            })
+            .await
+            .unwrap();
+        let action = Service::start(&action_bus, "action", None).await.unwrap();
+        let asked = heard.clone();
+        action
+            .answer(move |_, request: ActionCreate| {
+                asked.lock().unwrap().actions.push(request.clone());
+                std::future::ready(Ok(queued(request)))
+            })
+            .await
+            .unwrap();
+        identity_bus.settled().await;
+        action_bus.settled().await;
+        Self {
+            heard,
+            _services: [identity, action],
+        }
+    }
+
+    /// How often identity was asked, and action.
+    fn count(&self) -> (usize, usize) {
+        let heard = self.heard.lock().unwrap();
+        (heard.principals.len(), heard.actions.len())
+    }
+}
+
+fn queued(asked: ActionCreate) -> Action {
+    Action {
+        id: ActionId::new(),
+        machine_id: asked.machine_id,
+        kind: ActionKind::Ping,
+        status: ActionStatus::Queued,
+        payload: asked.payload,
+        result: None,
+        error: None,
+        seq: 1,
+        attempt: 1,
+        idempotent: asked.idempotent,
+        cancel_requested: false,
+        late: false,
+        not_after: Timestamp::now(),
+        created_at: Timestamp::now(),
+        delivered_at: None,
+        started_at: None,
+        finished_at: None,
+    }
+}
+
+fn request(place: Place) -> RunAct {
+    RunAct {
+        place,
+        action: ActionCreate {
+            machine_id: MachineId::new(),
+            kind: "ping".into(),
+            payload: json!({}),
+            not_after: None,
+            idempotent: true,
+            idempotency_key: Some("key".into()),
+        },
+    }
+}
+
+async fn act(worker: &Worker, request: &RunAct) -> Result<Action, Problem> {
+    worker.bus.service_call(request, None, PATIENCE).await
+}
+
+#[tokio::test]
+async fn only_the_attempt_that_a_worker_has_may_act_and_for_no_other_is_anybody_asked() {
+    // Nobody ends a session that has expired: it is the fence that refuses.
+    let timing = Timing {
+        lease: Duration::from_secs(600),
+        reap_every: Duration::from_secs(3_600),
+        ..Timing::default()
+    };
+    let stage = Stage::new(timing).await;
+    let others = Others::start(&stage).await;
+    let org = OrgId::new();
+    let sort = Sort {
+        retries: 1,
+        ..PLAIN
+    };
+    let job = stage.job(org, sort).await;
+    let offers = stage.enqueue(org, job, "", 1).await;
+    let worker = stage.worker().await;
+    let allowed = async |place: Place| {
+        let (identity, action) = others.count();
+        let asked = request(place);
+        let queued = act(&worker, &asked).await.unwrap();
+        assert_eq!(queued.machine_id, asked.action.machine_id);
+        assert_eq!(others.count(), (identity + 1, action + 1));
+        let heard = others.heard.lock().unwrap();
+        assert_eq!(heard.actions.last(), Some(&asked.action));
+    };
+    let refused = async |what: &str, place: Place| {
+        let before = others.count();
+        let problem = act(&worker, &request(place)).await.unwrap_err();
+        assert_eq!(problem.kind, ProblemKind::Conflict, "{what}: {problem}");
+        assert_eq!(others.count(), before, "{what}: somebody was asked");
+    };
+
+    let stale = worker.claim(&offers).await[0].place;
+    allowed(stale).await;
+    let principal = PrincipalGrant {
+        org,
+        kind: PrincipalKind::User,
+        id: org.0,
+        credential: CredentialId(org.0),
+    };
+    assert_eq!(others.heard.lock().unwrap().principals, [principal]);
+    assert_eq!(
+        worker.finish(stale, Outcome::Failed).await,
+        FinishVerdict::Applied
+    );
+    refused("it waits", stale).await;
+    let place = worker.claim(&offers).await[0].place;
+    assert_eq!(place.attempt, 2);
+    refused("the attempt before", stale).await;
+    let token = Uuid::new_v4();
+    refused("a wrong token", Place { token, ..place }).await;
+    let token = stale.token;
+    refused("the token before", Place { token, ..place }).await;
+    let org = OrgId::new();
+    refused("another organisation", Place { org, ..place }).await;
+    allowed(place).await;
+
+    stage
+        .execute("UPDATE scheduler.sessions SET expires_at = now() - interval '1 s'")
+        .await;
+    refused("the session has expired", place).await;
+    assert_eq!(stage.state(offers[0]).await, "running");
+    worker.renew().await.unwrap();
+    allowed(place).await;
+
+    stage
+        .execute("UPDATE scheduler.sessions SET pool = 'other'")
+        .await;
+    refused("another pool's", place).await;
+    stage
+        .execute("UPDATE scheduler.sessions SET pool = 'default'")
+        .await;
+    allowed(place).await;
+
+    // It is the worker's, and its principal has no right any more: action is not asked.
+    others.heard.lock().unwrap().refuses = true;
+    let (identity, action) = others.count();
+    let problem = act(&worker, &request(place)).await.unwrap_err();
+    assert_eq!(problem.kind, ProblemKind::Forbidden);
+    assert_eq!(others.count(), (identity + 1, action));
+    others.heard.lock().unwrap().refuses = false;
+
+    assert_eq!(
+        worker.finish(place, Outcome::Completed).await,
+        FinishVerdict::Applied
+    );
+    refused("it has ended", place).await;
+}
