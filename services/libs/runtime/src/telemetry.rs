@@ -71,6 +71,10 @@ where
             provider.with_span_processor(BatchSpanProcessor::builder(exporter, Tokio).build());
     }
     let provider = PROVIDER.get_or_init(|| provider.build());
+    if config.otlp_endpoint.is_some() {
+        // The layer below knows a span from its beginning. What is recorded only when it is over goes this way, or nowhere.
+        opentelemetry::global::set_tracer_provider(provider.clone());
+    }
     let spans = tracing_opentelemetry::layer().with_tracer(provider.tracer("dashfleet"));
     let lines = line::layer(config.json, writer);
     if tracing_subscriber::registry()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bus::trace::KeyValue;
 use contract::Problem;
 use contract::execution::ExecutionError;
 use contract::run::{Finish, FinishVerdict, ITEMS_MAX, RunFinish, RunFinished};
@@ -10,6 +11,7 @@ use domain::execution::{
 };
 use futures::future::join_all;
 use serde_json::json;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::app::App;
@@ -25,6 +27,7 @@ impl App {
     /// # Errors
     /// INVALID for too many, or an outcome that no worker may say.
     pub async fn run_finish(&self, request: RunFinish) -> Result<RunFinished, SchedulerError> {
+        let began = Instant::now();
         if request.items.len() > ITEMS_MAX {
             let text = format!("has {} items; at most {ITEMS_MAX}", request.items.len());
             return Err(Problem::invalid("items", text).into());
@@ -64,14 +67,16 @@ impl App {
             self.metrics.finishes.with_label_values(&[label]).inc();
             verdicts.push(verdict);
         }
-        self.told(&moved).await;
+        self.told(&moved, began).await;
         Ok(RunFinished { verdicts })
     }
 
-    /// After the commit: wakes who relays events and who offers, and tells those who look on.
-    pub(crate) async fn told(&self, moved: &[Moved]) {
+    /// After the commit of what was asked at `began`: wakes who relays events and who offers, tells those who look on, and records
+    /// each end in its trace.
+    pub(crate) async fn told(&self, moved: &[Moved], began: Instant) {
         let mut lanes: BTreeMap<&str, Vec<_>> = BTreeMap::new();
         for one in moved {
+            trace(one, began);
             if one.limited || one.waits {
                 lanes.entry(&one.pool).or_default().push(one.lane.clone());
             }
@@ -94,6 +99,21 @@ impl App {
             self.show(one.org, one.id, shown).await;
         }
     }
+}
+
+/// The way back, in the trace of who asked. What workers say of many executions at once is in no trace of any of them: the row
+/// itself knows its own.
+fn trace(moved: &Moved, began: Instant) {
+    let Some(parent) = &moved.traceparent else {
+        return;
+    };
+    bus::trace::record(parent, "execution.finish", began, || {
+        vec![
+            KeyValue::new("execution", moved.id.to_string()),
+            KeyValue::new("attempt", i64::from(moved.attempt)),
+            KeyValue::new("outcome", moved.outcome.clone().unwrap_or_default()),
+        ]
+    });
 }
 
 /// What is kept of an ending. A result that is too long is no result: the attempt failed, and would again.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use domain::execution::Outcome;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::app::App;
@@ -42,10 +43,11 @@ impl App {
         }
         let mut failed = Vec::new();
         for _ in 0..SESSIONS_MAX {
+            let began = Instant::now();
             let Some(moved) = self.reap_one(&mut failed).await? else {
                 return Ok(());
             };
-            self.told(&moved).await;
+            self.told(&moved, began).await;
         }
         Ok(())
     }

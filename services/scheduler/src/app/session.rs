@@ -6,6 +6,7 @@ use database::Tx;
 use domain::ExecutionId;
 use domain::execution::Outcome;
 use domain::text::check_name;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::app::claim::no_session;
@@ -31,6 +32,7 @@ impl App {
         pool: &str,
         request: RunBegin,
     ) -> Result<RunLease, SchedulerError> {
+        let began = Instant::now();
         check_name(&request.worker).map_err(|error| Problem::invalid("worker", error))?;
         if !(1..=CONCURRENCY_MAX).contains(&request.concurrency) {
             let text = format!("must be from 1 to {CONCURRENCY_MAX}");
@@ -62,7 +64,7 @@ impl App {
         }
         tx.commit().await?;
         tracing::info!(session = %id, pool, worker, concurrency = request.concurrency, "a worker begins");
-        self.told(&moved).await;
+        self.told(&moved, began).await;
         Ok(self.lease(Vec::new()))
     }
 
@@ -94,13 +96,14 @@ impl App {
     /// # Errors
     /// UNAVAILABLE.
     pub async fn run_end(&self, pool: &str, request: &RunEnd) -> Result<RunEnded, SchedulerError> {
+        let began = Instant::now();
         let mut tx = self.pools.system_tx().await?;
         if session::session_lock_in_tx(&mut tx, request.session_id, pool).await? {
             let given = self.give_up_in_tx(&mut tx, request.session_id, Outcome::HandedBack);
             let moved = given.await?;
             tx.commit().await?;
             tracing::info!(session = %request.session_id, pool, handed_back = moved.len(), "a worker ends");
-            self.told(&moved).await;
+            self.told(&moved, began).await;
         }
         Ok(RunEnded {})
     }

@@ -130,7 +130,7 @@ macro_rules! moved {
             FROM judged WHERE status IS NOT NULL
         ), moved AS (
             SELECT place, org_id, id, job_id, pool, key, attempt, status, status IS NULL AND again_at <= now() AS waits, limited,
-                now() AS at, started_at, created_at
+                now() AS at, started_at, created_at, traceparent, CASE WHEN traceparent IS NOT NULL THEN outcome END AS outcome
             FROM judged
         )"
     };
@@ -161,7 +161,7 @@ const FINISH: &str = concat!(
     )",
     moved!(),
     " SELECT * FROM moved
-    UNION ALL SELECT place, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM found"
+    UNION ALL SELECT place, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM found"
 );
 
 /// Which of these attempts ended by a finish with this token: the place of each. (One that was given up has none any more.)
@@ -237,6 +237,10 @@ pub struct Moved {
     pub started_at: DateTime<Utc>,
     /// When the execution was committed.
     pub created_at: DateTime<Utc>,
+    /// The trace of who asked.
+    pub traceparent: Option<String>,
+    /// How the attempt ended; only where there is a trace to tell it.
+    pub outcome: Option<String>,
 }
 
 /// The answer to an ending.
@@ -399,6 +403,8 @@ struct Row {
     at: DateTime<Utc>,
     started_at: DateTime<Utc>,
     created_at: DateTime<Utc>,
+    traceparent: Option<String>,
+    outcome: Option<String>,
 }
 
 /// The place of a row, from 0, and what was moved, if the row says so.
@@ -427,6 +433,8 @@ fn moved(row: &PgRow) -> Result<(usize, Option<Moved>), sqlx::Error> {
         at: found.at,
         started_at: found.started_at,
         created_at: found.created_at,
+        traceparent: found.traceparent,
+        outcome: found.outcome,
     };
     Ok((place, Some(moved)))
 }

@@ -1,5 +1,5 @@
 //! One action is one trace: from the HTTP request through gateway and action to the agent, and back. So is an execution,
-//! through gateway and scheduler to the worker.
+//! through gateway and scheduler to the worker's handler, and back to the scheduler's commit of its end.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -77,7 +77,7 @@ async fn an_action_is_one_tree_from_the_request_to_the_agent_and_back() {
 }
 
 #[tokio::test]
-async fn an_execution_is_one_tree_from_the_request_to_the_worker() {
+async fn an_execution_is_one_tree_from_the_request_to_the_handler_and_back() {
     let collector = Collector::start();
     let product = Product::start_with(
         1,
@@ -105,35 +105,65 @@ async fn an_execution_is_one_tree_from_the_request_to_the_worker() {
 
     let spans = testkit::eventually("the trace is whole", PATIENCE, || async {
         let spans = collector.spans_of(&trace);
-        let there = spans.iter().any(|span| span.service == "dashfleet-worker");
+        let there = |name: &str| spans.iter().any(|span| span.name == name);
         let hanging = spans.iter().any(|span| {
             span.parent != CALLER && !spans.iter().any(|other| other.id == span.parent)
         });
-        (there && !hanging).then_some(spans)
+        let whole = there("builtin/noop") && there("execution.finish") && !hanging;
+        whole.then_some(spans)
     })
     .await;
     let by_id: HashMap<&str, &Span> = spans.iter().map(|span| (span.id.as_str(), span)).collect();
+    assert_eq!(by_id.len(), spans.len(), "sent twice: {spans:#?}");
     assert_eq!(
         spans.iter().filter(|span| span.parent == CALLER).count(),
         1,
         "{spans:#?}"
     );
-    let handled = spans
+    let of_worker = spans
         .iter()
-        .find(|span| span.service == "dashfleet-worker")
-        .expect("the handler");
-    let way: Vec<_> = way_up(handled, &by_id)
-        .iter()
-        .map(|span| (span.service.as_str(), span.name.as_str()))
-        .filter(|(service, _)| *service != "dashfleet-worker")
-        .collect();
-    assert_eq!(
-        way,
-        [
-            ("dashfleet-scheduler", "scheduler.job.execute"),
-            ("dashfleet-gateway", "POST /api/v1/jobs/{id}/execute"),
-        ]
+        .filter(|span| span.service == "dashfleet-worker");
+    assert_eq!(of_worker.count(), 1, "one attempt, one span: {spans:#?}");
+    let handled = the("builtin/noop", &spans);
+    let finished = the("execution.finish", &spans);
+    let asked = [
+        ("dashfleet-scheduler", "scheduler.job.execute"),
+        ("dashfleet-gateway", "POST /api/v1/jobs/{id}/execute"),
+    ];
+    for (span, service) in [
+        (handled, "dashfleet-worker"),
+        (finished, "dashfleet-scheduler"),
+    ] {
+        let way: Vec<_> = way_up(span, &by_id)
+            .iter()
+            .map(|span| (span.service.as_str(), span.name.as_str()))
+            .collect();
+        assert_eq!(way[0], (service, span.name.as_str()));
+        assert_eq!(way[1..], asked, "{spans:#?}");
+    }
+
+    // What the trace tells in the order of time. (The request is answered before or after the handler begins: nobody waits.)
+    let executed = the("scheduler.job.execute", &spans);
+    let request = the("POST /api/v1/jobs/{id}/execute", &spans);
+    let times = [
+        ("the request began", request.start),
+        ("its execution was made", executed.start),
+        ("the handler began", handled.start),
+        ("the handler ended", handled.end),
+        ("its end was taken", finished.start),
+        ("its end was committed", finished.end),
+    ];
+    assert!(
+        times.is_sorted_by_key(|(_, at)| *at),
+        "not in this order: {times:#?}"
     );
+}
+
+/// The one span of this name.
+fn the<'a>(name: &str, spans: &'a [Span]) -> &'a Span {
+    let found: Vec<_> = spans.iter().filter(|span| span.name == name).collect();
+    assert_eq!(found.len(), 1, "{name}: {spans:#?}");
+    found[0]
 }
 
 /// A span and those that it is in, up to the request.
