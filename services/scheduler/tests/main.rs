@@ -19,6 +19,7 @@ mod main {
     pub mod lease;
     pub mod limits;
     pub mod list;
+    pub mod metrics;
     pub mod partition;
     pub mod plans;
     pub mod remove;
