@@ -14,6 +14,7 @@ mod main {
     pub mod change;
     pub mod change_many;
     pub mod dispatch;
+    pub mod event;
     pub mod execute;
     pub mod job;
     pub mod lease;
