@@ -20,6 +20,7 @@ mod main {
     pub mod lease;
     pub mod limits;
     pub mod list;
+    pub mod log;
     pub mod metrics;
     pub mod partition;
     pub mod plans;
