@@ -25,6 +25,7 @@ mod main {
     pub mod partition;
     pub mod plans;
     pub mod remove;
+    pub mod retention;
     pub mod run;
     pub mod stage;
     pub mod world;
