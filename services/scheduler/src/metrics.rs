@@ -49,9 +49,10 @@ pub struct Metrics {
     pub ended: IntCounterVec,
     /// Workers' sessions that expired.
     pub leases_lost: IntCounter,
-    /// Executions that wait for a worker, by pool (100,000 are counted at most). The dispatcher's replica alone says it.
+    /// Executions that wait for a worker, by pool (100,000 are counted at most), also those that a pause or a limit holds back. The
+    /// dispatcher's replica alone says this and the next two, while it is that.
     pub waiting: GaugeVec,
-    /// For how long the first of them waits.
+    /// For how long the first of these could have begun, had there been a worker, no pause and no limit.
     pub queue_age: GaugeVec,
     /// How many offers may be out at once, by pool.
     pub window: GaugeVec,
@@ -87,7 +88,10 @@ impl Metrics {
             )
             .map_err(bug)?,
             waiting: gauge(Name::Waiting, "Executions that wait for a worker, by pool.")?,
-            queue_age: gauge(Name::QueueAge, "Seconds that the first of them waits.")?,
+            queue_age: gauge(
+                Name::QueueAge,
+                "Seconds since the first of them could have begun, paused and limited ones too.",
+            )?,
             window: gauge(Name::Window, "How many offers may be out at once.")?,
             duration: Histogram::with_opts(
                 HistogramOpts::new(
@@ -116,6 +120,15 @@ impl Metrics {
             metrics.registry.register(collector).map_err(bug)?;
         }
         Ok(metrics)
+    }
+
+    /// This replica is not the dispatcher of a pool any more: what only the dispatcher knows it says no longer, since its last word
+    /// would stand beside what the new one says.
+    pub fn resign(&self, pool: &str) {
+        for gauge in [&self.waiting, &self.queue_age, &self.window] {
+            // That nothing was said yet is no matter.
+            drop(gauge.remove_label_values(&[pool]));
+        }
     }
 
     /// Where they are registered.

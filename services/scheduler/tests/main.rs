@@ -15,14 +15,18 @@ mod main {
     pub mod change;
     pub mod change_many;
     pub mod dispatch;
+    pub mod event;
     pub mod execute;
     pub mod job;
     pub mod lease;
     pub mod limits;
     pub mod list;
+    pub mod log;
+    pub mod metrics;
     pub mod partition;
     pub mod plans;
     pub mod remove;
+    pub mod retention;
     pub mod run;
     pub mod stage;
     pub mod world;

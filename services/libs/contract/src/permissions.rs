@@ -172,6 +172,7 @@ pub const USERS: &[User] = &[
             "df.work.*",
             "df.evt.*.execution.*",
             "df.evt.*.job.*",
+            "df.evt.*.execution-settings.*",
             "df.live.*.execution.*",
             "df.svc.scheduler.identity.>",
             "df.svc.scheduler.action.>",

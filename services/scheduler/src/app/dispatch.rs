@@ -61,6 +61,8 @@ pub async fn run(app: Arc<App>, pool: String) {
             if let Err(error) = dispatcher.lead(&mut bells).await {
                 tracing::debug!(%error, pool, "nothing is offered for now");
             }
+            // Whoever leads now says it. (A count that is under way is told to this dispatcher, hence to nobody any more.)
+            app.metrics.resign(&pool);
         }
         // Rings that nobody heeded are no use later.
         bells = bells.resubscribe();
@@ -68,16 +70,13 @@ pub async fn run(app: Arc<App>, pool: String) {
     }
 }
 
-/// Counts what waits, for whoever looks at the metrics.
-async fn count(app: Arc<App>, pool: String) {
-    match lanes::lanes_age(app.pools.system(), &pool).await {
-        Ok((waiting, age)) => {
-            let (metrics, of) = (&app.metrics, [pool.as_str()]);
-            metrics.waiting.with_label_values(&of).set(waiting as f64);
-            metrics.queue_age.with_label_values(&of).set(age);
-        }
-        Err(error) => tracing::debug!(%error, pool, "what waits is not counted this time"),
+/// Counts what waits, for whoever looks at the metrics: how many, and how long the first of them, in seconds.
+async fn count(app: Arc<App>, pool: String) -> Option<(i64, f64)> {
+    let counted = lanes::lanes_age(app.pools.system(), &pool).await;
+    if let Err(error) = &counted {
+        tracing::debug!(%error, pool, "what waits is not counted this time");
     }
+    counted.ok()
 }
 
 /// What the first of some lanes are.
@@ -105,6 +104,8 @@ struct Dispatcher<'a> {
     looked: Option<Lane>,
     /// When what waits was last counted.
     counted: Option<Instant>,
+    /// The count, while it is under way: it is said while this dispatcher leads, and never after.
+    counting: JoinSet<Option<(i64, f64)>>,
 }
 
 impl<'a> Dispatcher<'a> {
@@ -121,6 +122,7 @@ impl<'a> Dispatcher<'a> {
             changed: true,
             looked: None,
             counted: None,
+            counting: JoinSet::new(),
         }
     }
 
@@ -171,6 +173,11 @@ impl<'a> Dispatcher<'a> {
                     }
                 }
                 Some(round) = self.asked.join_next() => self.told(round).await?,
+                Some(Ok(Some((waiting, age)))) = self.counting.join_next() => {
+                    let (metrics, of) = (&self.app.metrics, [self.pool]);
+                    metrics.waiting.with_label_values(&of).set(waiting as f64);
+                    metrics.queue_age.with_label_values(&of).set(age);
+                }
                 () = tokio::time::sleep_until(wake) => self.changed = true,
             }
         }
@@ -288,10 +295,12 @@ impl<'a> Dispatcher<'a> {
             self.window.unanswered();
         }
         self.changed = true;
-        if self.counted.is_none_or(|at| at.elapsed() >= COUNT_EVERY) {
+        let due = self.counted.is_none_or(|at| at.elapsed() >= COUNT_EVERY);
+        if due && self.counting.is_empty() {
             self.counted = Some(Instant::now());
             // Beside the dispatcher: counting a hundred thousand takes longer than anybody should wait for an offer.
-            tokio::spawn(count(self.app.clone(), self.pool.to_owned()));
+            let counting = count(self.app.clone(), self.pool.to_owned());
+            self.counting.spawn(counting);
         }
         Ok(())
     }

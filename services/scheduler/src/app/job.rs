@@ -23,7 +23,8 @@ mod remove;
 mod rules;
 
 use draft::{edited, new_row};
-use record::{changed, event, resource, told};
+pub(crate) use record::changed;
+use record::{event, resource, told};
 pub(crate) use rules::{check_json, within};
 
 /// What keys of requests that make a job are filed under.

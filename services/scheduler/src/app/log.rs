@@ -80,9 +80,9 @@ pub(crate) async fn tail_in_tx(
     org: OrgId,
     id: ExecutionId,
 ) -> Result<(Vec<String>, bool), SchedulerError> {
-    let chunks = log::log_tail_in_tx(tx, org, id, LOG_MAX_BYTES as i64).await?;
-    // A log that was cut does not begin with its attempt's first line.
-    let cut = chunks.first().is_some_and(|chunk| chunk.first > 0);
+    let (chunks, is_cut) = log::log_tail_in_tx(tx, org, id, LOG_MAX_BYTES as i64).await?;
+    // Or what came first was never taken.
+    let cut = is_cut || chunks.first().is_some_and(|chunk| chunk.first > 0);
     let lines = chunks.into_iter().flat_map(|chunk| chunk.lines);
     let (lines, shortened) = last(lines, LOG_MAX_BYTES);
     Ok((lines, cut || shortened))

@@ -4,16 +4,21 @@ use contract::audit::Resource;
 use contract::job::{Settings, SettingsEdit};
 use contract::merge::Edit;
 use contract::{Author, Grant};
-use domain::Timestamp;
+use database::OutboxRow;
 use domain::access::{JOBS_READ, JOBS_WRITE, PLATFORM_ADMIN};
 use domain::job::CONCURRENCY;
-use serde_json::json;
+use domain::{OrgId, Timestamp};
+use serde_json::{Value, json};
+use uuid::Uuid;
 
-use crate::app::job::within;
+use crate::app::job::{changed, within};
 use crate::app::{App, audit};
 use crate::error::SchedulerError;
+use crate::store::settings::SettingsRow;
 use crate::store::{limits, settings};
 
+/// What the audit and the events call it.
+const NOUN: &str = "execution-settings";
 /// What an organisation's share may be beside others.
 const WEIGHT: std::ops::RangeInclusive<i16> = 1..=100;
 
@@ -67,13 +72,34 @@ impl App {
         if after.concurrency != before.concurrency {
             limits::limits_set_tenant_in_tx(&mut tx, org).await?;
         }
+        event(org, &before, &after, author.sub)
+            .insert_in_tx(contract::job::SERVICE, &mut tx)
+            .await?;
         let entry = author
-            .did("settings.edit", Resource::of("execution-settings", org))
+            .did("settings.edit", Resource::of(NOUN, org))
             .before(json!(before.view()))
             .after(json!(after.view()));
         audit::note_in_tx(&mut tx, entry).await?;
         tx.commit().await?;
+        self.relay.wake();
         self.audit_relay.wake();
         Ok(after.view())
     }
+}
+
+/// The event: who, what is said now, and which of it changed. The thing is the organisation.
+fn event(org: OrgId, before: &SettingsRow, after: &SettingsRow, by: Uuid) -> OutboxRow {
+    let mut data = told(after);
+    let changed = changed(&told(before), &data);
+    if let Some(data) = data.as_object_mut() {
+        data.insert("by".to_owned(), json!(by));
+        data.insert("changes".to_owned(), json!(changed));
+    }
+    OutboxRow::new(org, NOUN, "edited", org.0, after.version, data)
+}
+
+/// Each field, also what is not limited: that it was taken away is a change too.
+fn told(row: &SettingsRow) -> Value {
+    let settings = row.view();
+    json!({ "paused": settings.paused, "concurrency": settings.concurrency, "weight": settings.weight })
 }

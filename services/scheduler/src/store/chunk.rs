@@ -1,4 +1,4 @@
-//! What handlers log, as it comes: the last 64 KiB of each execution stay.
+//! What handlers log, as it comes: the last 64 KiB of each execution stay, and one chunk before them.
 
 use contract::run::LogChunk;
 use database::{DatabaseError, Tx};
@@ -39,14 +39,18 @@ const INSERT: &str = "
         AND kept.first = input.first
     ORDER BY input.place";
 
-// A chunk goes when those after it fill the bound by themselves. Each execution is looked up by itself, and what goes is deleted by
-// its place. (What is asked twice makes the planner take it for little: for much it would read all partitions.)
+// A chunk goes when those after it fill the bound by themselves, even without the one that follows it: so of a log that was cut there
+// is always one left that is not shown, which tells that there was more (whole attempts may have gone, and the next begins at 0). Each
+// execution is looked up by itself, and what goes is deleted by its place. (What is asked twice makes the planner take it for little:
+// for much it would read all partitions.)
 const TRIM: &str = "
     WITH old AS MATERIALIZED (
         SELECT c.* FROM (SELECT DISTINCT * FROM unnest($1::uuid[], $2::uuid[])) AS given (org_id, execution_id)
         CROSS JOIN LATERAL (
             SELECT c.ctid AS tid, c.org_id, c.execution_id,
-                sum(c.bytes) OVER (ORDER BY c.attempt DESC, c.first DESC) - c.bytes AS after
+                sum(c.bytes) OVER (
+                    ORDER BY c.attempt DESC, c.first DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 2 PRECEDING
+                ) AS after
             FROM scheduler.log_chunks AS c WHERE c.org_id = given.org_id AND c.execution_id = given.execution_id
         ) AS c
         WHERE c.after >= $3 AND c.org_id = given.org_id AND c.execution_id = given.execution_id

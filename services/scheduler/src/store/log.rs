@@ -4,11 +4,12 @@ use contract::execution::{LogLines, LogPlace};
 use database::{DatabaseError, Tx};
 use domain::{ExecutionId, OrgId};
 
-/// The last lines, of about so many bytes.
+/// The last lines, of about so many bytes; of each chunk, whether there is one before it.
 const TAIL: &str = "
-    SELECT attempt, first, lines FROM (
-        SELECT attempt, first, lines, bytes, sum(bytes) OVER (ORDER BY attempt DESC, first DESC) AS so_far
+    SELECT attempt, first, lines, earlier FROM (
+        SELECT attempt, first, lines, bytes, sum(bytes) OVER newest AS so_far, lead(true, 1, false) OVER newest AS earlier
         FROM scheduler.log_chunks WHERE org_id = $1 AND execution_id = $2
+        WINDOW newest AS (ORDER BY attempt DESC, first DESC)
     ) AS chunk
     WHERE so_far - bytes < $3 ORDER BY attempt, first";
 
@@ -46,7 +47,8 @@ impl ChunkRow {
     }
 }
 
-/// The last chunks of an execution's log, in their order: as few as have so many bytes.
+/// The last chunks of an execution's log, in their order: as few as have so many bytes. And whether there is something before
+/// them: what was trimmed to so many bytes always has.
 ///
 /// # Errors
 /// [`DatabaseError`].
@@ -55,13 +57,23 @@ pub async fn log_tail_in_tx(
     org: OrgId,
     execution: ExecutionId,
     bytes: i64,
-) -> Result<Vec<ChunkRow>, DatabaseError> {
-    Ok(sqlx::query_as(TAIL)
+) -> Result<(Vec<ChunkRow>, bool), DatabaseError> {
+    let rows: Vec<(i32, i64, Vec<String>, bool)> = sqlx::query_as(TAIL)
         .bind(org.0)
         .bind(execution.0)
         .bind(bytes)
         .fetch_all(&mut **tx)
-        .await?)
+        .await?;
+    let is_cut = rows.first().is_some_and(|(_, _, _, earlier)| *earlier);
+    let chunks = rows
+        .into_iter()
+        .map(|(attempt, first, lines, _)| ChunkRow {
+            attempt,
+            first,
+            lines,
+        })
+        .collect();
+    Ok((chunks, is_cut))
 }
 
 /// Chunks of an execution's log that have lines from this place on, the first of them.

@@ -15,7 +15,7 @@ use super::world::{World, refused};
 
 const MOVE: &str = "UPDATE scheduler.waiting SET id = $2 WHERE id = $1";
 
-const EXPIRE: &str = "UPDATE scheduler.sessions SET expires_at = now() - interval '1 s'";
+pub const EXPIRE: &str = "UPDATE scheduler.sessions SET expires_at = now() - interval '1 s'";
 
 /// As if the replica that made it had a clock so many days ahead.
 async fn days_ahead(system: &PgPool, id: ExecutionId, days: u128) -> ExecutionId {

@@ -58,17 +58,23 @@ impl Stage {
     }
 
     pub async fn with_replicas(replicas: usize, timing: Timing) -> Self {
+        let anywhere = vec!["127.0.0.1:0".to_owned(); replicas];
+        Self::with_admins(&anywhere, timing).await
+    }
+
+    /// A replica for each address, at which it says how it is. Without any there is the database alone.
+    pub async fn with_admins(admins: &[String], timing: Timing) -> Self {
         let nats = Nats::start().await;
         let database = Postgres::shared().await.database().await;
         let shutdown = Shutdown::new();
-        for _ in 0..replicas {
+        for admin in admins {
             let mut reader = Reader::from_pairs([
                 ("DASHFLEET_NATS_URLS", nats.url()),
                 (
                     "DASHFLEET_KEYS",
                     nats.keys("scheduler").display().to_string(),
                 ),
-                ("DASHFLEET_ADMIN_ADDR", "127.0.0.1:0".to_owned()),
+                ("DASHFLEET_ADMIN_ADDR", admin.clone()),
                 ("DASHFLEET_DATABASE_URL", database.url("df_scheduler")),
                 (
                     "DASHFLEET_DATABASE_SYSTEM_URL",
@@ -89,6 +95,9 @@ impl Stage {
             pools,
             shutdown,
         };
+        if admins.is_empty() {
+            return stage;
+        }
         testkit::eventually("there are partitions", PATIENCE, || async {
             (stage.count("SELECT count(*) FROM pg_inherits WHERE inhparent = 'scheduler.ended'::regclass").await > 0)
                 .then_some(())

@@ -34,7 +34,7 @@ const SESSION: &str = "
     VALUES ($1, 'default', 'test', 1, now() + interval '1 day')";
 
 /// As a claim does it.
-const BEGIN: &str = "
+pub const BEGIN: &str = "
     WITH gone AS (DELETE FROM scheduler.waiting WHERE id = ANY ($1) RETURNING *)
     INSERT INTO scheduler.running (org_id, id, job_id, pool, key, priority, override, deduplication_key, principal_kind,
         principal_id, credential, traceparent, scheduled_for, created_at, attempt, failures, losses, attempts, token, version,
@@ -45,7 +45,7 @@ const BEGIN: &str = "
     FROM gone";
 
 /// As a finish does it that is the last.
-const FINISH: &str = "
+pub const FINISH: &str = "
     WITH gone AS (DELETE FROM scheduler.running WHERE id = ANY ($1) RETURNING *),
     freed AS (
         DELETE FROM scheduler.deduplications AS taken USING gone

@@ -38,7 +38,7 @@ pub(super) fn told(row: &JobRow) -> Value {
 }
 
 /// The names of the fields that are others; of the configuration `config`.
-pub(super) fn changed(was: &Value, is: &Value) -> Vec<String> {
+pub(crate) fn changed(was: &Value, is: &Value) -> Vec<String> {
     let fields = is.as_object().into_iter().flatten();
     fields
         .filter(|(name, value)| was.get(name.as_str()) != Some(*value))
