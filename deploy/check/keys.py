@@ -65,7 +65,7 @@ def simulate(copy, file):
     if file.name == "nats.env":
         config = copy / "deploy/nats/server.conf"
         text = config.read_text() if config.exists() else ""
-        names = sorted(set(re.findall(r"\$(DASHFLEET_(?:NKEY|CALLOUT)_[A-Z_]+)", text)))
+        names = sorted(set(re.findall(r"\$(DASHFLEET_(?:NKEY|CALLOUT)_[A-Z0-9_]+)", text)))
         file.write_text("".join(f"{name}=U{secrets.token_hex(20).upper()}\n" for name in names))
     else:
         file.write_text(secrets.token_hex(24))

@@ -52,17 +52,18 @@ PROGRAMS = {
         | names("EGRESS_ALLOW EGRESS_NEVER EGRESS_CA"),
     ),
     "dashfleet-metrics": Reads(BUS | DATABASE, OWNER),
-    "dashfleet-bootstrap keys": Reads(frozenset(), SERVICE),
+    "dashfleet-bootstrap keys": Reads(frozenset(), SERVICE | names("SCHEDULER_POOLS")),
     "dashfleet-bootstrap database": Reads(names("DATABASE_ADMIN_URL"), SERVICE),
     "dashfleet-bootstrap migrate": Reads(names("DATABASE_OWNER_URL"), SERVICE),
-    "dashfleet-bootstrap bus": Reads(BUS, SERVICE | names("NATS_REPLICAS")),
+    "dashfleet-bootstrap bus": Reads(BUS, SERVICE | names("NATS_REPLICAS SCHEDULER_POOLS")),
+    "dashfleet-bootstrap nats-config": Reads(frozenset(), names("SCHEDULER_POOLS")),
     "dashfleet-agent enroll": Reads(frozenset(), AGENT | names("ENROLLMENT_TOKEN")),
     "dashfleet-agent run": Reads(frozenset(), AGENT),
 }
 
 # What deploy/nats/server.conf asks for, besides the public keys.
 NATS = names("NATS_NAME NATS_PORT NATS_WEBSOCKET_PORT NATS_STORE")
-NATS_KEYS = re.compile(r"DASHFLEET_(NKEY|CALLOUT)_[A-Z_]+")
+NATS_KEYS = re.compile(r"DASHFLEET_(NKEY|CALLOUT)_[A-Z0-9_]+")
 
 # What other people's images read.
 FOREIGN = {

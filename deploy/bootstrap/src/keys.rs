@@ -16,7 +16,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use contract::permissions::USERS;
+use contract::permissions::users;
 use nkeys::{KeyPair, KeyPairType, XKey};
 use rand::Rng;
 use seal::KeyRing;
@@ -57,13 +57,13 @@ enum Kind {
 /// The file of public keys, for the bus server's environment.
 pub const PUBLIC_KEYS: &str = "nats.env";
 
-/// Makes what is missing of the folder.
+/// Makes what is missing of the folder, with a seed for the workers of each of these pools.
 ///
 /// # Errors
 /// [`BootstrapError::File`], or [`BootstrapError::Key`] when a file is there and holds no key.
-pub fn ensure(folder: &Path) -> Result<(), BootstrapError> {
+pub fn ensure(folder: &Path, pools: &[String]) -> Result<(), BootstrapError> {
     let (mut public, mut signing) = (String::new(), Vec::new());
-    for user in USERS {
+    for user in users(pools) {
         let key = nkey(&folder.join(user.seed_file()), &KeyPairType::User)?;
         let _ = writeln!(public, "{}={}", user.variable(), key);
     }
@@ -278,12 +278,16 @@ mod tests {
         text.lines().map(ToOwned::to_owned).collect()
     }
 
+    fn one_pool() -> Vec<String> {
+        vec!["default".to_owned()]
+    }
+
     #[test]
     fn each_user_has_a_seed_in_its_services_folder_and_a_public_key_in_the_servers() {
         let folder = std::env::temp_dir().join(format!("dashfleet-keys-{}", random_hex()));
-        ensure(&folder).expect("a folder of keys");
+        ensure(&folder, &one_pool()).expect("a folder of keys");
         let public = lines(&folder, PUBLIC_KEYS);
-        for user in USERS {
+        for user in users(&one_pool()) {
             let seed = lines(&folder, &user.seed_file());
             let key = KeyPair::from_seed(&seed[0]).expect("a seed").public_key();
             let line = format!("{}={key}", user.variable());
@@ -301,15 +305,39 @@ mod tests {
     }
 
     #[test]
+    fn a_pool_that_is_added_gets_a_seed_and_nothing_of_the_others_changes() {
+        let folder = std::env::temp_dir().join(format!("dashfleet-keys-{}", random_hex()));
+        ensure(&folder, &one_pool()).expect("a folder of keys");
+        let (before, seed) = (
+            lines(&folder, PUBLIC_KEYS),
+            lines(&folder, "worker/nats-default.nk"),
+        );
+        let pools = domain::job::pools("default,gpu-2").expect("pools");
+        for _ in 0..2 {
+            ensure(&folder, &pools).expect("a folder of keys");
+            let mut public = lines(&folder, PUBLIC_KEYS);
+            let own = lines(&folder, "worker/nats-gpu-2.nk");
+            assert_ne!(own, seed);
+            let key = KeyPair::from_seed(&own[0]).expect("a seed").public_key();
+            let line = format!("DASHFLEET_NKEY_WORKER_GPU_2={key}");
+            let known = public.len();
+            public.retain(|other| *other != line);
+            assert_eq!((known, public), (before.len() + 1, before.clone()));
+            assert_eq!(lines(&folder, "worker/nats-default.nk"), seed);
+        }
+        fs::remove_dir_all(&folder).expect("removed");
+    }
+
+    #[test]
     fn a_key_is_published_before_it_signs_and_after() {
         let folder = std::env::temp_dir().join(format!("dashfleet-keys-{}", random_hex()));
         // From before there were several in the file.
         let old = new_jwt(&folder).expect("a seed");
         replace(&folder.join(JWT), &old).expect("a file");
-        ensure(&folder).expect("a folder of keys");
+        ensure(&folder, &one_pool()).expect("a folder of keys");
         let first = lines(&folder, JWT);
         assert_eq!((first.len(), &first[0]), (2, &old));
-        ensure(&folder).expect("again");
+        ensure(&folder, &one_pool()).expect("again");
         assert_eq!(lines(&folder, JWT), first, "nothing changes by itself");
 
         rotate_jwt(&folder).expect("rotated");
@@ -324,7 +352,7 @@ mod tests {
         rotate_data(&folder).expect("rotated");
         let both = lines(&folder, DATA);
         assert_eq!(both[1..], data[..]);
-        ensure(&folder).expect("again");
+        ensure(&folder, &one_pool()).expect("again");
         assert_eq!(lines(&folder, DATA), both);
 
         // What signed once stays known, in the order in which it came.
@@ -332,7 +360,7 @@ mod tests {
         assert_eq!(known.len(), 2);
         let next = folder.join("action/signing-next.nk");
         fs::rename(&next, folder.join("action/signing.nk")).expect("rotated");
-        ensure(&folder).expect("again");
+        ensure(&folder, &one_pool()).expect("again");
         let since = lines(&folder, SIGNED);
         assert_eq!((since.len(), &since[..2]), (3, &known[..]));
         let current = nkey(&folder.join("action/signing.nk"), &KeyPairType::Service);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use dashfleet_bootstrap::{BootstrapError, bus, database, keys};
+use dashfleet_bootstrap::{BootstrapError, bus, database, keys, pools};
 use runtime::Reader;
 use runtime::config::EXIT_CONFIG;
 
@@ -20,7 +20,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make the keys folder: seeds of all services, passwords of all database roles.
+    /// Make the keys folder: seeds of all services and pools (DASHFLEET_SCHEDULER_POOLS), passwords of all database roles.
     Keys {
         /// The folder.
         #[arg(long)]
@@ -47,23 +47,24 @@ enum Command {
     },
     /// Migrate (DASHFLEET_DATABASE_OWNER_URL).
     Migrate,
-    /// Make streams and consumers (DASHFLEET_NATS_URLS, DASHFLEET_KEYS).
+    /// Make streams and consumers (DASHFLEET_NATS_URLS, DASHFLEET_KEYS, DASHFLEET_SCHEDULER_POOLS).
     Bus,
-    /// Print the bus server's configuration, made from the permission table.
+    /// Print the bus server's configuration, made from the permission table and the list of pools (DASHFLEET_SCHEDULER_POOLS).
     NatsConfig,
 }
 
 async fn run(command: Command) -> Result<(), BootstrapError> {
     let mut reader = Reader::from_environment();
     match command {
-        Command::Keys { dir } => keys::ensure(&dir),
+        Command::Keys { dir } => keys::ensure(&dir, &pools::read(&mut reader)?),
         Command::RotateJwt { dir } => keys::rotate_jwt(&dir),
         Command::RotateDataKey { dir } => keys::rotate_data(&dir),
         Command::Database { keys } => database::ensure(&mut reader, &keys).await,
         Command::Migrate => database::migrate(&mut reader).await,
         Command::Bus => bus::ensure(&mut reader).await,
         Command::NatsConfig => {
-            print!("{}", contract::server_config::server_config());
+            let pools = pools::read(&mut reader)?;
+            print!("{}", contract::server_config::server_config(&pools));
             Ok(())
         }
     }

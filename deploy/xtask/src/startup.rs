@@ -101,7 +101,11 @@ impl Running {
             Ok(table.step("bootstrap", &["keys", "--dir", &keys], &[]))
         })?;
         self.start_postgres()?;
-        let nats = self.table().nats()?;
+        // Not the committed file: the caller's list of pools is in it.
+        let config = self.step("bootstrap", "nats-config", |table| {
+            Ok(table.step("bootstrap", &["nats-config"], &[]))
+        })?;
+        let nats = self.table().nats(&config)?;
         files::make_private_folder(&self.data.join("nats"))?;
         terminal::progress(
             "nats",

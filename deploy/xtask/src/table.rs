@@ -209,8 +209,8 @@ impl Table<'_> {
         command
     }
 
-    /// nats-server, with the configuration that is generated from the permission table.
-    pub fn nats(&mut self) -> Result<Spec> {
+    /// nats-server, with this configuration, which was generated from the permission table.
+    pub fn nats(&mut self, generated: &str) -> Result<Spec> {
         let port = self.port("nats", None, NATS)?;
         let websocket = self.port("nats-websocket", None, NATS_WEBSOCKET)?;
         let store = self.data.join("nats");
@@ -228,11 +228,8 @@ impl Table<'_> {
             ),
             ("DASHFLEET_NATS_NAME".to_owned(), "dashfleet".into()),
         ]);
-        let committed = self.launch.root.join("deploy/nats/server.conf");
-        let text = fs::read_to_string(&committed)
-            .map_err(|source| Error::io("cannot read", &committed, source))?;
         let config = self.data.join("nats.conf");
-        crate::files::replace_private(&config, on_loopback(&text).as_bytes())?;
+        crate::files::replace_private(&config, on_loopback(generated).as_bytes())?;
         Ok(Spec {
             group: Group::Nats,
             program: self.launch.nats_server.clone(),
@@ -363,7 +360,7 @@ pub fn replica_name(kind: &str, replica: usize) -> String {
     }
 }
 
-/// The committed configuration of nats-server for this machine alone: a cluster's listens on every address.
+/// The configuration of nats-server for this machine alone: a cluster's listens on every address.
 pub fn on_loopback(config: &str) -> String {
     config.replace("\"0.0.0.0\"", "\"127.0.0.1\"")
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::job::{POOL_DEFAULT, POOL_RULE, is_pool};
+use domain::job::POOL_DEFAULT;
 use runtime::config::{DatabaseConfig, ServiceConfig};
 use runtime::{ConfigError, Reader};
 
@@ -20,7 +20,7 @@ pub struct Config {
     pub service: ServiceConfig,
     /// The database.
     pub database: DatabaseConfig,
-    /// `DASHFLEET_SCHEDULER_POOLS`: the pools of workers that there are.
+    /// `DASHFLEET_SCHEDULER_POOLS`: the pools of workers that there are. The bootstrap job is told the same list.
     pub pools: Vec<String>,
     /// `DASHFLEET_EXECUTION_RETENTION_DAYS`: for how long ended executions are kept.
     pub retention_days: i32,
@@ -77,13 +77,9 @@ impl Config {
 
 fn pools(reader: &mut Reader) -> Result<Vec<String>, ConfigError> {
     let variable = "DASHFLEET_SCHEDULER_POOLS";
-    let text: String = reader.or(variable, POOL_DEFAULT.to_owned())?;
-    let pools: Vec<String> = text.split(',').map(|pool| pool.trim().to_owned()).collect();
-    match pools.iter().find(|pool| !is_pool(pool)) {
-        Some(bad) => Err(ConfigError {
-            variable: variable.into(),
-            reason: format!("the pool `{bad}` {POOL_RULE}"),
-        }),
-        None => Ok(pools),
-    }
+    let list: String = reader.or(variable, POOL_DEFAULT.to_owned())?;
+    domain::job::pools(&list).map_err(|reason| ConfigError {
+        variable: variable.into(),
+        reason,
+    })
 }

@@ -25,6 +25,7 @@ mod main {
     pub mod metrics;
     pub mod partition;
     pub mod plans;
+    pub mod pools;
     pub mod remove;
     pub mod retention;
     pub mod run;

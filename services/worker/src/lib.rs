@@ -39,7 +39,8 @@ pub async fn run_with(
     shutdown: Shutdown,
 ) -> Result<(), WorkerError> {
     let service = config.service.clone();
-    let seed = runtime::keys::read_seed(&service.keys, &format!("nats-{}.nk", config.pool))?;
+    let seed = runtime::keys::read_seed(&service.keys, &format!("nats-{}.nk", config.pool))
+        .map_err(|error| without_seed(error, &config.pool))?;
     let bus = Bus::connect(BusConfig::worker(
         service.nats_urls.clone(),
         service.nats_ca.clone(),
@@ -85,6 +86,18 @@ pub async fn run_with(
     Box::pin(worker.run(&shutdown)).await;
     shutdown.close(bus.drain()).await;
     Ok(())
+}
+
+/// Says what to do, besides: each pool has a user of its own on the bus.
+fn without_seed(error: ConfigError, pool: &str) -> ConfigError {
+    let reason = error.reason;
+    ConfigError {
+        reason: format!(
+            "{reason}; where the pool `{pool}` has no seed yet, name it in DASHFLEET_SCHEDULER_POOLS and run \
+             `dashfleet-bootstrap keys`, `nats-config` and `bus` again (services/worker/README.md, Pools)"
+        ),
+        ..error
+    }
 }
 
 fn egress_client(config: &Config) -> Result<egress::Client, WorkerError> {

@@ -16,6 +16,7 @@ mod main {
     pub mod finishes;
     pub mod leases;
     pub mod logs;
+    pub mod pools;
     pub mod scheduler;
     pub mod world;
 }

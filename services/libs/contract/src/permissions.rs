@@ -1,11 +1,14 @@
-//! Who may say and hear what on the bus: the one table. From it come the server's configuration
-//! ([`crate::server_config`]) and the rights in every agent's JWT ([`agent_permissions`]); a test tries each
+//! Who may say and hear what on the bus: the one table. From it, and from the list of pools, come the server's configuration
+//! ([`crate::server_config`]), and the rights in every agent's JWT ([`agent_permissions`]); a test tries each
 //! identity against it on a real server.
 
+use domain::job::is_pool;
 use domain::{MachineId, OrgId};
 use serde_json::{Value, json};
 
+use crate::streams::WORK;
 use crate::subject::{Up, act_all, agent_inbox, up};
+use crate::work;
 
 /// The account of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,16 +34,16 @@ impl Account {
 }
 
 /// A service's user and its rights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// Its name: service, and account where that is not APP, or pool where it is a worker's.
-    pub name: &'static str,
+    pub name: String,
     /// Its account.
     pub account: Account,
     /// What it may publish; patterns.
-    pub publish: &'static [&'static str],
+    pub publish: Vec<String>,
     /// What it may subscribe; patterns.
-    pub subscribe: &'static [&'static str],
+    pub subscribe: Vec<String>,
     /// Whether it may answer a request at whatever reply subject it names. Only where no agent can ask.
     pub allow_responses: bool,
 }
@@ -65,16 +68,39 @@ impl User {
     }
 }
 
-/// Every service's users. Agents are not here: their rights are made by [`agent_permissions`].
-pub const USERS: &[User] = &[
-    User {
+/// A row of the table: a [`User`] that every installation has.
+struct Row {
+    name: &'static str,
+    account: Account,
+    publish: &'static [&'static str],
+    subscribe: &'static [&'static str],
+    allow_responses: bool,
+}
+
+impl Row {
+    fn user(&self) -> User {
+        let owned =
+            |patterns: &[&str]| patterns.iter().map(|&pattern| pattern.to_owned()).collect();
+        User {
+            name: self.name.to_owned(),
+            account: self.account,
+            publish: owned(self.publish),
+            subscribe: owned(self.subscribe),
+            allow_responses: self.allow_responses,
+        }
+    }
+}
+
+/// The users that do not depend on the pools: each service's but the workers'.
+const SERVICES: &[Row] = &[
+    Row {
         name: "bootstrap",
         account: Account::App,
         publish: &["$JS.API.INFO", "$JS.API.STREAM.>", "$JS.API.CONSUMER.>"],
         subscribe: &["_INBOX.s.bootstrap.>"],
         allow_responses: false,
     },
-    User {
+    Row {
         name: "gateway",
         account: Account::App,
         publish: &[
@@ -98,7 +124,7 @@ pub const USERS: &[User] = &[
         ],
         allow_responses: false,
     },
-    User {
+    Row {
         name: "identity",
         account: Account::App,
         publish: &[
@@ -122,21 +148,21 @@ pub const USERS: &[User] = &[
         ],
         allow_responses: false,
     },
-    User {
+    Row {
         name: "identity-auth",
         account: Account::Auth,
         publish: &[],
         subscribe: &["$SYS.REQ.USER.AUTH"],
         allow_responses: true,
     },
-    User {
+    Row {
         name: "identity-sys",
         account: Account::Sys,
         publish: &["$SYS.REQ.SERVER.*.KICK", "$SYS.REQ.SERVER.PING.CONNZ"],
         subscribe: &["_INBOX.s.identity.>"],
         allow_responses: false,
     },
-    User {
+    Row {
         name: "action",
         account: Account::App,
         publish: &[
@@ -165,7 +191,7 @@ pub const USERS: &[User] = &[
         ],
         allow_responses: false,
     },
-    User {
+    Row {
         name: "scheduler",
         account: Account::App,
         publish: &[
@@ -192,19 +218,7 @@ pub const USERS: &[User] = &[
         ],
         allow_responses: false,
     },
-    // One for each pool; its keys and its rights are no other pool's.
-    User {
-        name: "worker-default",
-        account: Account::App,
-        publish: &[
-            "df.svc.worker-default.scheduler.run.*",
-            "$JS.API.CONSUMER.MSG.NEXT.WORK.default",
-            "$JS.ACK.WORK.default.>",
-        ],
-        subscribe: &["_INBOX.w.default.>"],
-        allow_responses: false,
-    },
-    User {
+    Row {
         name: "metrics",
         account: Account::App,
         publish: &[
@@ -231,7 +245,7 @@ pub const USERS: &[User] = &[
         ],
         allow_responses: false,
     },
-    User {
+    Row {
         name: "metrics-sys",
         account: Account::Sys,
         publish: &["$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.SERVER.PING.STATSZ"],
@@ -246,10 +260,37 @@ pub const USERS: &[User] = &[
     },
 ];
 
-/// The user of this name.
+/// The user of a pool's workers; its keys and its rights are no other pool's.
+fn worker(pool: &str) -> User {
+    let (caller, stream) = (work::caller(pool), WORK.name);
+    User {
+        publish: vec![
+            format!("df.svc.{caller}.scheduler.run.*"),
+            format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{pool}"),
+            format!("$JS.ACK.{stream}.{pool}.>"),
+        ],
+        subscribe: vec![format!("{}.>", work::inbox(pool))],
+        name: caller,
+        account: Account::App,
+        allow_responses: false,
+    }
+}
+
+/// Every user, where these pools of workers are: the services', then each pool's. Agents are not here: their rights are
+/// made by [`agent_permissions`].
 #[must_use]
-pub fn user(name: &str) -> Option<&'static User> {
-    USERS.iter().find(|user| user.name == name)
+pub fn users(pools: &[String]) -> Vec<User> {
+    let workers = pools.iter().map(|pool| worker(pool));
+    SERVICES.iter().map(Row::user).chain(workers).collect()
+}
+
+/// The user of this name; a worker's, whatever its pool.
+#[must_use]
+pub fn user(name: &str) -> Option<User> {
+    match work::pool_of(name) {
+        Some(pool) => is_pool(pool).then(|| worker(pool)),
+        None => SERVICES.iter().find(|row| row.name == name).map(Row::user),
+    }
 }
 
 /// The most subscriptions of an agent, as its JWT says. (nats-server 2.15 does not apply it to whom a callout admits:
@@ -289,9 +330,15 @@ pub fn agent_permissions(org: OrgId, machine: MachineId) -> Value {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::expect_used, clippy::indexing_slicing)]
+
     use super::*;
     use crate::streams::STREAMS;
     use crate::subject::matches;
+
+    fn two_pools() -> Vec<User> {
+        users(&domain::job::pools("default,gpu-2").expect("pools"))
+    }
 
     #[test]
     fn no_stream_captures_a_subject_that_an_agent_may_publish() {
@@ -310,9 +357,9 @@ mod tests {
 
     #[test]
     fn nobody_hears_another_inbox_and_only_action_gives_orders() {
-        for user in USERS {
+        for user in two_pools() {
             let service = user.name.split('-').next().unwrap_or_default();
-            for pattern in user.subscribe {
+            for pattern in &user.subscribe {
                 if pattern.starts_with("_INBOX") {
                     let own = match user.name.strip_prefix("worker-") {
                         Some(pool) => format!("_INBOX.w.{pool}.>"),
@@ -345,8 +392,8 @@ mod tests {
             ("gateway", crate::rate::SUBJECT),
             ("scheduler", crate::work::BELL),
         ];
-        for user in USERS {
-            for patterns in [user.publish, user.subscribe] {
+        for user in two_pools() {
+            for patterns in [&user.publish, &user.subscribe] {
                 for (service, subject) in own {
                     let reaches = patterns.iter().any(|pattern| matches(pattern, subject));
                     assert_eq!(reaches, user.name == service, "{} {subject}", user.name);
@@ -357,28 +404,65 @@ mod tests {
 
     #[test]
     fn a_worker_says_runs_of_its_own_pool_and_nothing_else() {
-        for user in USERS {
-            let Some(pool) = crate::work::pool_of(user.name) else {
-                continue;
-            };
+        let workers: Vec<User> = two_pools()
+            .into_iter()
+            .filter(|user| work::pool_of(&user.name).is_some())
+            .collect();
+        assert_eq!(workers.len(), 2);
+        for (user, pool) in workers.iter().zip(["default", "gpu-2"]) {
+            assert_eq!(user.name, format!("worker-{pool}"));
             assert_eq!(
                 (user.seed_file(), user.account),
                 (format!("worker/nats-{pool}.nk"), Account::App)
             );
-            for pattern in user.publish {
-                let of_pool = [
-                    format!("df.svc.{}.scheduler.run.*", crate::work::caller(pool)),
-                    format!("$JS.API.CONSUMER.MSG.NEXT.WORK.{pool}"),
-                    format!("$JS.ACK.WORK.{pool}.>"),
-                ];
-                assert!(of_pool.iter().any(|own| own == pattern), "{pattern}");
-            }
-            let offers = crate::streams::CONSUMERS.iter().any(|consumer| {
-                (consumer.stream, consumer.name) == ("WORK", pool)
-                    && consumer.filters == [crate::work::subject(pool).as_str()]
-            });
-            assert!(offers, "nobody offers {pool} anything");
+            let own = [
+                format!("df.svc.worker-{pool}.scheduler.run.*"),
+                format!("$JS.API.CONSUMER.MSG.NEXT.WORK.{pool}"),
+                format!("$JS.ACK.WORK.{pool}.>"),
+            ];
+            assert_eq!(user.publish, own);
+            assert_eq!(user.subscribe, [format!("_INBOX.w.{pool}.>")]);
         }
+    }
+
+    #[test]
+    fn a_worker_takes_no_offer_of_another_pool_and_says_nothing_for_it() {
+        let pools = ["default", "gpu-2", "gpu"];
+        for (own, other) in pools
+            .iter()
+            .flat_map(|own| pools.map(|other| (*own, other)))
+        {
+            let user = user(&work::caller(own)).expect("a worker");
+            let may = |patterns: &[String], subject: String| {
+                let allowed = patterns.iter().any(|pattern| matches(pattern, &subject));
+                assert_eq!(allowed, own == other, "{own}'s worker: {subject}");
+            };
+            let said = [
+                format!("df.svc.worker-{other}.scheduler.run.claim"),
+                format!("$JS.API.CONSUMER.MSG.NEXT.WORK.{other}"),
+                format!("$JS.ACK.WORK.{other}.1.2.3.4.5"),
+            ];
+            for subject in said {
+                may(&user.publish, subject);
+            }
+            may(&user.subscribe, format!("_INBOX.w.{other}.1.2"));
+            // What is offered comes by the consumer alone.
+            let heard = user.subscribe.iter().chain(&user.publish);
+            for pattern in heard {
+                assert!(!matches(pattern, &work::subject(other)), "{pattern}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pool_changes_nothing_of_the_others() {
+        let pools = |list| domain::job::pools(list).expect("pools");
+        let (one, two) = (users(&pools("default")), users(&pools("default,gpu")));
+        assert_eq!(two[..one.len()], one[..]);
+        assert_eq!(two[one.len()..], [user("worker-gpu").expect("a user")]);
+        let variables: std::collections::BTreeSet<_> = two.iter().map(User::variable).collect();
+        assert_eq!(variables.len(), two.len());
+        assert_eq!(user("worker-two words"), None);
     }
 
     #[test]

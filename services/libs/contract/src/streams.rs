@@ -1,4 +1,5 @@
-//! What JetStream keeps. Streams and durable consumers are created by the bootstrap job only, from this table.
+//! What JetStream keeps. Streams and durable consumers are created by the bootstrap job only, from this table and the list of
+//! pools.
 
 use std::time::Duration;
 
@@ -65,7 +66,11 @@ pub const WORK: StreamSpec = StreamSpec {
 /// All streams.
 pub const STREAMS: &[StreamSpec] = &[EVENTS, WORK];
 
-/// All durable consumers.
+/// How long a worker has to acknowledge offers before they come again. The workers of a pool have a durable consumer of
+/// [`WORK`], which is named as the pool and brings [`crate::work::subject`] of it.
+pub const WORK_ACK_WAIT: Duration = Duration::from_secs(5);
+
+/// The durable consumers of services.
 pub const CONSUMERS: &[ConsumerSpec] = &[
     ConsumerSpec {
         stream: "EVENTS",
@@ -78,11 +83,5 @@ pub const CONSUMERS: &[ConsumerSpec] = &[
         name: "metrics",
         filters: &["df.evt.*.machine.*"],
         ack_wait: Duration::from_secs(30),
-    },
-    ConsumerSpec {
-        stream: "WORK",
-        name: "default",
-        filters: &["df.work.default"],
-        ack_wait: Duration::from_secs(5),
     },
 ];

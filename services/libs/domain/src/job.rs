@@ -45,6 +45,24 @@ pub fn is_pool(name: &str) -> bool {
             .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
 
+/// The pools of a list such as `default,gpu`: names between commas, each of them once.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn pools(list: &str) -> Result<Vec<String>, String> {
+    let mut pools: Vec<String> = Vec::new();
+    for pool in list.split(',').map(str::trim) {
+        if !is_pool(pool) {
+            return Err(format!("the pool `{pool}` {POOL_RULE}"));
+        }
+        if pools.iter().any(|known| known == pool) {
+            return Err(format!("the pool `{pool}` is named twice"));
+        }
+        pools.push(pool.to_owned());
+    }
+    Ok(pools)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +74,21 @@ mod tests {
         }
         for bad in ["", "-a", "2a", "A", "a.b", "a b", "ä", &"a".repeat(33)] {
             assert!(!is_pool(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_pools_names_each_of_them_once() {
+        let two = vec!["default".to_owned(), "gpu-2".to_owned()];
+        assert_eq!(pools("default, gpu-2"), Ok(two));
+        for (list, bad) in [
+            ("default,", "``"),
+            ("default,Gpu", "`Gpu`"),
+            ("gpu.*", "`gpu.*`"),
+            ("gpu,default,gpu", "`gpu`"),
+        ] {
+            let refused = pools(list).err().unwrap_or_default();
+            assert!(refused.contains(bad), "{list}: {refused}");
         }
     }
 }

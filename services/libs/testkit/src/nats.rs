@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bus::{Bus, BusConfig};
+use domain::job::POOL_DEFAULT;
 
 use crate::folder::free_port;
 use crate::keeper::Keeper;
@@ -24,6 +25,8 @@ pub struct Nats {
     websocket_port: u16,
     /// What makes it a part of a cluster; nothing for a server alone.
     cluster: Vec<String>,
+    /// The pools whose workers it knows.
+    pools: Vec<String>,
     pid: u32,
     _keeper: Keeper,
 }
@@ -34,7 +37,16 @@ impl Nats {
     /// # Panics
     /// When it cannot be started.
     pub async fn start() -> Self {
-        let mut server = Self::alone();
+        Self::start_with_pools(POOL_DEFAULT).await
+    }
+
+    /// Starts one for workers of these pools, `default,gpu`, with all streams and consumers.
+    ///
+    /// # Panics
+    /// When it cannot be started, or these are no pools.
+    pub async fn start_with_pools(pools: &str) -> Self {
+        let pools = domain::job::pools(pools).expect("pools");
+        let mut server = Self::alone(&pools);
         for _ in 0..STARTS {
             if tokio::time::timeout(PATIENCE / 3, server.listens())
                 .await
@@ -43,18 +55,18 @@ impl Nats {
                 break;
             }
             // Somebody else took its port in the same moment.
-            server = Self::alone();
+            server = Self::alone(&pools);
         }
         server.listens().await;
         server.streams_ensure(1).await;
         server
     }
 
-    fn alone() -> Self {
+    fn alone(pools: &[String]) -> Self {
         let folder = new_folder();
-        dashfleet_bootstrap::keys::ensure(&folder.join("keys")).expect("keys");
+        dashfleet_bootstrap::keys::ensure(&folder.join("keys"), pools).expect("keys");
         let keys = folder.join("keys");
-        Self::in_folder(folder, keys, Vec::new())
+        Self::in_folder(folder, keys, Vec::new(), pools)
     }
 
     /// Starts a cluster of so many, with all streams and consumers on three of them (or on one of fewer).
@@ -89,7 +101,8 @@ impl Nats {
             .collect();
         let folders: Vec<PathBuf> = (0..size).map(|_| new_folder()).collect();
         let keys = folders.first().expect("a server").join("keys");
-        dashfleet_bootstrap::keys::ensure(&keys).expect("keys");
+        let pools = [POOL_DEFAULT.to_owned()];
+        dashfleet_bootstrap::keys::ensure(&keys, &pools).expect("keys");
         let mut servers = Vec::new();
         for (folder, own) in folders.into_iter().zip(&routes) {
             let others: Vec<&str> = routes
@@ -106,16 +119,16 @@ impl Nats {
                 &others.join(","),
             ];
             let flags = flags.map(str::to_owned).to_vec();
-            servers.push(Self::in_folder(folder, keys.clone(), flags));
+            servers.push(Self::in_folder(folder, keys.clone(), flags, &pools));
         }
         servers
     }
 
-    fn in_folder(folder: PathBuf, keys: PathBuf, cluster: Vec<String>) -> Self {
+    fn in_folder(folder: PathBuf, keys: PathBuf, cluster: Vec<String>, pools: &[String]) -> Self {
         std::fs::create_dir_all(&folder).expect("a folder");
         std::fs::write(
             folder.join("server.conf"),
-            contract::server_config::server_config(),
+            contract::server_config::server_config(pools),
         )
         .expect("a file");
         let (port, websocket_port) = (free_port(), free_port());
@@ -126,6 +139,7 @@ impl Nats {
             port,
             websocket_port,
             cluster,
+            pools: pools.to_vec(),
             pid,
             _keeper: keeper,
         }
@@ -145,7 +159,7 @@ impl Nats {
         let bus = self.bus("bootstrap").await;
         // A cluster first elects a leader.
         let end = tokio::time::Instant::now() + PATIENCE;
-        while let Err(error) = bus.ensure_streams(replicas).await {
+        while let Err(error) = bus.ensure_streams(replicas, &self.pools).await {
             assert!(
                 tokio::time::Instant::now() < end,
                 "no streams in {PATIENCE:?}: {error}"

@@ -59,12 +59,21 @@ impl Stage {
 
     pub async fn with_replicas(replicas: usize, timing: Timing) -> Self {
         let anywhere = vec!["127.0.0.1:0".to_owned(); replicas];
-        Self::with_admins(&anywhere, timing).await
+        Self::begun("default", &anywhere, timing).await
+    }
+
+    pub async fn with_pools(pools: &str, replicas: usize, timing: Timing) -> Self {
+        let anywhere = vec!["127.0.0.1:0".to_owned(); replicas];
+        Self::begun(pools, &anywhere, timing).await
     }
 
     /// A replica for each address, at which it says how it is. Without any there is the database alone.
     pub async fn with_admins(admins: &[String], timing: Timing) -> Self {
-        let nats = Nats::start().await;
+        Self::begun("default", admins, timing).await
+    }
+
+    async fn begun(pools: &str, admins: &[String], timing: Timing) -> Self {
+        let nats = Nats::start_with_pools(pools).await;
         let database = Postgres::shared().await.database().await;
         let shutdown = Shutdown::new();
         for admin in admins {
@@ -75,6 +84,7 @@ impl Stage {
                     nats.keys("scheduler").display().to_string(),
                 ),
                 ("DASHFLEET_ADMIN_ADDR", admin.clone()),
+                ("DASHFLEET_SCHEDULER_POOLS", pools.to_owned()),
                 ("DASHFLEET_DATABASE_URL", database.url("df_scheduler")),
                 (
                     "DASHFLEET_DATABASE_SYSTEM_URL",
@@ -162,17 +172,30 @@ impl Stage {
 
     /// Executions that wait for a worker, of which nobody rings.
     pub async fn enqueue(&self, org: OrgId, job: JobId, key: &str, count: usize) -> Vec<Offer> {
+        self.enqueue_in("default", org, job, key, count).await
+    }
+
+    /// The same, for workers of this pool.
+    pub async fn enqueue_in(
+        &self,
+        pool: &str,
+        org: OrgId,
+        job: JobId,
+        key: &str,
+        count: usize,
+    ) -> Vec<Offer> {
         let ids: Vec<Uuid> = (0..count).map(|_| ExecutionId::new().0).collect();
         let mut tx = self.pools.tenant_tx(org).await.unwrap();
         sqlx::query(
             "INSERT INTO scheduler.waiting (org_id, id, job_id, pool, key, priority, due, run_at, principal_kind, principal_id,
                 credential, scheduled_for, created_at)
-            SELECT $1, id, $2, 'default', $3, 0, true, now(), 'USER', $1, $1, now(), now() FROM unnest($4::uuid[]) AS id",
+            SELECT $1, id, $2, $5, $3, 0, true, now(), 'USER', $1, $1, now(), now() FROM unnest($4::uuid[]) AS id",
         )
         .bind(org.0)
         .bind(job.0)
         .bind(key)
         .bind(&ids)
+        .bind(pool)
         .execute(&mut *tx)
         .await
         .unwrap();
@@ -191,7 +214,11 @@ impl Stage {
     }
 
     pub async fn worker(&self) -> Worker {
-        let bus = self.nats.bus("worker-default").await;
+        self.worker_of("default").await
+    }
+
+    pub async fn worker_of(&self, pool: &str) -> Worker {
+        let bus = self.nats.bus(&contract::work::caller(pool)).await;
         Worker::begin(bus, None).await
     }
 

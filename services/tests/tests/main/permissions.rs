@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use contract::action::ActionGet;
 use contract::call::gateway_subject;
-use contract::permissions::{Account, USERS, User, agent_publish, agent_subscribe};
+use contract::permissions::{Account, User, agent_publish, agent_subscribe, users};
 use contract::subject::matches;
 use contract::{Envelope, Problem};
 use domain::{ActionId, MachineId, OrgId};
@@ -17,6 +17,9 @@ use serde_json::{Value, json};
 use testkit::Nats;
 
 use super::hostile::{Hostile, no_publish, no_subscribe};
+
+/// The pools of workers: two, so that each worker has somebody to steal from.
+const POOLS: &str = "default,gpu";
 
 /// What a thief would publish beside what the table names.
 const WISHES: [&str; 52] = [
@@ -139,15 +142,14 @@ fn agents() -> (Vec<String>, Vec<String>) {
 }
 
 /// Every subject that somebody or nobody may publish, but not this user.
-fn forbidden_subjects(user: &User) -> BTreeSet<String> {
+fn forbidden_subjects(users: &[User], user: &User) -> BTreeSet<String> {
     let (agents_say, agents_hear) = agents();
-    let rows = USERS
+    let rows = users
         .iter()
-        .flat_map(|other| other.publish.iter().chain(other.subscribe));
+        .flat_map(|other| other.publish.iter().chain(&other.subscribe));
     let all = rows
-        .copied()
-        .chain(WISHES)
-        .map(ToOwned::to_owned)
+        .cloned()
+        .chain(WISHES.map(ToOwned::to_owned))
         .chain(agents_say)
         .chain(agents_hear);
     let subjects = all.map(|pattern| concrete(&pattern));
@@ -157,15 +159,14 @@ fn forbidden_subjects(user: &User) -> BTreeSet<String> {
 }
 
 /// Every pattern that somebody or nobody may subscribe, but not this user.
-fn forbidden_patterns(user: &User) -> BTreeSet<String> {
+fn forbidden_patterns(users: &[User], user: &User) -> BTreeSet<String> {
     let (agents_say, agents_hear) = agents();
-    let rows = USERS
+    let rows = users
         .iter()
-        .flat_map(|other| other.subscribe.iter().chain(other.publish));
+        .flat_map(|other| other.subscribe.iter().chain(&other.publish));
     let all = rows
-        .copied()
-        .chain(EARS)
-        .map(ToOwned::to_owned)
+        .cloned()
+        .chain(EARS.map(ToOwned::to_owned))
         .chain(agents_say)
         .chain(agents_hear);
     all.filter(|pattern| !user.subscribe.iter().any(|wide| covers(wide, pattern)))
@@ -173,20 +174,20 @@ fn forbidden_patterns(user: &User) -> BTreeSet<String> {
 }
 
 async fn connect(nats: &Nats, user: &User) -> Hostile {
-    Hostile::with_seed(&nats.url(), &nats.seed(user.name))
+    Hostile::with_seed(&nats.url(), &nats.seed(&user.name))
         .await
         .unwrap()
 }
 
 /// Every user, hearing everything that it may: what others do shows here.
-struct Watch(Vec<(&'static User, Hostile)>);
+struct Watch<'a>(Vec<(&'a User, Hostile)>);
 
-impl Watch {
-    async fn over(nats: &Nats) -> Self {
+impl<'a> Watch<'a> {
+    async fn over(nats: &Nats, users: &'a [User]) -> Self {
         let mut all = Vec::new();
-        for user in USERS {
+        for user in users {
             let mut watch = connect(nats, user).await;
-            for pattern in user.subscribe {
+            for pattern in &user.subscribe {
                 watch.subscribe(pattern, None).await;
             }
             watch.sync().await;
@@ -202,7 +203,7 @@ impl Watch {
     }
 
     /// What each heard of this test's own words: user, subject, word.
-    async fn heard(&mut self) -> Vec<(&'static User, String, String)> {
+    async fn heard(&mut self) -> Vec<(&'a User, String, String)> {
         let mut all = Vec::new();
         for (user, watch) in &mut self.0 {
             watch.sync().await;
@@ -219,7 +220,8 @@ impl Watch {
 
 /// The streams and their consumers, as the bootstrap user sees them.
 async fn jetstream(nats: &Nats) -> Value {
-    let mut bootstrap = connect(nats, &USERS[0]).await;
+    let bootstrap = contract::permissions::user("bootstrap").unwrap();
+    let mut bootstrap = connect(nats, &bootstrap).await;
     bootstrap.subscribe("_INBOX.s.bootstrap.>", None).await;
     let inbox = "_INBOX.s.bootstrap.probe";
     let streams = bootstrap.request("$JS.API.STREAM.NAMES", inbox, b"").await;
@@ -254,17 +256,18 @@ fn same(user: &User, refused: &[String], expected: Vec<String>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_key_is_tried_against_the_permission_table() {
-    let nats = Nats::start().await;
-    let mut watch = Watch::over(&nats).await;
+    let nats = Nats::start_with_pools(POOLS).await;
+    let users = users(&domain::job::pools(POOLS).unwrap());
+    let mut watch = Watch::over(&nats, &users).await;
     let before = jetstream(&nats).await;
     assert_eq!(before["streams"], json!(["EVENTS", "WORK"]));
     assert_eq!(before["consumers"], json!(["action", "metrics"]));
-    assert_eq!(before["workers"], json!(["default"]));
+    assert_eq!(before["workers"], json!(["default", "gpu"]));
 
     let (mut allowed, mut denied_publish, mut denied_subscribe, mut events) = (0, 0, 0, 0);
-    for user in USERS {
+    for user in &users {
         let mut thief = connect(&nats, user).await;
-        for pattern in user.publish {
+        for pattern in &user.publish {
             thief
                 .publish(
                     &concrete(pattern),
@@ -283,7 +286,7 @@ async fn each_key_is_tried_against_the_permission_table() {
         );
         allowed += user.publish.len() + user.subscribe.len();
 
-        let subjects = forbidden_subjects(user);
+        let subjects = forbidden_subjects(&users, user);
         for subject in &subjects {
             thief
                 .publish(subject, None, format!("forbidden {}", user.name).as_bytes())
@@ -297,7 +300,7 @@ async fn each_key_is_tried_against_the_permission_table() {
         );
         denied_publish += subjects.len();
 
-        let patterns = forbidden_patterns(user);
+        let patterns = forbidden_patterns(&users, user);
         for pattern in &patterns {
             thief.subscribe(pattern, None).await;
             thief.subscribe(pattern, Some("identity")).await;
@@ -316,7 +319,7 @@ async fn each_key_is_tried_against_the_permission_table() {
 
     // What was allowed arrived, at everybody who may hear it; what was forbidden, at nobody.
     let heard = watch.heard().await;
-    for sender in USERS {
+    for sender in &users {
         for subject in sender
             .publish
             .iter()
@@ -365,7 +368,7 @@ async fn each_key_is_tried_against_the_permission_table() {
     let denied = denied_publish + denied_subscribe;
     println!(
         "permissions: {} keys, {allowed} allowed, {denied} denied ({denied_publish} publish, {denied_subscribe} subscribe)",
-        USERS.len()
+        users.len()
     );
 }
 
@@ -386,7 +389,7 @@ async fn a_consumer_aimed_at_another_services_ear_is_not_believed() {
     let mut ear = bus.subscribe("_INBOX.s.action.ear").await.unwrap();
     bus.flush().await.unwrap();
 
-    let mut gateway = connect(&nats, contract::permissions::user("gateway").unwrap()).await;
+    let mut gateway = connect(&nats, &contract::permissions::user("gateway").unwrap()).await;
     gateway.subscribe("_INBOX.s.gateway.>", None).await;
     let targets = [
         (gateway_subject::<ActionGet>(), Some("action")),
@@ -418,7 +421,7 @@ async fn a_consumer_aimed_at_another_services_ear_is_not_believed() {
         },
     );
     let question = serde_json::to_vec(&question).unwrap();
-    let mut identity = connect(&nats, contract::permissions::user("identity").unwrap()).await;
+    let mut identity = connect(&nats, &contract::permissions::user("identity").unwrap()).await;
     identity
         .publish(
             &format!("df.evt.{}.machine.enrolled", org.token()),

@@ -32,7 +32,7 @@ fn may_use() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("agent", LIBRARIES.to_vec()),
         (
             "bootstrap",
-            vec!["contract", "bus", "runtime", "database", "seal"],
+            vec!["domain", "contract", "bus", "runtime", "database", "seal"],
         ),
         ("xtask", vec![]),
         ("tests", vec!["testkit"]),

@@ -257,8 +257,9 @@ async fn offers_come_again_after_the_bus_was_away() {
     world.scheduler.ended(id).await;
     world.nats.kill_and_restart().await;
     let bootstrap = world.nats.bus("bootstrap").await;
+    let pools = ["default".to_owned()];
     eventually("streams", PATIENCE, || async {
-        bootstrap.ensure_streams(1).await.ok()
+        bootstrap.ensure_streams(1, &pools).await.ok()
     })
     .await;
     // An offer that is made while nobody hears it is lost: it is made again.

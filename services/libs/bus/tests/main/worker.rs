@@ -35,7 +35,9 @@ async fn a_worker_is_heard_as_its_pools_and_answered() {
 async fn streams_and_consumers_may_be_made_again() {
     let nats = Nats::start().await;
     let bootstrap = nats.bus("bootstrap").await;
-    for _ in 0..2 {
-        bootstrap.ensure_streams(1).await.unwrap();
+    // A pool that is added later, and once more: what was there stays.
+    for pools in ["default", "default,gpu", "default,gpu"] {
+        let pools = domain::job::pools(pools).unwrap();
+        bootstrap.ensure_streams(1, &pools).await.unwrap();
     }
 }

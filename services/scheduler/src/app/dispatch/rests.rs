@@ -226,7 +226,8 @@ mod tests {
         let (busy, now) = (OrgId::new(), Instant::now());
         let mut rests = waited(busy, now);
         let many: Vec<Chosen> = (0..100).flat_map(|_| chosen(OrgId::new(), 1)).collect();
-        assert_eq!(round(&mut rests, &many, now), None);
+        let rested = now + 3 * TOOK;
+        assert_eq!(round(&mut rests, &many, rested), None);
         // Nor who has come with little for its own much.
         rests.newcomer(busy, now);
         assert_eq!(round(&mut rests, &chosen(busy, MANY), now), None);

@@ -36,7 +36,7 @@ impl Witness {
     pub async fn service(fleet: &Fleet, name: &'static str) -> Self {
         let mut client = fleet.service(name).await;
         for pattern in contract::permissions::user(name).unwrap().subscribe {
-            client.subscribe(pattern, None).await;
+            client.subscribe(&pattern, None).await;
         }
         client.sync().await;
         Self {
