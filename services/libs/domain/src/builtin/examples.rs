@@ -55,7 +55,7 @@ fn good() -> Vec<(Builtin, Value)> {
         ),
         (
             HttpCheck,
-            json!({ "url": URL, "expectedStatus": vec![100; 32], "timeoutMs": 300_000 }),
+            json!({ "url": URL, "expectedStatus": statuses(32), "timeoutMs": 300_000 }),
         ),
         (
             HttpCheck,
@@ -192,7 +192,7 @@ fn bad_requests() -> Vec<(Builtin, Value, &'static str)> {
         ),
         (
             HttpCheck,
-            json!({ "url": URL, "expectedStatus": vec![200; 33] }),
+            json!({ "url": URL, "expectedStatus": statuses(33) }),
             "expectedStatus",
         ),
         (
@@ -269,6 +269,11 @@ fn bad_requests() -> Vec<(Builtin, Value, &'static str)> {
     let request = |headers: Value| json!({ "url": URL, "method": "GET", "headers": headers });
     bad.extend(headers.map(|(headers, path)| (HttpRequest, request(headers), path)));
     bad
+}
+
+/// So many statuses.
+fn statuses(count: usize) -> Vec<u16> {
+    vec![100; count]
 }
 
 /// So many headers.
