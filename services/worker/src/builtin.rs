@@ -1,9 +1,7 @@
-//! The handlers that are always there: [`noop`], [`sleep`], [`http_check`], [`http_request`], [`action`]; and how they read what
-//! they are given.
+//! The handlers that are always there: [`noop`], [`sleep`], [`http_check`], [`http_request`], [`action`]. What each takes is read
+//! by [`domain::builtin`]. The scheduler has looked at it in the same way; here it is looked at again, for the job may be another by now.
 
-use std::ops::RangeInclusive;
-
-use serde_json::{Map, Value};
+use domain::builtin::{Builtin, ConfigError};
 
 use crate::handler::{Failure, Handlers};
 
@@ -16,111 +14,92 @@ pub mod sleep;
 
 pub(crate) fn all() -> Handlers {
     Handlers::default()
-        .with("builtin/noop", noop::Noop)
-        .with("builtin/sleep", sleep::Sleep)
-        .with("builtin/http-check", http_check::HttpCheck)
-        .with("builtin/http-request", http_request::HttpRequest)
-        .with("builtin/action", action::Action)
+        .with(Builtin::Noop.as_str(), noop::Noop)
+        .with(Builtin::Sleep.as_str(), sleep::Sleep)
+        .with(Builtin::HttpCheck.as_str(), http_check::HttpCheck)
+        .with(Builtin::HttpRequest.as_str(), http_request::HttpRequest)
+        .with(Builtin::Action.as_str(), action::Action)
 }
 
-/// A configuration, read field by field. What is wrong with it is wrong in every attempt.
-pub(crate) struct Fields<'a>(&'a Map<String, Value>);
-
-impl<'a> Fields<'a> {
-    /// With no other fields than these.
-    pub(crate) fn new(config: &'a Map<String, Value>, known: &[&str]) -> Result<Self, Failure> {
-        match config.keys().find(|name| !known.contains(&name.as_str())) {
-            None => Ok(Self(config)),
-            Some(name) => Err(wrong(
-                &name.chars().take(64).collect::<String>(),
-                &format!(
-                    "is no field of this handler; known are {}",
-                    known.join(", ")
-                ),
-            )),
-        }
+/// What is wrong with a configuration is wrong in every attempt.
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::permanent(format!("config.{error}"))
     }
-
-    /// A field that is there and not `null`.
-    pub(crate) fn value(&self, name: &str) -> Option<&'a Value> {
-        self.0.get(name).filter(|value| !value.is_null())
-    }
-
-    pub(crate) fn required<T>(&self, name: &str, value: Option<T>) -> Result<T, Failure> {
-        value.ok_or_else(|| wrong(name, "is required"))
-    }
-
-    pub(crate) fn text(&self, name: &str) -> Result<Option<&'a str>, Failure> {
-        self.value(name)
-            .map(|value| value.as_str().ok_or_else(|| wrong(name, "must be a text")))
-            .transpose()
-    }
-
-    pub(crate) fn whole(
-        &self,
-        name: &str,
-        range: &RangeInclusive<u64>,
-    ) -> Result<Option<u64>, Failure> {
-        let Some(value) = self.value(name) else {
-            return Ok(None);
-        };
-        let number = value.as_u64().filter(|number| range.contains(number));
-        number.map(Some).ok_or_else(|| {
-            wrong(
-                name,
-                &format!(
-                    "must be a whole number from {} to {}",
-                    range.start(),
-                    range.end()
-                ),
-            )
-        })
-    }
-}
-
-/// A field that cannot be used.
-pub(crate) fn wrong(field: &str, reason: &str) -> Failure {
-    Failure::permanent(format!("config.{field}: {reason}"))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use std::future::ready;
+    use std::io;
+    use std::net::IpAddr;
+
+    use domain::builtin::examples::{Example, examples};
+    use domain::{OrgId, Timestamp};
+    use egress::{Client, Request, Resolve, Rules};
+    use futures::future::BoxFuture;
 
     use super::*;
 
+    /// A resolver that knows no name, so that nothing goes out.
+    struct Nowhere;
+
+    impl Resolve for Nowhere {
+        fn resolve<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
+            Box::pin(ready(Err::<Vec<IpAddr>, _>(io::Error::other(
+                "nobody has this name",
+            ))))
+        }
+    }
+
+    /// What the handler makes of it: a request, if it is one that makes requests.
+    fn read(example: &Example) -> Result<Option<Request>, Failure> {
+        let (org, config) = (OrgId::new(), &example.config);
+        match example.handler {
+            Builtin::Noop => Ok(None),
+            Builtin::Sleep => sleep::ms(config).map(|_| None),
+            Builtin::HttpCheck => {
+                http_check::request(org, config).map(|(request, _)| Some(request))
+            }
+            Builtin::HttpRequest => http_request::request(org, config).map(Some),
+            Builtin::Action => {
+                let now = Timestamp::now();
+                action::create(config, now, now, "e:0".into()).map(|_| None)
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_scheduler_accepts_can_run_and_what_it_refuses_fails_for_good() {
+        let client = Client::with_resolver(Rules::default(), None, Nowhere).expect("a client");
+        let mut asked = 0;
+        for example in examples() {
+            match (read(&example), example.wrong) {
+                (Ok(None), None) => {}
+                (Ok(Some(request)), None) => {
+                    // All that it misses is somebody who answers.
+                    let error = client.fetch(request).await.expect_err("nobody is there");
+                    assert!(!error.is_lasting(), "{example:?}: {error}");
+                    asked += 1;
+                }
+                (Err(failure), Some(path)) => {
+                    let expected = format!("config.{path}: ");
+                    assert!(
+                        failure.permanent && failure.message.starts_with(&expected),
+                        "{example:?}: {failure:?}"
+                    );
+                }
+                (read, _) => panic!("{example:?}: {read:?}"),
+            }
+        }
+        assert!(asked > 5, "{asked} requests");
+    }
+
     #[test]
-    fn what_is_wrong_names_the_field_and_lasts() {
-        let config = json!({ "ms": 5, "url": 7, "none": null, "big": 10 });
-        let config = config.as_object().expect("an object");
-        let fields = Fields::new(config, &["ms", "url", "none", "big"]).expect("known fields");
-        assert_eq!(fields.whole("ms", &(0..=5)), Ok(Some(5)));
-        assert_eq!(fields.text("none"), Ok(None));
-        assert_eq!(fields.text("absent"), Ok(None));
-        for (failure, expected) in [
-            (
-                fields.text("url").expect_err("no text"),
-                "config.url: must be a text",
-            ),
-            (
-                fields.whole("big", &(0..=5)).expect_err("too large"),
-                "config.big: must be a whole number from 0 to 5",
-            ),
-            (
-                fields
-                    .required("absent", fields.value("absent"))
-                    .expect_err("absent"),
-                "config.absent: is required",
-            ),
-            (
-                Fields::new(config, &["ms", "url", "big"])
-                    .map(|_| ())
-                    .expect_err("unknown"),
-                "config.none: is no field of this handler; known are ms, url, big",
-            ),
-        ] {
-            assert!(failure.permanent);
-            assert_eq!(failure.message, expected);
+    fn each_has_its_handler() {
+        for builtin in Builtin::ALL {
+            let name = builtin.as_str();
+            assert!(Handlers::builtin().get(name).is_some(), "{name}");
         }
     }
 }

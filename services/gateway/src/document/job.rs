@@ -38,8 +38,8 @@ pub struct Job {
     name: String,
     /// What it is for; may be empty.
     description: String,
-    /// The module whose handler it is; absent for `builtin/…`.
-    module_id: Option<Uuid>,
+    /// The module whose handler it is; `null` for `builtin/…`.
+    module_id: Nullable<Uuid, true>,
     /// What runs, such as `builtin/noop`.
     handler: String,
     /// What the handler is given.
@@ -93,7 +93,7 @@ pub struct JobCreate {
     #[oai(validator(min_length = 1, max_length = 200))]
     handler: String,
     /// What the handler takes, at most 64 KiB: `noop` anything; `sleep {ms}`; `http-check {url, method?, expectedStatus?, timeoutMs?,
-    /// headers?}`; `http-request {url, method, headers?, body?, timeoutMs?}`; `action {machineId, kind, payload, notAfterMs?}`.
+    /// headers?}`; `http-request {url, method, headers?, body?, timeoutMs?}`; `action {machineId, kind, payload?, notAfterMs?}`.
     config: Option<HashMap<String, Value>>,
     /// Whether it may be executed; yes when absent.
     enabled: Option<bool>,

@@ -1,4 +1,4 @@
-//! A field in which `null` says something: in a merge patch (RFC 7396) it takes away what is there.
+//! A field in which `null` says something: in a merge patch (RFC 7396) it takes away what is there, in an answer it is what there is.
 
 use std::borrow::Cow;
 
@@ -6,11 +6,11 @@ use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type};
 use serde_json::Value;
 
-/// A documented type that takes `null` besides, and may be absent.
-pub struct Nullable<T>(Option<T>);
+/// A documented type that takes `null` besides, and may be absent unless it is `REQUIRED`.
+pub struct Nullable<T, const REQUIRED: bool = false>(Option<T>);
 
-impl<T: Type> Type for Nullable<T> {
-    const IS_REQUIRED: bool = false;
+impl<T: Type, const REQUIRED: bool> Type for Nullable<T, REQUIRED> {
+    const IS_REQUIRED: bool = REQUIRED;
     type RawValueType = T::RawValueType;
     type RawElementValueType = T::RawElementValueType;
 
@@ -47,7 +47,7 @@ impl<T: Type> Type for Nullable<T> {
     }
 }
 
-impl<T: ParseFromJSON> ParseFromJSON for Nullable<T> {
+impl<T: ParseFromJSON, const REQUIRED: bool> ParseFromJSON for Nullable<T, REQUIRED> {
     fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
         match value.unwrap_or_default() {
             Value::Null => Ok(Self(None)),
@@ -58,7 +58,7 @@ impl<T: ParseFromJSON> ParseFromJSON for Nullable<T> {
     }
 }
 
-impl<T: ToJSON> ToJSON for Nullable<T> {
+impl<T: ToJSON, const REQUIRED: bool> ToJSON for Nullable<T, REQUIRED> {
     fn to_json(&self) -> Option<Value> {
         self.0.as_ref().and_then(ToJSON::to_json)
     }

@@ -30,8 +30,8 @@ pub struct Job {
     pub name: String,
     /// What it is for; may be empty.
     pub description: String,
-    /// The module whose handler it is; absent for `builtin/…`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The module whose handler it is; `null` for `builtin/…`.
+    #[serde(default)]
     pub module_id: Option<uuid::Uuid>,
     /// What runs, such as `builtin/noop`.
     pub handler: String,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use domain::request::{HEADERS_OURS, TIME_MAX_MS};
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method};
 use uuid::Uuid;
@@ -10,35 +11,16 @@ use uuid::Uuid;
 use crate::decision::Policy;
 use crate::error::EgressError;
 
+pub use domain::request::{HEADERS_MAX, HEADERS_MAX_BYTES};
+
 /// The longest URL, in bytes.
 pub const URL_MAX_BYTES: usize = 8 * 1024;
-/// The most headers of a request.
-pub const HEADERS_MAX: usize = 64;
-/// All of them together, names and values, in bytes.
-pub const HEADERS_MAX_BYTES: usize = 16 * 1024;
 /// The longest body of a request, in bytes.
 pub const BODY_MAX_BYTES: usize = 1024 * 1024;
 /// How long a request may take at most, whatever the caller says.
-pub const TIME_MAX: Duration = Duration::from_secs(300);
+pub const TIME_MAX: Duration = Duration::from_millis(TIME_MAX_MS);
 /// The most redirects that are followed.
 pub const REDIRECTS_MAX: usize = 5;
-
-/// Headers that say how the message is framed or by which way it goes. They are ours.
-const OURS: [&str; 13] = [
-    "connection",
-    "content-length",
-    "expect",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 /// How much of an answer's body is taken. What is not taken is not read: the connection is closed. No compression is
 /// offered, so bytes are counted as they come; whoever asks for one by a header gets it as it came.
@@ -124,7 +106,7 @@ impl Request {
             let shown: String = name.chars().take(64).collect();
             let parsed = HeaderName::from_bytes(name.as_bytes())
                 .map_err(|_| wrong(format!("`{shown}` is not the name of a header")))?;
-            if OURS.contains(&parsed.as_str()) {
+            if HEADERS_OURS.contains(&parsed.as_str()) {
                 return Err(wrong(format!("`{shown}` cannot be set")));
             }
             let value = HeaderValue::from_str(value).map_err(|_| {

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use self::item::{Item, Place};
 use self::record::{duplicates, read_record, recorded};
-use self::settle::{jobs_in_tx, keys_in_tx, limits_in_tx};
+use self::settle::{configs_in_tx, jobs_in_tx, keys_in_tx, limits_in_tx};
 use crate::app::{App, audit};
 use crate::error::SchedulerError;
 use crate::store::enqueue::{self, Asker, Enqueued, JobHead};
@@ -200,6 +200,7 @@ impl App {
             return Ok(Committed::Before(before));
         }
         let jobs = jobs_in_tx(&mut tx, org, items).await?;
+        configs_in_tx(&mut tx, org, items, &jobs).await?;
         let ids = keys_in_tx(&mut tx, org, items).await?;
         if let Some(key) = asked.key {
             let record = recorded(&ids, &duplicates(&ids, items));

@@ -11,13 +11,16 @@ use crate::store::execution::ExecutionRow;
 /// The jobs stay until the commit. A foreign key takes the same lock; taken here, nobody finds out too late that a job is gone.
 /// In the order of ids, so that two requests cannot wait for each other.
 const JOBS_STAY: &str = "
-    SELECT id, name, enabled, pool, priority, key_concurrency FROM scheduler.jobs
+    SELECT id, name, handler, enabled, pool, priority, key_concurrency FROM scheduler.jobs
     WHERE org_id = $1 AND id = ANY ($2) ORDER BY id FOR KEY SHARE";
 
 /// Besides, nobody changes them: who sets a limit for each key must see the keys of what waits, and those of this transaction.
 const JOBS_STAY_AS_THEY_ARE: &str = "
-    SELECT id, name, enabled, pool, priority, key_concurrency FROM scheduler.jobs
+    SELECT id, name, handler, enabled, pool, priority, key_concurrency FROM scheduler.jobs
     WHERE org_id = $1 AND id = ANY ($2) ORDER BY id FOR SHARE";
+
+const JOB_CONFIGS: &str = "
+    SELECT id, handler, config FROM scheduler.jobs WHERE org_id = $1 AND id = ANY ($2) ORDER BY id";
 
 /// In the order of keys, so that two requests cannot wait for each other; of several with one key the oldest gets it.
 const KEYS_TAKE: &str = "
@@ -63,10 +66,22 @@ const INSERT: &str = "
 pub struct JobHead {
     pub id: Uuid,
     pub name: String,
+    pub handler: String,
     pub enabled: bool,
     pub pool: String,
     pub priority: i16,
     pub key_concurrency: Option<i32>,
+}
+
+/// What a job's handler is given.
+#[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
+pub struct JobConfig {
+    /// The job.
+    pub id: Uuid,
+    /// The handler.
+    pub handler: String,
+    /// The configuration, an object.
+    pub config: Value,
 }
 
 /// A deduplication key, and the execution that has it or wants it.
@@ -135,6 +150,22 @@ pub async fn jobs_share_in_tx(
         JOBS_STAY
     };
     Ok(sqlx::query_as(sql)
+        .bind(org.0)
+        .bind(jobs)
+        .fetch_all(&mut **tx)
+        .await?)
+}
+
+/// What the handlers of these jobs are given, as far as the organisation has them.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn job_configs_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    jobs: &[Uuid],
+) -> Result<Vec<JobConfig>, DatabaseError> {
+    Ok(sqlx::query_as(JOB_CONFIGS)
         .bind(org.0)
         .bind(jobs)
         .fetch_all(&mut **tx)

@@ -9,8 +9,8 @@ use contract::grant::PrincipalKind;
 use contract::job::{JobCreate, JobExecute, Order};
 use domain::access::Role;
 use domain::execution::{BATCH_MAX, ExecutionStatus};
-use domain::{ExecutionId, JobId, OrgId, Timestamp};
-use serde_json::json;
+use domain::{ExecutionId, JobId, MachineId, OrgId, Timestamp};
+use serde_json::{Value, json};
 
 use super::world::{World, execute, fields, new_job, refused};
 
@@ -31,6 +31,13 @@ fn batch(items: Vec<BatchItem>) -> ExecutionBatch {
 fn with_key(key: &str) -> Order {
     Order {
         deduplication_key: Some(key.into()),
+        ..Order::default()
+    }
+}
+
+fn with_config(config: Value) -> Order {
+    Order {
+        config: Some(fields(config)),
         ..Order::default()
     }
 }
@@ -164,6 +171,102 @@ async fn a_wrong_order_is_named_and_nothing_waits() {
     for items in [vec![], vec![item(job.id, Order::default()); BATCH_MAX + 1]] {
         let answer = world.ask(&batch(items)).await;
         assert_eq!(refused(answer), (ProblemKind::Invalid, "items".to_owned()));
+    }
+    assert_eq!(world.count(WAITING).await, 0);
+}
+
+#[tokio::test]
+async fn what_replaces_a_configuration_must_be_able_to_run_with_the_rest_of_it() {
+    let world = World::new().await;
+    let sleep = JobCreate {
+        handler: "builtin/sleep".into(),
+        config: fields(json!({ "ms": 5 })),
+        ..new_job("sleep")
+    };
+    let sleep = world.ask(&sleep).await.unwrap().id;
+    let payload = json!({ "message": "Maintenance at ten." });
+    let act = JobCreate {
+        handler: "builtin/action".into(),
+        config: fields(
+            json!({ "machineId": MachineId::new(), "kind": "message", "payload": payload }),
+        ),
+        ..new_job("act")
+    };
+    let act = world.ask(&act).await.unwrap().id;
+    let noop = world.job("noop").await.id;
+    let bad = [
+        (sleep, json!({ "ms": "x" }), "config.ms"),
+        (sleep, json!({ "ms": 86_400_001 }), "config.ms"),
+        (sleep, json!({ "ms": null }), "config.ms"),
+        (sleep, json!({ "x": 2 }), "config.x"),
+        // Good alone, and not beside what the job says.
+        (act, json!({ "kind": "reboot" }), "config.payload.message"),
+        (act, json!({ "payload": {} }), "config.payload.message"),
+    ];
+    for (job, config, path) in bad {
+        let answer = world.ask(&asked(job, with_config(config.clone()))).await;
+        let expected = (ProblemKind::Invalid, path.to_owned());
+        assert_eq!(refused(answer), expected, "{config}");
+        let items = vec![
+            item(job, Order::default()),
+            item(noop, with_config(config.clone())),
+            item(job, with_config(config.clone())),
+        ];
+        let expected = (ProblemKind::Invalid, format!("items[2].{path}"));
+        assert_eq!(
+            refused(world.ask(&batch(items)).await),
+            expected,
+            "{config}"
+        );
+    }
+    assert_eq!(world.count(WAITING).await, 0);
+    let good = [
+        (sleep, json!({})),
+        (sleep, json!({ "ms": 6 })),
+        (
+            act,
+            json!({ "kind": "reboot", "payload": { "delaySeconds": 5 } }),
+        ),
+        (act, json!({ "kind": "ping", "payload": null })),
+        (noop, json!({ "any": [1, null] })),
+    ];
+    for (job, config) in &good {
+        let order = with_config(config.clone());
+        assert!(world.ask(&asked(*job, order)).await.is_ok(), "{config}");
+    }
+    let items = good.map(|(job, config)| item(job, with_config(config)));
+    assert!(world.ask(&batch(items.into())).await.is_ok());
+    assert_eq!(world.count(WAITING).await, 10);
+}
+
+#[tokio::test]
+async fn of_many_that_replace_something_wrong_the_first_is_named() {
+    let world = World::new().await;
+    let mut jobs = Vec::new();
+    for number in 0..120 {
+        let job = JobCreate {
+            handler: "builtin/sleep".into(),
+            config: fields(json!({ "ms": 5 })),
+            ..new_job(&format!("job {number}"))
+        };
+        jobs.push(world.ask(&job).await.unwrap().id);
+    }
+    // In an order that is not that of the jobs' ids.
+    let mut items: Vec<_> = (0..BATCH_MAX)
+        .map(|number| {
+            let job = jobs[jobs.len() - 1 - number % jobs.len()];
+            item(job, with_config(json!({ "ms": number })))
+        })
+        .collect();
+    items[BATCH_MAX - 1].order = with_config(json!({ "ms": 1, "x": 2 }));
+    let last = format!("items[{}].config.x", BATCH_MAX - 1);
+    let answer = world.ask(&batch(items.clone())).await;
+    assert_eq!(refused(answer), (ProblemKind::Invalid, last));
+    for number in [7_085, 7_003] {
+        items[number].order = with_config(json!({ "ms": -1 }));
+        let expected = format!("items[{number}].config.ms");
+        let answer = world.ask(&batch(items.clone())).await;
+        assert_eq!(refused(answer), (ProblemKind::Invalid, expected));
     }
     assert_eq!(world.count(WAITING).await, 0);
 }

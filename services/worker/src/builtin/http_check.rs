@@ -2,17 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use egress::Take;
+use domain::OrgId;
+use domain::builtin::{CheckConfig, Given};
+use egress::{Request, Take};
 use futures::future::BoxFuture;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::builtin::{Fields, http, wrong};
+use crate::builtin::http;
 use crate::handler::{Context, Failure, Handler, Level};
 
 /// How long an answer may take when nobody says.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The most statuses that may be expected.
-const STATUSES_MAX: usize = 32;
 
 /// The handler. `expectedStatus` is a status or a list of them; without it every 2xx is good. It returns `{status, ok,
 /// durationMs}`, and fails when the status is another one or there is no answer. Redirects are followed, unless a 3xx is expected.
@@ -26,14 +26,7 @@ impl Handler for HttpCheck {
 }
 
 async fn check(context: &Context) -> Result<Value, Failure> {
-    let known = ["url", "method", "expectedStatus", "timeoutMs", "headers"];
-    let fields = Fields::new(&context.config, &known)?;
-    let mut request = http::request(context, &fields, TIMEOUT)?;
-    let expected = expected(&fields)?;
-    request.take = Take::Head;
-    if expected.iter().any(|status| (300..400).contains(status)) {
-        request.redirects = 0;
-    }
+    let (request, expected) = request(context.org, &context.config)?;
     let asked = format!("{} {}", request.method, request.url);
     let began = Instant::now();
     let answer = context.fetch(request).await.inspect_err(|failure| {
@@ -61,26 +54,20 @@ async fn check(context: &Context) -> Result<Value, Failure> {
     Err(Failure::new(message))
 }
 
-/// The statuses that are good; none for every 2xx.
-fn expected(fields: &Fields<'_>) -> Result<Vec<u16>, Failure> {
-    let shape = || {
-        wrong(
-            "expectedStatus",
-            &format!("must be a status from 100 to 599, or a list of 1 to {STATUSES_MAX} of them"),
-        )
-    };
-    let status = |value: &Value| {
-        value
-            .as_u64()
-            .and_then(|status| u16::try_from(status).ok())
-            .filter(|status| (100..600).contains(status))
-            .ok_or_else(shape)
-    };
-    match fields.value("expectedStatus") {
-        None => Ok(Vec::new()),
-        Some(Value::Array(list)) if (1..=STATUSES_MAX).contains(&list.len()) => {
-            list.iter().map(status).collect()
-        }
-        Some(one) => Ok(vec![status(one)?]),
+/// What is asked, and the statuses that are good: none for every 2xx.
+pub(super) fn request(
+    org: OrgId,
+    config: &Map<String, Value>,
+) -> Result<(Request, Vec<u16>), Failure> {
+    let config = CheckConfig::read(Given::of(config))?;
+    let mut request = http::request(org, &config.asked, TIMEOUT)?;
+    request.take = Take::Head;
+    if config
+        .expected
+        .iter()
+        .any(|status| (300..400).contains(status))
+    {
+        request.redirects = 0;
     }
+    Ok((request, config.expected))
 }

@@ -5,12 +5,14 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use domain::OrgId;
+use domain::builtin::{Given, RequestConfig};
 use domain::execution::RESULT_MAX_BYTES;
-use egress::{Response, Take};
+use egress::{Request, Response, Take};
 use futures::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
-use crate::builtin::{Fields, http};
+use crate::builtin::http;
 use crate::handler::{Context, Failure, Handler, Level};
 
 /// How long an answer may take when nobody says.
@@ -27,17 +29,26 @@ pub struct HttpRequest;
 
 impl Handler for HttpRequest {
     fn run<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<Value, Failure>> {
-        Box::pin(request(context))
+        Box::pin(ask(context))
     }
 }
 
-async fn request(context: &Context) -> Result<Value, Failure> {
-    let known = ["url", "method", "headers", "body", "timeoutMs"];
-    let fields = Fields::new(&context.config, &known)?;
-    let mut request = http::request(context, &fields, TIMEOUT)?;
-    fields.required("method", fields.value("method"))?;
+async fn ask(context: &Context) -> Result<Value, Failure> {
+    let request = request(context.org, &context.config)?;
+    let asked = format!("{} {}", request.method, request.url);
+    let answer = context.fetch(request).await.inspect_err(|failure| {
+        context.log(Level::Error, &format!("{asked}: {}", failure.message));
+    })?;
+    context.log(Level::Info, &format!("{asked}: {}", answer.status));
+    Ok(shown(&answer))
+}
+
+/// What is asked.
+pub(super) fn request(org: OrgId, config: &Map<String, Value>) -> Result<Request, Failure> {
+    let config = RequestConfig::read(Given::of(config))?;
+    let mut request = http::request(org, &config.asked, TIMEOUT)?;
     request.take = Take::First(BODY_MAX_BYTES);
-    match fields.value("body") {
+    match config.body {
         None => {}
         Some(Value::String(text)) => request.body = Bytes::from(text.clone()),
         Some(value) => {
@@ -49,12 +60,7 @@ async fn request(context: &Context) -> Result<Value, Failure> {
             }
         }
     }
-    let asked = format!("{} {}", request.method, request.url);
-    let answer = context.fetch(request).await.inspect_err(|failure| {
-        context.log(Level::Error, &format!("{asked}: {}", failure.message));
-    })?;
-    context.log(Level::Info, &format!("{asked}: {}", answer.status));
-    Ok(shown(&answer))
+    Ok(request)
 }
 
 /// An answer as a result: as much of it as fits.

@@ -155,13 +155,13 @@ async fn a_handler_that_fails_or_panics_is_failed_and_the_worker_goes_on() {
         (
             "builtin/sleep",
             json!({ "ms": "long" }),
-            "config.ms: must be a whole number",
+            "config.ms: must be an integer",
             true,
         ),
         (
             "builtin/sleep",
             json!({ "seconds": 1 }),
-            "config.seconds: is no field",
+            "config.seconds: is not a field",
             true,
         ),
     ] {

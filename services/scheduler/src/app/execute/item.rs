@@ -6,7 +6,7 @@ use domain::execution::{DELAY_MAX, KEY_MAX_CHARS, OVERRIDE_MAX_BYTES, made_at};
 use domain::job::PRIORITY;
 use domain::text::check_text;
 use domain::{ExecutionId, JobId, Timestamp};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::app::job::{check_json, within};
 use crate::store::enqueue::{JobHead, NewExecution};
@@ -71,6 +71,12 @@ impl Item {
             order,
             replaced,
         })
+    }
+
+    /// The fields that it replaces of its job's configuration, if any.
+    pub(super) fn replaced_fields(&self) -> Option<&Map<String, Value>> {
+        let fields = self.replaced.as_ref()?.as_object()?;
+        (!fields.is_empty()).then_some(fields)
     }
 
     pub(super) fn new_execution<'a>(&'a self, job: &'a JobHead) -> NewExecution<'a> {

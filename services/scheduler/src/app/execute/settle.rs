@@ -6,15 +6,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use contract::{FieldError, Problem, ProblemKind};
 use database::Tx;
 use domain::OrgId;
+use serde_json::Map;
 use uuid::Uuid;
 
 use super::item::Item;
+use crate::app::handler;
 use crate::error::SchedulerError;
 use crate::store::enqueue::{self, Deduplication, JobHead, NewExecution};
 use crate::store::limits;
 
 /// How often deduplication keys are tried that change hands meanwhile.
 const KEY_TRIES: u32 = 5;
+/// Of how many jobs the configurations are looked at in one go: each may have 64 KiB.
+const CONFIGS_AT_ONCE: usize = 100;
 
 /// The jobs of all items. They stay until the commit; as they are, when there are concurrency keys.
 pub(super) async fn jobs_in_tx(
@@ -52,6 +56,50 @@ pub(super) async fn jobs_in_tx(
         .into());
     }
     Ok(jobs)
+}
+
+/// Checks what items replace of their jobs' configurations, together with the rest of those. Nothing is looked at for items that
+/// replace nothing: what their jobs say was checked when it was given.
+pub(super) async fn configs_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    items: &[Item],
+    jobs: &HashMap<Uuid, JobHead>,
+) -> Result<(), SchedulerError> {
+    let mut replacing: BTreeMap<Uuid, Vec<(usize, &Item)>> = BTreeMap::new();
+    for (index, item) in items.iter().enumerate() {
+        let job = jobs.get(&item.job.0);
+        let job = job.filter(|job| handler::is_particular(&job.handler));
+        if job.is_some() && item.replaced_fields().is_some() {
+            let of_job = replacing.entry(item.job.0).or_default();
+            of_job.push((index, item));
+        }
+    }
+    let ids: Vec<Uuid> = replacing.keys().copied().collect();
+    // Jobs come in the order of their ids; what is named is the first of the items that are wrong.
+    let mut first: Option<(usize, Problem)> = None;
+    for ids in ids.chunks(CONFIGS_AT_ONCE) {
+        for job in enqueue::job_configs_in_tx(tx, org, ids).await? {
+            let empty = Map::new();
+            let config = job.config.as_object().unwrap_or(&empty);
+            for (index, item) in replacing.get(&job.id).into_iter().flatten() {
+                if first.as_ref().is_some_and(|(before, _)| before < index) {
+                    break;
+                }
+                if let Some(fields) = item.replaced_fields()
+                    && let Err(error) = handler::check_replaced(&job.handler, config, fields)
+                {
+                    let path = item.place.path("config");
+                    first = Some((*index, handler::wrong(&path, error)));
+                    break;
+                }
+            }
+        }
+    }
+    match first {
+        Some((_, problem)) => Err(problem.into()),
+        None => Ok(()),
+    }
 }
 
 /// The execution of each item: its own, or the one that has its deduplication key, be it of another item before it.
