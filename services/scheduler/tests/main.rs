@@ -21,6 +21,7 @@ mod main {
     pub mod list;
     pub mod partition;
     pub mod plans;
+    pub mod random;
     pub mod remove;
     pub mod run;
     pub mod stage;
