@@ -26,6 +26,7 @@ mod main {
     pub mod partition;
     pub mod plans;
     pub mod pools;
+    pub mod random;
     pub mod remove;
     pub mod retention;
     pub mod run;

@@ -22,6 +22,7 @@ mod main {
     mod flow;
     mod hostile;
     mod install;
+    mod jobs;
     mod key_rotation;
     mod ledger;
     mod legacy;

@@ -2,7 +2,7 @@
 //! folder and on free ports, ended with the process that started them, however it ends.
 //!
 //! Rooms: [`postgres`], [`nats`], [`folder`] where they live, [`keeper`] who ends them, [`traces`] a collector
-//! of spans, [`wait`] patience.
+//! of spans, [`random`] seeded randomness, [`wait`] patience.
 
 // A test that cannot have its servers must fail, loudly; the launcher says by variables where they are.
 #![allow(clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
@@ -11,6 +11,7 @@ pub mod folder;
 pub mod keeper;
 pub mod nats;
 pub mod postgres;
+pub mod random;
 pub mod traces;
 pub mod wait;
 

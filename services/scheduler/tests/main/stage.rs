@@ -222,6 +222,12 @@ impl Stage {
         Worker::begin(bus, None).await
     }
 
+    /// A worker that may have so many at once.
+    pub async fn worker_of(&self, slots: i32) -> Worker {
+        let bus = self.nats.bus("worker-default").await;
+        Worker::begin_of(bus, None, slots).await
+    }
+
     /// Where an execution is, and how: `waiting`, `running`, or its status.
     pub async fn state(&self, offer: Offer) -> String {
         self.text(&format!(
@@ -244,6 +250,10 @@ pub struct Worker {
 
 impl Worker {
     pub async fn begin(bus: Bus, replaces: Option<Uuid>) -> Self {
+        Self::begin_of(bus, replaces, 5).await
+    }
+
+    async fn begin_of(bus: Bus, replaces: Option<Uuid>, concurrency: i32) -> Self {
         let worker = Self {
             bus,
             session: Uuid::now_v7(),
@@ -251,7 +261,7 @@ impl Worker {
         let begin = RunBegin {
             session_id: worker.session,
             worker: "test".into(),
-            concurrency: 5,
+            concurrency,
             replaces,
         };
         testkit::eventually("the session begins", PATIENCE, || async {

@@ -25,8 +25,11 @@ impl Random {
     }
 
     /// One of several.
+    ///
+    /// # Panics
+    /// When there are none.
     pub fn choose<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         let index = self.below(items.len() as u64) as usize;
-        &items[index]
+        items.get(index).expect("one of them")
     }
 }
