@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, Once};
 
 use serde_json::Value;
 
@@ -209,11 +209,76 @@ pub fn program(name: &str) -> PathBuf {
     panic!("{name} was not built: use `cargo build --workspace`")
 }
 
+/// A signal that this process sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// To whom.
+    pub pid: i32,
+    /// Which.
+    pub signal: i32,
+    /// When, in nanoseconds since boot: who was stopped or killed did nothing from then on, and who goes on nothing before.
+    pub at: u64,
+}
+
+/// All of them.
+static SENT: Mutex<Vec<Sent>> = Mutex::new(Vec::new());
+
+/// The signals that this process has sent so far.
+///
+/// # Panics
+/// When something panicked while it noted one.
+#[must_use]
+pub fn sent() -> Vec<Sent> {
+    SENT.lock().expect("the signals").clone()
+}
+
 /// Sends a signal to a process that the test or its product started.
+///
+/// # Panics
+/// When it is not there.
 pub fn signal(pid: i32, signal: i32) {
+    assert!(signal_if_there(pid, signal), "there is no process {pid}");
+}
+
+/// Like [`signal`], to one that may be gone: whether it was there.
+///
+/// # Panics
+/// When it may not be sent.
+pub fn signal_if_there(pid: i32, signal: i32) -> bool {
+    let before = boot_now();
     // SAFETY: kill(2) takes two integers and touches no memory of ours.
     #[allow(unsafe_code)]
-    unsafe {
-        libc::kill(pid, signal);
+    let answer = unsafe { libc::kill(pid, signal) };
+    if answer != 0 {
+        let error = std::io::Error::last_os_error();
+        let gone = Some(libc::ESRCH);
+        assert_eq!(error.raw_os_error(), gone, "kill({pid}, {signal}): {error}");
+        return false;
     }
+    let at = match signal {
+        libc::SIGCONT => before,
+        _ => boot_now(),
+    };
+    let sent = Sent { pid, signal, at };
+    SENT.lock().expect("the signals").push(sent);
+    true
+}
+
+#[cfg(target_os = "linux")]
+const CLOCK: libc::clockid_t = libc::CLOCK_BOOTTIME;
+/// Where tests are written, and not run.
+#[cfg(not(target_os = "linux"))]
+const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
+
+/// Nanoseconds since boot, suspension included: the clock of the witness.
+fn boot_now() -> u64 {
+    // SAFETY: a timespec is integers, and zeros are such.
+    #[allow(unsafe_code)]
+    let mut now: libc::timespec = unsafe { std::mem::zeroed() };
+    // SAFETY: clock_gettime(2) writes one timespec, which is ours.
+    #[allow(unsafe_code)]
+    let answer = unsafe { libc::clock_gettime(CLOCK, &raw mut now) };
+    assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
+    let whole = |part: i64| u64::try_from(part).expect("a time");
+    whole(now.tv_sec) * 1_000_000_000 + whole(now.tv_nsec)
 }

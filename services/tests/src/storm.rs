@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use crate::product::{Product, signal};
+use crate::product::{Product, signal_if_there};
 use crate::random::Random;
 
 /// How often each part was killed.
@@ -50,8 +50,8 @@ impl Storm {
                 };
                 let victim = *random.choose(among);
                 let pids = product.pids(victim);
-                if !pids.is_empty() {
-                    signal(*random.choose(&pids), libc::SIGKILL);
+                // It may be dead already, and not yet started again.
+                if !pids.is_empty() && signal_if_there(*random.choose(&pids), libc::SIGKILL) {
                     *killed.entry(victim).or_default() += 1;
                 }
             }

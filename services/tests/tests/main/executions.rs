@@ -2,26 +2,44 @@
 //! back late changes nothing. Handlers write down when they begin and end: the witness. (Many, and everything killed: `ledger`.)
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use dashfleet_tests::Product;
 use dashfleet_tests::api::Api;
-use dashfleet_tests::product::{program, signal};
+use dashfleet_tests::product::{program, signal, signal_if_there};
 use dashfleet_tests::wire::Wire;
-use dashfleet_tests::{Product, witness};
+use dashfleet_tests::witness::{self, End};
 use serde_json::{Value, json};
 use testkit::eventually;
 
+mod server;
+mod standstill;
+
 const JOBS: &str = "/api/v1/jobs";
 const EXECUTIONS: &str = "/api/v1/executions";
+/// The name of the worker that the launcher knows nothing of.
+const STRANGER: &str = "stranger";
+/// Its metric: sessions.
+const BEGUN: &str = "dashfleet_worker_sessions_total{event=\"begun\"}";
+/// How long servers stand still: longer than a lease, and than workers' patience with it.
+const STANDSTILL: Duration = Duration::from_secs(20);
+/// How long anything may take that comes by itself.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 struct World {
     product: Product,
     api: Api,
     witness: PathBuf,
+    allow: String,
 }
 
 impl World {
     fn new(replicas: usize, concurrency: &str) -> Self {
+        Self::allowing(replicas, concurrency, "")
+    }
+
+    /// One whose handlers may connect to this private place.
+    fn allowing(replicas: usize, concurrency: &str, allow: &str) -> Self {
         let witness =
             std::env::temp_dir().join(format!("dashfleet-witness-{}", uuid::Uuid::new_v4()));
         let path = witness.display().to_string();
@@ -30,6 +48,7 @@ impl World {
             &[
                 ("DASHFLEET_WORKER_WITNESS", &path),
                 ("DASHFLEET_WORKER_CONCURRENCY", concurrency),
+                ("DASHFLEET_EGRESS_ALLOW", allow),
             ],
         );
         let api = product.api();
@@ -37,6 +56,7 @@ impl World {
             product,
             api,
             witness,
+            allow: allow.to_owned(),
         }
     }
 
@@ -135,6 +155,36 @@ impl World {
     fn attempts(&self) -> witness::Attempts {
         witness::read(&self.witness)
     }
+
+    /// Waits until the handlers of all of these run, in this process.
+    async fn runs(&self, ids: &[String], pid: i32) {
+        eventually("all of them run", PATIENCE, || async {
+            let attempts = self.attempts();
+            let runs = |id: &String| match attempts.of(id)[..] {
+                [.., (_, last)] => last.pid == pid && last.ended.is_none(),
+                [] => false,
+            };
+            ids.iter().all(runs).then_some(())
+        })
+        .await;
+    }
+
+    /// One that was taken from its worker in the middle: it was dropped there, ran a second time, to its end, and no third time.
+    async fn ran_again_once(&self, id: &str) {
+        let execution = self.execution(id).await.expect("an execution");
+        assert_eq!(execution["status"], "COMPLETED", "{execution}");
+        let attempts = self.attempts();
+        let seen = attempts.of(id);
+        let ends: Vec<_> = seen
+            .iter()
+            .map(|(_, seen)| seen.ended.map(|(_, end)| end))
+            .collect();
+        assert_eq!(ends, [Some(End::Cut), Some(End::Returned)], "{id} {seen:?}");
+        assert_eq!(execution["attempt"], seen[1].0, "{execution}, but {seen:?}");
+        let mut before = execution["attempts"].as_array().into_iter().flatten();
+        let is_lost = before.any(|attempt| attempt["outcome"] == "LOST");
+        assert!(is_lost, "{execution}");
+    }
 }
 
 impl Drop for World {
@@ -189,52 +239,9 @@ async fn a_worker_that_dies_in_the_middle_is_followed_by_another_attempt() {
 }
 
 #[tokio::test]
-async fn a_worker_that_stood_still_past_its_lease_changes_nothing() {
-    let world = World::new(1, "5");
-    // Longer than the lease and what follows it, so that the second attempt still runs when the first wakes up.
-    let job = world
-        .job(
-            "long",
-            "builtin/sleep",
-            json!({ "config": { "ms": 20_000 } }),
-        )
-        .await;
-    let id = world.execute(&job).await;
-    let limit = Duration::from_secs(20);
-    world
-        .becomes(&id, limit, "it runs", |execution| is_running(execution, 1))
-        .await;
-    let frozen = world.product.pids("worker")[0];
-    signal(frozen, libc::SIGSTOP);
-    world
-        .becomes(&id, limit, "it waits again", |execution| {
-            execution["status"] == "PENDING"
-        })
-        .await;
-    signal(frozen, libc::SIGCONT);
-    world
-        .becomes(&id, limit, "another attempt runs", |execution| {
-            is_running(execution, 2)
-        })
-        .await;
-    let ended = world
-        .becomes(&id, Duration::from_secs(40), "it ends", |execution| {
-            execution["status"] == "COMPLETED"
-        })
-        .await;
-    assert_eq!(ended["attempt"], 2, "{ended}");
-    let attempts = world.attempts();
-    attempts.never_overlap();
-    assert_eq!(
-        attempts.ended(&id),
-        [2],
-        "the first one's handler took no step more"
-    );
-}
-
-#[tokio::test]
 async fn a_database_that_stands_still_doubles_nothing() {
     let world = World::new(1, "200");
+    // So long that they would still run when the database is back.
     let job = world
         .job(
             "long",
@@ -243,90 +250,128 @@ async fn a_database_that_stands_still_doubles_nothing() {
         )
         .await;
     let ids = world.batch(&job, 200).await;
-    eventually("all of them run", Duration::from_secs(30), || async {
-        (world.count("RUNNING").await == 200).then_some(())
-    })
-    .await;
+    world.runs(&ids, world.product.pids("worker")[0]).await;
     let postgres = world.product.pids("postgres")[0];
     signal(postgres, libc::SIGSTOP);
-    let children = dashfleet_tests::product::children(postgres);
-    for child in &children {
-        signal(*child, libc::SIGSTOP);
-    }
-    tokio::time::sleep(Duration::from_secs(20)).await;
-    for pid in children.iter().chain([&postgres]) {
-        signal(*pid, libc::SIGCONT);
+    let mut stopped = dashfleet_tests::product::children(postgres);
+    stopped.retain(|child| signal_if_there(*child, libc::SIGSTOP));
+    stopped.push(postgres);
+    tokio::time::sleep(STANDSTILL).await;
+    for pid in stopped {
+        signal_if_there(pid, libc::SIGCONT);
     }
     world.all_ended(Duration::from_secs(120)).await;
-    let attempts = world.attempts();
-    attempts.never_overlap();
     for id in &ids {
-        let execution = world.execution(id).await.expect("an execution");
-        assert_eq!(execution["status"], "COMPLETED", "{execution}");
-        let begun = attempts.begun(id);
-        assert!(begun <= 2, "{id} began {begun} times");
-        assert_eq!(
-            attempts.ended(id),
-            [execution["attempt"].as_i64().expect("an attempt")]
-        );
+        world.ran_again_once(id).await;
     }
+    world.attempts().never_overlap();
 }
 
 /// A worker that the launcher knows nothing of; it ends with the test.
-struct Stranger(std::process::Child);
+struct Stranger {
+    child: std::process::Child,
+    admin: String,
+}
 
 impl Stranger {
-    fn start(world: &World, nats: &str) -> Self {
+    fn start(world: &World, nats: &str, concurrency: &str) -> Self {
         let keys = world.product.folder().join("keys/worker");
+        let address = format!("127.0.0.1:{}", testkit::folder::free_port());
         let worker = std::process::Command::new(program("dashfleet-worker"))
             .env("DASHFLEET_NATS_URLS", nats)
             .env("DASHFLEET_KEYS", keys)
-            .env("DASHFLEET_ADMIN_ADDR", "127.0.0.1:0")
-            .env("DASHFLEET_WORKER_CONCURRENCY", "50")
+            .env("DASHFLEET_ADMIN_ADDR", &address)
+            .env("DASHFLEET_EGRESS_ALLOW", &world.allow)
+            .env("DASHFLEET_WORKER_NAME", STRANGER)
+            .env("DASHFLEET_WORKER_CONCURRENCY", concurrency)
             .env("DASHFLEET_WORKER_WITNESS", &world.witness)
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null())
             .spawn();
-        Self(worker.expect("a worker"))
+        Self {
+            child: worker.expect("a worker"),
+            admin: format!("http://{address}"),
+        }
+    }
+
+    fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
+    /// Waits until it has a session.
+    async fn ready(&self) {
+        let admin = Api::new(&self.admin, "");
+        eventually("the stranger is ready", PATIENCE, || async {
+            let answer = admin.send(reqwest::Method::GET, "/readyz", &[], None).await;
+            answer.ok()?.0.is_success().then_some(())
+        })
+        .await;
+    }
+
+    /// A metric's value, by its name and labels; nothing of it was counted when there is none.
+    async fn metric(&self, name: &str) -> Option<f64> {
+        let answer = reqwest::get(format!("{}/metrics", self.admin)).await;
+        let text = answer.expect("an answer").text().await.expect("a text");
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
     }
 }
 
 impl Drop for Stranger {
     fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_is_cut_off_from_the_bus_doubles_nothing() {
-    let world = World::new(1, "50");
-    let more = json!({ "config": { "ms": 20_000 } });
-    let job = world.job("long", "builtin/sleep", more).await;
+    let world = World::new(1, "200");
+    let sleep = |ms: u32| json!({ "config": { "ms": ms } });
+    // The launcher's worker has no room until all of what is looked at runs at the other one.
+    let filler = world.job("filler", "builtin/sleep", sleep(120_000)).await;
+    let fillers = world.batch(&filler, 200).await;
+    let ours = world.product.pids("worker")[0];
+    world.runs(&fillers, ours).await;
     let dev = world.product.dev();
     let wire = Wire::to(dev["natsUrl"].as_str().expect("a URL")).await;
-    let _stranger = Stranger::start(&world, &wire.url());
-    // Each of the two workers has room for a half.
-    let ids = world.batch(&job, 100).await;
-    eventually("all of them run", Duration::from_secs(15), || async {
-        (world.count("RUNNING").await == 100).then_some(())
+    let stranger = Stranger::start(&world, &wire.url(), "200");
+    stranger.ready().await;
+    // So long that they would still run when the others begin.
+    let job = world.job("long", "builtin/sleep", sleep(25_000)).await;
+    let ids = world.batch(&job, 200).await;
+    world.runs(&ids, stranger.pid()).await;
+    let (status, body) = world
+        .api
+        .post(&format!("{EXECUTIONS}/cancel"), json!({ "jobId": filler }))
+        .await;
+    assert_eq!(status, 200, "{body}");
+    eventually("the fillers are gone", PATIENCE, || async {
+        (world.count("CANCELLED").await == 200).then_some(())
     })
     .await;
-    wire.cut();
-    tokio::time::sleep(Duration::from_secs(20)).await;
+
+    wire.silence();
+    let silent = Instant::now();
+    let all = fillers.len() + ids.len();
+    eventually("all of them run elsewhere", PATIENCE, || async {
+        (world.attempts().begun_in(ours) >= all).then_some(())
+    })
+    .await;
+    tokio::time::sleep(STANDSTILL.saturating_sub(silent.elapsed())).await;
     wire.mend();
+    // It is back, and has lost what it had.
+    eventually("the stranger has another session", PATIENCE, || async {
+        let begun = stranger.metric(BEGUN).await;
+        (begun >= Some(2.0)).then_some(())
+    })
+    .await;
     world.all_ended(Duration::from_secs(120)).await;
     let attempts = world.attempts();
-    attempts.never_overlap();
     for id in &ids {
-        let execution = world.execution(id).await.expect("an execution");
-        assert_eq!(execution["status"], "COMPLETED", "{execution}");
-        assert!(attempts.begun(id) <= 2, "{id} began too often");
-        let ended = [execution["attempt"].as_i64().expect("an attempt")];
-        assert_eq!(
-            attempts.ended(id),
-            ended,
-            "the record is what the witness saw"
-        );
+        world.ran_again_once(id).await;
+        let pids: Vec<i32> = attempts.of(id).iter().map(|(_, seen)| seen.pid).collect();
+        assert_eq!(pids, [stranger.pid(), ours], "{id}");
     }
+    attempts.never_overlap();
 }

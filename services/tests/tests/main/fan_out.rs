@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use dashfleet_tests::product::signal;
+use dashfleet_tests::product::signal_if_there;
 use dashfleet_tests::random::Random;
 use dashfleet_tests::{Api, Product, TestAgent};
 use reqwest::Method;
@@ -175,7 +175,8 @@ async fn a_fan_out_cut_by_a_crash_is_whole_or_never_was_and_its_key_says_which()
         let killed = async {
             tokio::time::sleep(pause).await;
             for pid in product.pids("action") {
-                signal(pid, libc::SIGKILL);
+                // Of the round before it may be dead still.
+                signal_if_there(pid, libc::SIGKILL);
             }
         };
         let (first, ()) = tokio::join!(attempt(&api, &key), killed);

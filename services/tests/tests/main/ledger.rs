@@ -10,7 +10,7 @@ use compare::{differences, is_given_up};
 use dashfleet_tests::random::Random;
 use dashfleet_tests::witness::{self, plain};
 use dashfleet_tests::{Api, Product, Storm};
-use jobs::{KINDS, Kind, kind_of};
+use jobs::{KINDS, Kind, Lasting, kind_of};
 use reqwest::Method;
 use serde_json::{Value, json};
 use testkit::{Folder, eventually};
@@ -26,6 +26,16 @@ const BACKLOG: usize = COUNT / 2;
 const BACKLOG_BATCH: usize = 1_000;
 /// The others are asked for in it, so many at a time.
 const BATCH: usize = 200;
+/// Twenty outlast a lease, of those that are asked for first: they end soon after the others.
+const LASTING: Lasting = Lasting {
+    of: 500,
+    among: BACKLOG,
+};
+/// In the long form one of a hundred.
+const LASTING_LONG: Lasting = Lasting {
+    of: 100,
+    among: COUNT,
+};
 /// All parts: also those that machines speak to, and the agent.
 const VICTIMS: [&str; 9] = [
     "scheduler",
@@ -44,9 +54,15 @@ const TAKEN: Duration = Duration::from_secs(120);
 const SHOWN_MAX: usize = 20;
 
 /// Asks for executions, again and again with the same key, until they are taken; their ids.
-async fn ask(api: &Api, jobs: &[String], first: usize, count: usize) -> Vec<String> {
+async fn ask(
+    api: &Api,
+    jobs: &[String],
+    lasting: Lasting,
+    first: usize,
+    count: usize,
+) -> Vec<String> {
     let items: Vec<Value> = (first..first + count)
-        .map(|place| json!({ "jobId": jobs[kind_of(place)] }))
+        .map(|place| json!({ "jobId": jobs[kind_of(place, lasting)] }))
         .collect();
     let (body, key) = (json!({ "items": items }), format!("ledger-{first}"));
     let path = format!("{EXECUTIONS}/batch");
@@ -69,6 +85,7 @@ async fn ask(api: &Api, jobs: &[String], first: usize, count: usize) -> Vec<Stri
 async fn every_execution_ends_and_its_record_is_what_the_witness_saw_whatever_is_killed() {
     let is_long = std::env::var_os("DASHFLEET_LONG").is_some();
     let time = Duration::from_secs(if is_long { 180 } else { 30 });
+    let lasting = if is_long { LASTING_LONG } else { LASTING };
     let random = Random::announced("ledger");
     let folder = Folder::new("ledger");
     let file = folder.path().join("witness");
@@ -84,7 +101,7 @@ async fn every_execution_ends_and_its_record_is_what_the_witness_saw_whatever_is
     let jobs = jobs::make(&api).await;
     let mut asked: Vec<String> = Vec::with_capacity(COUNT);
     while asked.len() < BACKLOG {
-        let ids = ask(&api, &jobs, asked.len(), BACKLOG_BATCH).await;
+        let ids = ask(&api, &jobs, lasting, asked.len(), BACKLOG_BATCH).await;
         asked.extend(ids);
     }
 
@@ -98,7 +115,7 @@ async fn every_execution_ends_and_its_record_is_what_the_witness_saw_whatever_is
         while asked.len() < COUNT {
             let share = (asked.len() - BACKLOG) as f64 / (COUNT - BACKLOG) as f64;
             tokio::time::sleep(time.mul_f64(share).saturating_sub(began.elapsed())).await;
-            let ids = ask(&api, &jobs, asked.len(), BATCH).await;
+            let ids = ask(&api, &jobs, lasting, asked.len(), BATCH).await;
             asked.extend(ids);
         }
         began.elapsed()

@@ -22,7 +22,7 @@ use serde_json::Value;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
-use crate::app::lease::Session;
+use crate::app::lease::{Session, boot_now};
 use crate::app::log::AttemptLog;
 use crate::app::witness::Witness;
 use crate::handler::{Context, Failure, Handler, Host};
@@ -180,6 +180,12 @@ struct Guard<'a> {
 
 impl Guard<'_> {
     async fn run(&self, handler: &dyn Handler, context: &Context) -> Step {
+        // Before the handler's future, so that it is dropped after that one.
+        let mut told = Told {
+            witness: self.witness,
+            place: self.place,
+            stepped: None,
+        };
         // In the future, so that a panic before the first step is caught too.
         let work = AssertUnwindSafe(async { handler.run(context).await });
         let mut work = pin!(work.catch_unwind());
@@ -208,16 +214,18 @@ impl Guard<'_> {
             }
             if !begun {
                 begun = true;
-                self.note("start");
+                told.begins();
             }
-            let Poll::Ready(ended) = work.as_mut().poll(waker) else {
+            let step = work.as_mut().poll(waker);
+            told.stepped();
+            let Poll::Ready(ended) = step else {
                 return Poll::Pending;
             };
             // The step may have been a long one.
             if self.session.is_over() {
                 return Poll::Ready(Step::LeaseOver);
             }
-            self.note(match &ended {
+            told.ends(match &ended {
                 Ok(Ok(_)) => "end",
                 Ok(Err(_)) | Err(_) => "fail",
             });
@@ -228,10 +236,40 @@ impl Guard<'_> {
         })
         .await
     }
+}
 
-    fn note(&self, word: &str) {
+/// What the witness is told of a handler: whatever began is ended or cut, except where the process dies.
+struct Told<'a> {
+    witness: Option<&'a Witness>,
+    place: Place,
+    /// When the last step was over; nothing before the first one, after the end, and where there is no witness.
+    stepped: Option<Duration>,
+}
+
+impl Told<'_> {
+    fn begins(&mut self) {
+        if let Some(witness) = self.witness {
+            witness.note("start", self.place);
+            self.stepped();
+        }
+    }
+
+    fn stepped(&mut self) {
+        self.stepped = self.witness.map(|_| boot_now());
+    }
+
+    fn ends(&mut self, word: &str) {
+        self.stepped = None;
         if let Some(witness) = self.witness {
             witness.note(word, self.place);
+        }
+    }
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        if let (Some(witness), Some(stepped)) = (self.witness, self.stepped) {
+            witness.cut(self.place, stepped);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The jobs of the ledger: some that do nothing, some that take time, some that fail, some that never end by themselves.
+//! The jobs of the ledger: some that do nothing, some that take time, some that fail, some that never end by themselves; and a few that
+//! outlast a lease, so that whoever gives one to a second worker too early is seen.
 
 use dashfleet_tests::Api;
 use serde_json::{Value, json};
@@ -14,8 +15,8 @@ pub struct Kind {
     pub attempts: usize,
 }
 
-/// Of twenty executions eight, six, three, two and one.
-pub const KINDS: [Kind; 5] = [
+/// Of twenty executions eight, six, three, two and one; the last kind is where [`Lasting`] says so.
+pub const KINDS: [Kind; 6] = [
     Kind {
         name: "instant",
         ends: "COMPLETED",
@@ -41,10 +42,27 @@ pub const KINDS: [Kind; 5] = [
         ends: "TIMEOUT",
         attempts: 3,
     },
+    Kind {
+        name: "lasting",
+        ends: "COMPLETED",
+        attempts: 1,
+    },
 ];
 
+/// Which executions outlast a lease: one of so many, among the first so many.
+#[derive(Clone, Copy, Debug)]
+pub struct Lasting {
+    /// One of so many.
+    pub of: usize,
+    /// Among so many.
+    pub among: usize,
+}
+
 /// Of which kind the execution at this place is.
-pub fn kind_of(place: usize) -> usize {
+pub fn kind_of(place: usize, lasting: Lasting) -> usize {
+    if place < lasting.among && place % lasting.of == lasting.of / 2 {
+        return 5;
+    }
     match place % 20 {
         0..8 => 0,
         8..14 => 1,
@@ -60,6 +78,8 @@ fn body(kind: &Kind) -> Value {
         "instant" => sleep(0),
         "short" => sleep(5),
         "long" => sleep(200),
+        // A lease is ten seconds.
+        "lasting" => sleep(13_000),
         // Workers connect to nothing private.
         "refused" => {
             json!({ "handler": "builtin/http-check", "config": { "url": "http://127.0.0.1:9/" } })

@@ -89,7 +89,8 @@ pub fn told(records: &[Value], seen: &Attempts) {
             .filter(|attempt| attempt["outcome"] == "LOST")
             .count();
         let all = seen.of(record["id"].as_str().unwrap_or_default());
-        cut += all.iter().filter(|(_, seen)| seen.ended.is_none()).count();
+        let is_cut = |seen: &Seen| matches!(seen.ended, None | Some((_, End::Cut)));
+        cut += all.iter().filter(|(_, seen)| is_cut(seen)).count();
         let returned = |seen: &Seen| matches!(seen.ended, Some((_, End::Returned)));
         twice += usize::from(all.iter().filter(|(_, seen)| returned(seen)).count() > 1);
     }

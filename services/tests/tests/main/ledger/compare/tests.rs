@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use dashfleet_tests::witness::parse;
+use dashfleet_tests::product::Sent;
+use dashfleet_tests::witness::{Attempts, parse};
 use serde_json::{Value, json};
 
 use super::super::jobs::Kind;
@@ -27,8 +28,36 @@ fn found(record: &Value, seen: &str) -> Vec<String> {
         &["a".to_owned()],
         std::slice::from_ref(record),
         &kinds,
-        &parse(seen),
+        &witness(seen),
     )
+}
+
+/// Lines of one worker's witness, without its process: `cut` ends with the last step. Among them what was sent to it, and when:
+/// `kill 5`, `stop 5`, `cont 5`.
+fn witness(text: &str) -> Attempts {
+    let (mut lines, mut sent) = (String::new(), Vec::new());
+    for line in text.lines() {
+        let parts: Vec<&str> = line.split(' ').collect();
+        let (signal, at) = match parts[..] {
+            ["kill", at] => (libc::SIGKILL, at),
+            ["stop", at] => (libc::SIGSTOP, at),
+            ["cont", at] => (libc::SIGCONT, at),
+            ["cut", id, attempt, at, stepped] => {
+                lines += &format!("cut {id} {attempt} {at} 7 {stepped}\n");
+                continue;
+            }
+            _ => {
+                lines += &format!("{line} 7\n");
+                continue;
+            }
+        };
+        sent.push(Sent {
+            pid: 7,
+            signal,
+            at: at.parse().expect("a time"),
+        });
+    }
+    parse(&lines, sent)
 }
 
 fn record(job: &str, status: &str, outcomes: &[&str]) -> Value {
@@ -48,7 +77,7 @@ fn given_up(outcomes: &[&str]) -> Value {
 #[test]
 fn what_is_true_is_found_to_be() {
     let once = "start a 1 10\nend a 1 20\n";
-    let again = "start a 1 10\nstart a 2 20\nend a 2 30\n";
+    let again = "start a 1 10\nkill 15\nstart a 2 20\nend a 2 30\n";
     let late = "start a 1 10\nfail a 1 20\nstart a 3 20\nfail a 3 30\n";
     for (record, seen) in [
         (record("once", "COMPLETED", &[]), once),
@@ -57,6 +86,16 @@ fn what_is_true_is_found_to_be() {
         (
             record("once", "COMPLETED", &["LOST"]),
             "start a 1 1\nend a 1 2\nstart a 2 2\nend a 2 3",
+        ),
+        // Its lease was over.
+        (
+            record("once", "COMPLETED", &["LOST"]),
+            "start a 1 10\ncut a 1 15 12\nstart a 2 20\nend a 2 30",
+        ),
+        // Its worker stood still, and did no more of it when it went on.
+        (
+            record("once", "COMPLETED", &["LOST"]),
+            "start a 1 10\nstop 15\nstart a 2 20\ncont 25\ncut a 1 26 12\nend a 2 30",
         ),
         (record("late", "TIMEOUT", &["TIMEOUT", "HANDED_BACK"]), late),
         (given_up(&["LOST", "HANDED_BACK", "LOST"]), "start a 1 10\n"),
@@ -68,7 +107,7 @@ fn what_is_true_is_found_to_be() {
 #[test]
 fn every_lie_is_found() {
     let once = "start a 1 10\nend a 1 20\n";
-    let again = "start a 1 10\nstart a 2 20\nend a 2 30\n";
+    let again = "start a 1 10\nkill 15\nstart a 2 20\nend a 2 30\n";
     for (record, seen, says) in [
         (record("once", "RUNNING", &[]), once, "is RUNNING"),
         (record("other", "COMPLETED", &[]), once, "no job of ours"),
@@ -130,6 +169,32 @@ fn every_lie_is_found() {
             "before 1 was over",
         ),
         (
+            record("once", "COMPLETED", &["LOST"]),
+            "start a 1 10\ncut a 1 25 12\nstart a 2 20\nend a 2 30",
+            "before 1 was over",
+        ),
+        (
+            record("once", "COMPLETED", &["LOST"]),
+            "start a 1 10\nstart a 2 20\nkill 25\nend a 2 30",
+            "before 1 was over",
+        ),
+        // It took a step when its worker went on.
+        (
+            record("once", "COMPLETED", &["LOST"]),
+            "start a 1 10\nstop 15\nstart a 2 20\ncont 25\ncut a 1 27 26\nend a 2 30",
+            "before 1 was over",
+        ),
+        (
+            record("once", "COMPLETED", &["LOST"]),
+            "start a 1 10\nstart a 2 20\nend a 2 30",
+            "1 never ended",
+        ),
+        (
+            record("once", "COMPLETED", &[]),
+            "start a 1 10\ncut a 1 20 15",
+            "COMPLETED of attempt 1",
+        ),
+        (
             record("once", "COMPLETED", &[]),
             "start a 1 10\nend a 1 20\nstart b 1 1",
             "b ran",
@@ -146,6 +211,6 @@ fn every_lie_is_found() {
     assert!(found(&gap, again)[0].contains("the attempts [2] of 2"));
     let kinds = HashMap::new();
     let asked = ["a".to_owned(), "a".to_owned()];
-    let found = differences(&asked, &[], &kinds, &parse(""));
+    let found = differences(&asked, &[], &kinds, &witness(""));
     assert_eq!(found, ["1 ids were given a second time", "a has no record"]);
 }
