@@ -4,13 +4,14 @@
 //! Nothing here decides anything: the claim does. So two dispatchers at once, a lost offer, or one that is made twice cost
 //! time alone.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use contract::run::{Offer, Offers};
 use contract::work::{Bell, Lane, Made, Wanted};
 use database::DatabaseError;
-use domain::ExecutionId;
+use domain::{ExecutionId, OrgId};
 use tokio::sync::broadcast;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
@@ -37,16 +38,20 @@ const HOLD_EVERY: Duration = Duration::from_secs(1);
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// How many lanes one look around finds.
 const LOOK_MAX: i64 = 2_000;
+/// So many lanes at most are remembered between looks.
+const PASSED_MAX: usize = 20_000;
 /// How many of a lane one round looks at, beside those that are offered already: between these, and
 const OF_A_LANE: [usize; 2] = [8, 256];
 /// about so many of all lanes.
 const OF_ALL_LANES: usize = 4_096;
 /// The most offers of one message: workers share what is offered,
 const CHUNK_MAX: usize = 32;
-/// in a part for each of them, and in no fewer parts than these where there are so many.
-const PARTS_MIN: usize = 8;
+/// in about a part for each of them, between these.
+const PARTS: [usize; 2] = [8, 64];
 /// So many may be out beyond the window, of organisations whose turn it is when others have filled it.
 const BEYOND_MAX: usize = 256;
+/// Who has so many waiting has much.
+const MUCH: usize = 4;
 /// How many rings are heeded before anything else is done.
 const RINGS_AT_ONCE: usize = 256;
 
@@ -102,6 +107,10 @@ struct Dispatcher<'a> {
     changed: bool,
     /// Where the last look around ended.
     looked: Option<Lane>,
+    /// The lanes that the last one did not open, since an offer was out of each.
+    passed: HashSet<Lane>,
+    /// Whether those that have much rested when that was last asked.
+    rested: bool,
     /// When what waits was last counted.
     counted: Option<Instant>,
     /// The count, while it is under way: it is said while this dispatcher leads, and never after.
@@ -121,6 +130,8 @@ impl<'a> Dispatcher<'a> {
             asked: JoinSet::new(),
             changed: true,
             looked: None,
+            passed: HashSet::new(),
+            rested: false,
             counted: None,
             counting: JoinSet::new(),
         }
@@ -134,6 +145,9 @@ impl<'a> Dispatcher<'a> {
             let now = Instant::now();
             // Whatever else happened at that moment.
             self.changed |= opens_at.is_some_and(|at| at <= now);
+            let rests = self.rests.until(now).is_some();
+            self.changed |= self.rested && !rests;
+            self.rested = rests;
             if now >= hold_at {
                 let system = self.app.pools.system();
                 let replica = self.app.replica;
@@ -196,6 +210,9 @@ impl<'a> Dispatcher<'a> {
                 for id in bell.begun {
                     if let Some(answered) = self.answered(id, now) {
                         self.fair.served(answered.tag);
+                        if let Some(waited) = answered.waited {
+                            self.rests.waited(waited, now);
+                        }
                     }
                 }
                 for id in bell.refused {
@@ -220,6 +237,7 @@ impl<'a> Dispatcher<'a> {
             Err(broadcast::error::RecvError::Lagged(_)) => {
                 // Which offers were answered is not known. One that is made twice is refused.
                 self.forget(Duration::ZERO);
+                self.rests.forget();
                 *look_at = Instant::now();
                 true
             }
@@ -230,9 +248,6 @@ impl<'a> Dispatcher<'a> {
     fn answered(&mut self, id: ExecutionId, now: Instant) -> Option<Answered> {
         let answered = self.out.answered(id, now)?;
         self.rests.answered(now);
-        if let Some(waited) = answered.waited {
-            self.rests.waited(waited, now);
-        }
         Some(answered)
     }
 
@@ -285,10 +300,22 @@ impl<'a> Dispatcher<'a> {
         } else if after.is_none() {
             self.known.keep_held(&found.iter().cloned().collect());
         }
+        let out = self.out.under_way().lanes;
+        let passed = std::mem::take(&mut self.passed);
         for lane in found {
-            // What is out waits, too, and there need be nothing else of it; if there is, the next look tells.
-            if self.known.knows(lane.org) || !self.out.has(lane.org) {
+            // What is out waits, too, and there need be nothing else of it; if there is, the next look opens it.
+            let is_out = out.contains_key(&lane) && !self.known.knows(lane.org);
+            if is_out && !passed.contains(&lane) {
+                self.passed.insert(lane);
+            } else {
                 self.known.open(lane);
+            }
+        }
+        if self.looked.is_some() {
+            // Of a look in several parts: the parts before this one.
+            self.passed.extend(passed);
+            if self.passed.len() > PASSED_MAX {
+                self.passed.clear();
             }
         }
         if self.forget(self.app.timing.offer_again) {
@@ -308,9 +335,6 @@ impl<'a> Dispatcher<'a> {
     /// Forgets offers that nobody answered for so long, as if they had not been made. Whether there were any.
     fn forget(&mut self, after: Duration) -> bool {
         let lanes = self.out.expire(after);
-        if !lanes.is_empty() {
-            self.rests.forget();
-        }
         let any = !lanes.is_empty();
         for lane in lanes {
             self.fair.refund(lane.org);
@@ -319,9 +343,25 @@ impl<'a> Dispatcher<'a> {
         any
     }
 
-    /// How many offers may be out after a round, in which those that have much rest or do not.
-    fn size(&self, is_rest: bool, now: Instant) -> usize {
-        self.window.size(now, !is_rest && self.rests.are_due(now))
+    /// Whether those that have much have no part in a round that begins now.
+    fn is_rest(&self, now: Instant) -> bool {
+        let out = self.out.count(|org| self.rests.has_much(org));
+        let is_too_small = || self.rests.is_too_small(out, self.window.size(now, true));
+        self.rests.until(now).is_some() || (self.rests.are_due(now) && is_too_small())
+    }
+
+    /// How many offers a round may make.
+    fn room(&self, is_rest: bool, now: Instant) -> usize {
+        let room = self.window.size(now, false).saturating_sub(self.out.len());
+        if !self.rests.are_due(now) {
+            return room;
+        }
+        let most = self.window.size(now, true);
+        let out = match is_rest {
+            true => 0,
+            false => self.out.count(|org| self.rests.has_much(org)),
+        };
+        room.min(most.saturating_sub(out))
     }
 
     /// Asks what waits, if something has changed and the window has room. Who rests is not asked for.
@@ -330,12 +370,12 @@ impl<'a> Dispatcher<'a> {
         if !self.changed || !self.asked.is_empty() {
             return;
         }
-        let is_rest = self.rests.until(now).is_some();
-        let window = self.size(is_rest, now);
+        let is_rest = self.is_rest(now);
+        let window = self.window.size(now, self.rests.are_due(now));
         let metrics = &self.app.metrics;
         let gauge = metrics.window.with_label_values(&[self.pool]);
         gauge.set(window as f64);
-        if self.out.len() >= window {
+        if self.room(is_rest, now) == 0 {
             return;
         }
         self.changed = false;
@@ -401,11 +441,14 @@ impl<'a> Dispatcher<'a> {
         }
         self.out.told();
         let now = Instant::now();
-        let room = self.size(is_rest, now).saturating_sub(self.out.len());
-        let chosen = self.fair.choose(candidates, room);
-        if !is_rest {
-            self.rests.offered(&chosen, now);
+        let mut counts: HashMap<OrgId, usize> = HashMap::new();
+        for candidate in &candidates {
+            *counts.entry(candidate.lane.org).or_default() += candidate.waiting.len();
         }
+        counts.retain(|_, count| *count >= MUCH);
+        let much = counts.into_keys().collect();
+        let chosen = self.fair.choose(candidates, self.room(is_rest, now));
+        self.rests.offered(&chosen, much, is_rest, now);
         self.changed |= !chosen.is_empty();
         self.offer(chosen).await;
         Ok(())
@@ -452,8 +495,9 @@ impl<'a> Dispatcher<'a> {
 
     async fn offer(&mut self, chosen: Vec<Chosen>) {
         let subject = contract::work::subject(self.pool);
-        let workers = self.window.workers().max(PARTS_MIN);
-        let chunk = (chosen.len() / workers).clamp(1, CHUNK_MAX);
+        let [least, most] = PARTS;
+        let parts = self.window.workers().clamp(least, most);
+        let chunk = (chosen.len() / parts).clamp(1, CHUNK_MAX);
         for part in chosen.chunks(chunk) {
             let offers = Offers {
                 items: part

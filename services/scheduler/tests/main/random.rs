@@ -58,7 +58,7 @@ async fn round(stage: &Stage, plan: &Plan) {
     let over = Arc::<AtomicBool>::default();
     let mut workers = JoinSet::new();
     for slots in &plan.slots {
-        let worker = stage.worker_of(*slots).await;
+        let worker = stage.worker_with(*slots).await;
         let (takes, over) = (cast.takes.clone(), over.clone());
         workers.spawn(work::work(worker, *slots as usize, takes, over));
     }

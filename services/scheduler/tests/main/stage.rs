@@ -223,7 +223,7 @@ impl Stage {
     }
 
     /// A worker that may have so many at once.
-    pub async fn worker_of(&self, slots: i32) -> Worker {
+    pub async fn worker_with(&self, slots: i32) -> Worker {
         let bus = self.nats.bus("worker-default").await;
         Worker::begin_of(bus, None, slots).await
     }

@@ -78,6 +78,12 @@ impl Out {
         self.of.contains_key(&org)
     }
 
+    /// How many are out of organisations that are `meant`.
+    pub(super) fn count(&self, meant: impl Fn(OrgId) -> bool) -> usize {
+        let of = self.of.iter().filter(|(org, _)| meant(**org));
+        of.map(|(_, count)| count).sum()
+    }
+
     /// It is answered; what is known of its offer, if it was by this dispatcher.
     pub(super) fn answered(&mut self, id: ExecutionId, now: Instant) -> Option<Answered> {
         let offered = self.offers.remove(&id)?;
@@ -177,6 +183,7 @@ mod tests {
         assert_eq!(answered.waited, None);
         assert_eq!((out.len(), out.under_way().tenants[&org]), (1, 2));
         assert!(out.knows(&one.id) && out.knows(&two.id) && out.has(org));
+        assert_eq!((out.count(|of| of == org), out.count(|_| false)), (1, 0));
         out.told();
         assert!(!out.knows(&one.id));
         let first = Chosen {

@@ -6,7 +6,7 @@
 //! Nobody rests where newcomers do not wait (there are processors enough), nor where all have much. Only those that have much rest:
 //! whatever else waits is offered meanwhile.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use domain::OrgId;
@@ -14,16 +14,16 @@ use tokio::time::Instant;
 
 use crate::app::fair::Chosen;
 
-/// Who has so many offers of one round has much;
-const MUCH: usize = 4;
-/// and with so many of them all together everybody is busy.
+/// A round of so many offers of those that have much keeps everybody busy.
 const MANY: usize = 16;
 /// For so long after it came a newcomer may come again, and after its last round who had much has it still.
 const ABOUT: Duration = Duration::from_secs(1);
 /// For so long it is remembered that a newcomer waited.
 const REMEMBERED: Duration = Duration::from_secs(30);
-/// A newcomer's offer that is answered sooner did not wait.
+/// A newcomer's offer that is answered sooner did not wait; one that takes twice this did, where nothing is known of an idle system.
 const WAIT: Duration = Duration::from_millis(5);
+/// One may be late for any reason; so many of the last eight were not by chance.
+const LATE: u32 = 2;
 /// The longest rest.
 const MAX: Duration = Duration::from_millis(50);
 /// For so long at most the answers to a round are waited for.
@@ -41,9 +41,11 @@ struct Round {
 pub(super) struct Rests {
     /// Who came last of those who have little, and when.
     newcomer: Option<(OrgId, Instant)>,
-    /// The shortest time that a newcomer's offer took; a longer one is believed slowly.
+    /// The shortest time that a newcomer's offer took while nobody had much; a longer one is believed slowly.
     least: Option<Duration>,
-    /// When one took too long.
+    /// Which of the last eight took too long, a bit for each.
+    late: u8,
+    /// When too many did.
     waited: Option<Instant>,
     /// Who has much, and when that was last so.
     busy: HashSet<OrgId>,
@@ -62,13 +64,16 @@ impl Rests {
         self.newcomer = Some((org, now));
     }
 
-    /// An offer of a newcomer was answered after so long.
+    /// What a newcomer was offered began after so long.
     pub(super) fn waited(&mut self, time: Duration, now: Instant) {
-        let least = self
-            .least
-            .map_or(time, |least| time.min(least + least / 64));
-        self.least = Some(least);
-        if time > WAIT.max(2 * least) && is_within(self.busy_at, ABOUT, now) {
+        if !is_within(self.busy_at, ABOUT, now) {
+            let least = self.least.unwrap_or(time);
+            self.least = Some(time.min(least + least / 64));
+            return;
+        }
+        let long = WAIT.max(2 * self.least.unwrap_or(WAIT));
+        self.late = self.late << 1 | u8::from(time > long);
+        if self.late.count_ones() >= LATE {
             self.waited = Some(now);
         }
     }
@@ -98,25 +103,40 @@ impl Rests {
         self.busy.contains(&org)
     }
 
+    /// Whether a round for those that have much, of whom so many offers are `out`, is to wait for the answers to some of them, since it would
+    /// be of a few only. All of them together may have `most`.
+    pub(super) fn is_too_small(&self, out: usize, most: usize) -> bool {
+        let room = most.saturating_sub(out);
+        room == 0 || (room < MANY && most >= 2 * MANY)
+    }
+
     /// A round in which nobody rests begins.
     pub(super) fn asked(&mut self, now: Instant) {
         let offers = None;
+        self.until = None;
         self.round = Some(Round { asked: now, offers });
     }
 
-    /// Its offers are made.
-    pub(super) fn offered(&mut self, chosen: &[Chosen], now: Instant) {
-        let mut counts: HashMap<OrgId, usize> = HashMap::new();
-        for chosen in chosen {
-            *counts.entry(chosen.lane.org).or_default() += 1;
+    /// The offers of a round are made; of these organisations more was found to wait than a few. `is_rest`: those that were known to have
+    /// much were not in it.
+    pub(super) fn offered(
+        &mut self,
+        chosen: &[Chosen],
+        much: HashSet<OrgId>,
+        is_rest: bool,
+        now: Instant,
+    ) {
+        if is_rest {
+            self.busy.extend(much);
+            return;
         }
-        counts.retain(|_, count| *count >= MUCH);
-        let count: usize = counts.values().sum();
+        let of_much = |chosen: &&Chosen| much.contains(&chosen.lane.org);
+        let count = chosen.iter().filter(of_much).count();
         if count < MANY {
             self.round = None;
             return;
         }
-        self.busy = counts.into_keys().collect();
+        self.busy = much;
         self.busy_at = Some(now);
         if let Some(round) = &mut self.round {
             round.offers = Some((count, 0));
@@ -136,7 +156,7 @@ impl Rests {
             return;
         }
         let took = now.saturating_duration_since(*asked);
-        self.until = (took < ANSWERS_MAX).then(|| now + (2 * took).min(MAX));
+        self.until = Some(now + (2 * took).min(MAX));
         self.round = None;
     }
 
@@ -169,10 +189,18 @@ mod tests {
         (0..count).map(|_| one()).collect()
     }
 
+    /// Who has four of them and more.
+    fn much(chosen: &[Chosen]) -> HashSet<OrgId> {
+        let orgs = || chosen.iter().map(|chosen| chosen.lane.org);
+        orgs()
+            .filter(|org| orgs().filter(|other| other == org).count() >= 4)
+            .collect()
+    }
+
     /// A round of which half is answered after [`TOOK`], and until when is rested then.
     fn round(rests: &mut Rests, chosen: &[Chosen], now: Instant) -> Option<Instant> {
         rests.asked(now);
-        rests.offered(chosen, now);
+        rests.offered(chosen, much(chosen), false, now);
         for _ in 0..chosen.len() / 2 {
             rests.answered(now + TOOK);
         }
@@ -185,6 +213,8 @@ mod tests {
         rests.waited(Duration::from_millis(3), now);
         round(&mut rests, &chosen(busy, MANY), now);
         rests.newcomer(OrgId::new(), now);
+        rests.waited(Duration::from_millis(30), now);
+        assert!(!rests.are_due(now));
         rests.waited(Duration::from_millis(30), now);
         rests
     }
@@ -208,13 +238,16 @@ mod tests {
     #[tokio::test]
     async fn nobody_rests_for_a_newcomer_that_does_not_wait() {
         let (mut rests, busy, now) = (Rests::default(), OrgId::new(), Instant::now());
+        // Where all is slow, this is no wait.
+        let slow = Duration::from_millis(40);
+        rests.waited(slow, now);
         for _ in 0..100 {
             rests.newcomer(OrgId::new(), now);
-            // Where all is slow, this is no wait.
-            rests.waited(Duration::from_millis(40), now);
             assert_eq!(round(&mut rests, &chosen(busy, MANY), now), None);
+            rests.waited(slow, now);
         }
-        rests.waited(Duration::from_millis(90), now);
+        rests.waited(3 * slow, now);
+        rests.waited(3 * slow, now);
         assert!(rests.are_due(now));
         let later = now + REMEMBERED;
         rests.newcomer(OrgId::new(), later);
@@ -222,12 +255,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_is_found_to_have_much_during_a_rest_rests_with_the_others() {
+        let (busy, other, now) = (OrgId::new(), OrgId::new(), Instant::now());
+        let mut rests = waited(busy, now);
+        round(&mut rests, &chosen(busy, MANY), now);
+        let until = rests.until(now + TOOK);
+        let of_rest = chosen(other, MANY);
+        rests.offered(&of_rest, much(&of_rest), true, now + TOOK);
+        assert!(rests.has_much(busy) && rests.has_much(other));
+        assert_eq!(rests.until(now + TOOK), until);
+        // Neither goes on by a few at a time.
+        assert!(rests.is_too_small(32, 32) && rests.is_too_small(20, 32));
+        assert!(!rests.is_too_small(16, 32) && !rests.is_too_small(2, 3));
+    }
+
+    #[tokio::test]
     async fn many_that_have_little_do_not_rest_for_one_another() {
         let (busy, now) = (OrgId::new(), Instant::now());
         let mut rests = waited(busy, now);
         let many: Vec<Chosen> = (0..100).flat_map(|_| chosen(OrgId::new(), 1)).collect();
-        let rested = now + 3 * TOOK;
-        assert_eq!(round(&mut rests, &many, rested), None);
+        assert_eq!(round(&mut rests, &many, now), None);
         // Nor who has come with little for its own much.
         rests.newcomer(busy, now);
         assert_eq!(round(&mut rests, &chosen(busy, MANY), now), None);
@@ -238,13 +285,9 @@ mod tests {
         let (busy, now) = (OrgId::new(), Instant::now());
         let mut rests = waited(busy, now);
         rests.asked(now);
-        rests.offered(&chosen(busy, MANY), now);
+        rests.offered(&chosen(busy, MANY), HashSet::from([busy]), false, now);
         rests.answered(now);
         let end = now + ANSWERS_MAX;
         assert_eq!((rests.until(now), rests.until(end)), (Some(end), None));
-        for _ in 0..MANY {
-            rests.answered(end);
-        }
-        assert_eq!(rests.until(end), None);
     }
 }
