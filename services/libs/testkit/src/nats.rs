@@ -58,7 +58,7 @@ impl Nats {
             server = Self::alone(&pools);
         }
         server.listens().await;
-        server.streams_ensure(1).await;
+        Box::pin(server.streams_ensure(1)).await;
         server
     }
 
@@ -90,7 +90,7 @@ impl Nats {
             server.listens().await;
         }
         if let Some(first) = servers.first() {
-            first.streams_ensure(if size < 3 { 1 } else { 3 }).await;
+            Box::pin(first.streams_ensure(if size < 3 { 1 } else { 3 })).await;
         }
         servers
     }

@@ -73,7 +73,7 @@ impl World {
     pub async fn in_cluster(timing: Timing, replicas: usize, servers: usize) -> Self {
         let mut servers = Nats::start_cluster(servers).await;
         let first = servers.remove(0);
-        let mut world = Self::on(timing, first).await;
+        let mut world = Box::pin(Self::on(timing, first)).await;
         world.others = servers;
         world.with_metrics(replicas).await
     }
