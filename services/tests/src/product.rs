@@ -255,6 +255,9 @@ pub fn signal_if_there(pid: i32, signal: i32) -> bool {
         assert_eq!(error.raw_os_error(), gone, "kill({pid}, {signal}): {error}");
         return false;
     }
+    if signal == libc::SIGSTOP {
+        stopped(pid);
+    }
     let at = match signal {
         libc::SIGCONT => before,
         _ => boot_now(),
@@ -262,6 +265,28 @@ pub fn signal_if_there(pid: i32, signal: i32) -> bool {
     let sent = Sent { pid, signal, at };
     SENT.lock().expect("the signals").push(sent);
     true
+}
+
+/// Waits until all threads of a process stand still: kill(2) does not, and where processors are busy they go on for a while. One that is
+/// gone stands still.
+fn stopped(pid: i32) {
+    let state = |stat: String| {
+        let (_, rest) = stat.rsplit_once(')')?;
+        rest.trim_start().chars().next()
+    };
+    for _ in 0..5_000 {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
+        let threads = threads.into_iter().flatten().flatten();
+        let stats = threads.filter_map(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat"));
+            stat.ok().and_then(state)
+        });
+        if stats.into_iter().all(|state| "TtZX".contains(state)) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    panic!("the process {pid} goes on after SIGSTOP");
 }
 
 #[cfg(target_os = "linux")]
