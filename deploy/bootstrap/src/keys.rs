@@ -17,6 +17,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use contract::permissions::users;
+use domain::job::is_pool;
 use nkeys::{KeyPair, KeyPairType, XKey};
 use rand::Rng;
 use seal::KeyRing;
@@ -63,7 +64,10 @@ pub const PUBLIC_KEYS: &str = "nats.env";
 /// [`BootstrapError::File`], or [`BootstrapError::Key`] when a file is there and holds no key.
 pub fn ensure(folder: &Path, pools: &[String]) -> Result<(), BootstrapError> {
     let (mut public, mut signing) = (String::new(), Vec::new());
-    for user in users(pools) {
+    // A pool that is off the list keeps its key: a server whose configuration still names it would not start without.
+    let mut known = seeded(folder)?;
+    known.retain(|pool| !pools.contains(pool));
+    for user in users(&[pools, &known].concat()) {
         let key = nkey(&folder.join(user.seed_file()), &KeyPairType::User)?;
         let _ = writeln!(public, "{}={}", user.variable(), key);
     }
@@ -96,6 +100,31 @@ pub fn ensure(folder: &Path, pools: &[String]) -> Result<(), BootstrapError> {
         secret(&password_path(folder, &role), || Ok(random_hex()))?;
     }
     replace(&folder.join(PUBLIC_KEYS), &public)
+}
+
+/// The pools that have a seed already.
+fn seeded(folder: &Path) -> Result<Vec<String>, BootstrapError> {
+    let path = folder.join("worker");
+    let wrong = |source| BootstrapError::File {
+        path: path.clone(),
+        source,
+    };
+    let entries = match fs::read_dir(&path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(wrong(source)),
+    };
+    let mut pools = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(wrong)?.file_name();
+        let pool = name.to_str().and_then(|name| {
+            let name = name.strip_prefix("nats-")?;
+            name.strip_suffix(".nk")
+        });
+        pools.extend(pool.filter(|pool| is_pool(pool)).map(ToOwned::to_owned));
+    }
+    pools.sort();
+    Ok(pools)
 }
 
 /// Adds public keys to a list of them, one in each line. None ever goes.
@@ -305,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_that_is_added_gets_a_seed_and_nothing_of_the_others_changes() {
+    fn a_pool_that_is_added_gets_a_seed_it_keeps_and_nothing_of_the_others_changes() {
         let folder = std::env::temp_dir().join(format!("dashfleet-keys-{}", random_hex()));
         ensure(&folder, &one_pool()).expect("a folder of keys");
         let (before, seed) = (
@@ -325,6 +354,10 @@ mod tests {
             assert_eq!((known, public), (before.len() + 1, before.clone()));
             assert_eq!(lines(&folder, "worker/nats-default.nk"), seed);
         }
+        // Off the list again: a bus server that still has its user needs its key to start.
+        let public = lines(&folder, PUBLIC_KEYS);
+        ensure(&folder, &one_pool()).expect("a folder of keys");
+        assert_eq!(lines(&folder, PUBLIC_KEYS), public);
         fs::remove_dir_all(&folder).expect("removed");
     }
 

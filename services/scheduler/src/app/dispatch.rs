@@ -4,14 +4,14 @@
 //! Nothing here decides anything: the claim does. So two dispatchers at once, a lost offer, or one that is made twice cost
 //! time alone.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use contract::run::{Offer, Offers};
 use contract::work::{Bell, Lane, Made, Wanted};
 use database::DatabaseError;
-use domain::{ExecutionId, OrgId};
+use domain::ExecutionId;
 use tokio::sync::broadcast;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
@@ -50,8 +50,6 @@ const CHUNK_MAX: usize = 32;
 const PARTS: [usize; 2] = [8, 64];
 /// So many may be out beyond the window, of organisations whose turn it is when others have filled it.
 const BEYOND_MAX: usize = 256;
-/// Who has so many waiting has much.
-const MUCH: usize = 4;
 /// How many rings are heeded before anything else is done.
 const RINGS_AT_ONCE: usize = 256;
 
@@ -441,12 +439,7 @@ impl<'a> Dispatcher<'a> {
         }
         self.out.told();
         let now = Instant::now();
-        let mut counts: HashMap<OrgId, usize> = HashMap::new();
-        for candidate in &candidates {
-            *counts.entry(candidate.lane.org).or_default() += candidate.waiting.len();
-        }
-        counts.retain(|_, count| *count >= MUCH);
-        let much = counts.into_keys().collect();
+        let much = rests::much(&candidates);
         let chosen = self.fair.choose(candidates, self.room(is_rest, now));
         self.rests.offered(&chosen, much, is_rest, now);
         self.changed |= !chosen.is_empty();

@@ -10,9 +10,8 @@ use contract::identity::{PrincipalGrant, PrincipalGranted};
 use contract::run::{FinishVerdict, Place, RunAct};
 use contract::{Problem, ProblemKind};
 use dashfleet_scheduler::config::Timing;
-use domain::action::{ActionKind, ActionStatus};
 use domain::execution::Outcome;
-use domain::{ActionId, CredentialId, MachineId, OrgId, Timestamp};
+use domain::{CredentialId, MachineId, OrgId, Timestamp};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -64,7 +63,7 @@ impl Others {
         action
             .answer(move |_, request: ActionCreate| {
                 asked.lock().unwrap().actions.push(request.clone());
-                std::future::ready(Ok(queued(request)))
+                std::future::ready(Ok(testkit::action::queued(request)))
             })
             .await
             .unwrap();
@@ -80,28 +79,6 @@ impl Others {
     fn count(&self) -> (usize, usize) {
         let heard = self.heard.lock().unwrap();
         (heard.principals.len(), heard.actions.len())
-    }
-}
-
-fn queued(asked: ActionCreate) -> Action {
-    Action {
-        id: ActionId::new(),
-        machine_id: asked.machine_id,
-        kind: ActionKind::Ping,
-        status: ActionStatus::Queued,
-        payload: asked.payload,
-        result: None,
-        error: None,
-        seq: 1,
-        attempt: 1,
-        idempotent: asked.idempotent,
-        cancel_requested: false,
-        late: false,
-        not_after: Timestamp::now(),
-        created_at: Timestamp::now(),
-        delivered_at: None,
-        started_at: None,
-        finished_at: None,
     }
 }
 

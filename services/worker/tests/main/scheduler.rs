@@ -14,9 +14,8 @@ use contract::run::{
     RunRenew,
 };
 use contract::{Problem, ProblemKind};
-use domain::action::{ActionKind, ActionStatus};
 use domain::execution::Outcome;
-use domain::{ActionId, ExecutionId, JobId, OrgId, Timestamp};
+use domain::{ExecutionId, JobId, OrgId, Timestamp};
 use serde_json::Value;
 use testkit::{Nats, eventually};
 use uuid::Uuid;
@@ -187,26 +186,7 @@ impl State {
         if let Some(refusal) = &self.act_refusal {
             return Err(refusal.clone());
         }
-        let asked = request.action;
-        Ok(Action {
-            id: ActionId::new(),
-            machine_id: asked.machine_id,
-            kind: ActionKind::Ping,
-            status: ActionStatus::Queued,
-            payload: asked.payload,
-            result: None,
-            error: None,
-            seq: 1,
-            attempt: 1,
-            idempotent: asked.idempotent,
-            cancel_requested: false,
-            late: false,
-            not_after: Timestamp::now(),
-            created_at: Timestamp::now(),
-            delivered_at: None,
-            started_at: None,
-            finished_at: None,
-        })
+        Ok(testkit::action::queued(request.action))
     }
 
     /// What an execution logged, in the order of the lines.

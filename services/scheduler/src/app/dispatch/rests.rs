@@ -6,14 +6,16 @@
 //! Nobody rests where newcomers do not wait (there are processors enough), nor where all have much. Only those that have much rest:
 //! whatever else waits is offered meanwhile.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use domain::OrgId;
 use tokio::time::Instant;
 
-use crate::app::fair::Chosen;
+use crate::app::fair::{Candidate, Chosen};
 
+/// Who has so many waiting has much.
+const MUCH: usize = 4;
 /// A round of so many offers of those that have much keeps everybody busy.
 const MANY: usize = 16;
 /// For so long after it came a newcomer may come again, and after its last round who had much has it still.
@@ -56,6 +58,16 @@ pub(super) struct Rests {
 
 fn is_within(at: Option<Instant>, time: Duration, now: Instant) -> bool {
     at.is_some_and(|at| now.saturating_duration_since(at) < time)
+}
+
+/// Who of these has much.
+pub(super) fn much(candidates: &[Candidate]) -> HashSet<OrgId> {
+    let mut counts: HashMap<OrgId, usize> = HashMap::new();
+    for candidate in candidates {
+        *counts.entry(candidate.lane.org).or_default() += candidate.waiting.len();
+    }
+    counts.retain(|_, count| *count >= MUCH);
+    counts.into_keys().collect()
 }
 
 impl Rests {
@@ -189,12 +201,18 @@ mod tests {
         (0..count).map(|_| one()).collect()
     }
 
-    /// Who has four of them and more.
+    /// Who has much of them.
     fn much(chosen: &[Chosen]) -> HashSet<OrgId> {
-        let orgs = || chosen.iter().map(|chosen| chosen.lane.org);
-        orgs()
-            .filter(|org| orgs().filter(|other| other == org).count() >= 4)
-            .collect()
+        let candidate = |chosen: &Chosen| Candidate {
+            lane: chosen.lane.clone(),
+            weight: 1,
+            tenant_free: None,
+            job_free: None,
+            key_free: None,
+            waiting: vec![(chosen.id, 0)],
+            more: false,
+        };
+        super::much(&chosen.iter().map(candidate).collect::<Vec<_>>())
     }
 
     /// A round of which half is answered after [`TOOK`], and until when is rested then.
