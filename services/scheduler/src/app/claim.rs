@@ -1,5 +1,7 @@
 //! The claim: what waits becomes RUNNING at this worker, or stays.
 
+use std::sync::Arc;
+
 use contract::run::{ITEMS_MAX, RunClaim, RunClaimed};
 use contract::work::Wanted;
 use contract::{Problem, ProblemKind};
@@ -33,8 +35,10 @@ impl App {
             let text = format!("has {count} items; at most {ITEMS_MAX}");
             return Err(Problem::invalid("returned", text).into());
         }
+        let of: Arc<str> = pool.into();
         let claims = request.offers.iter().map(|offer| {
             self.claims.submit(Claim {
+                pool: of.clone(),
                 session: request.session_id,
                 offer: *offer,
                 token: Uuid::new_v4(),

@@ -1,6 +1,7 @@
 //! Claims, as a group commit: one statement takes what waits and may begin, and gives it to its worker.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use contract::execution::RunAs;
@@ -22,24 +23,27 @@ const CONFIG_MAX_BYTES: i64 = 512 * 1024;
 /// The session's row, the tenants' and the jobs' are held FOR SHARE, the limits' rows for update, in the order of their keys.
 /// Then from the innermost limit to the outermost: what has room by its key, of that by its job, of that by its organisation.
 /// Where a limit was set a moment ago and its row is not seen yet, nothing begins: it is offered again. What the session has
-/// already (its claim was answered, and the answer lost) is given again. Rows at place 0 are the sessions that there are. What waits
-/// is looked up row by row and deleted by its place: a plan that was made while nothing waited would read all of it for each row.
-/// (What waits is the first from there on, if it is that: only the primary key serves such an order.)
-/// Likewise the limits, one probe each. They are counted by what is an insertion in form only: each row is there and held, and is
-/// found by its key in its newest version, which no place that this statement saw before need be.
+/// already (its claim was answered, and the answer lost) is given again. A session of another pool than the caller's is given
+/// nothing. Rows at place 0 are the sessions that there are. What waits is looked up row by row and deleted by its place: a plan
+/// that was made while nothing waited would read all of it for each row. (What waits is the first from there on, if it is that: only the
+/// primary key serves such an order.) Likewise the limits, one probe each. They are counted by what is an insertion in form only:
+/// each row is there and held, and is found by its key in its newest version, which no place that this statement saw before need be.
 /// The parts are joined in full, which is done by hashing only: told that each has one row, a planner would compare each of a
 /// thousand with each. What is nobody's then is left out, by a `coalesce` since a plain condition would undo the full join.
 const CLAIM: &str = "
     WITH input AS (
-        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[])
-        WITH ORDINALITY AS input(org_id, id, session_id, token, place)
+        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $6::text[])
+        WITH ORDINALITY AS input(org_id, id, session_id, token, caller, place)
     ), session AS MATERIALIZED (
         SELECT s.id, s.pool FROM scheduler.sessions AS s
         WHERE s.id IN (SELECT input.session_id FROM input)
         ORDER BY s.id FOR SHARE
     ), wanted AS MATERIALIZED (
         SELECT input.place, input.session_id, input.token, w.tid, w.org_id, w.id, w.job_id, w.key, w.override
-        FROM (SELECT input.*, session.pool FROM input FULL JOIN session ON session.id = input.session_id OFFSET 0) AS input
+        FROM (
+            SELECT input.*, session.pool FROM input
+            FULL JOIN session ON session.id = input.session_id AND session.pool = input.caller OFFSET 0
+        ) AS input
         CROSS JOIN LATERAL (
             SELECT w.ctid AS tid, w.* FROM scheduler.waiting AS w
             WHERE (w.org_id, w.id) >= (input.org_id, input.id) ORDER BY w.org_id, w.id LIMIT 1
@@ -138,7 +142,7 @@ const CLAIM: &str = "
             SELECT r.* FROM scheduler.running AS r WHERE r.org_id = input.org_id AND r.id = input.id LIMIT 1
         ) AS r
         LEFT JOIN scheduler.jobs AS j ON j.org_id = r.org_id AND j.id = r.job_id
-        WHERE r.session_id = input.session_id
+        WHERE r.session_id = input.session_id AND r.pool = input.caller
     )
     SELECT place, org_id, id, job_id, key, attempt + 1 AS attempt, concluded, granted, handler, effective, timeout_ms,
         principal_kind, principal_id, scheduled_for, traceparent, true AS fresh FROM taken
@@ -149,8 +153,10 @@ const CLAIM: &str = "
     SELECT 0, NULL, id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, false FROM session";
 
 /// One execution that one session claims.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Claim {
+    /// The pool of who asks.
+    pub pool: Arc<str>,
     /// The session.
     pub session: Uuid,
     /// The execution.
@@ -207,6 +213,7 @@ impl Batch for Claims {
                 .bind(column(items, |item| item.session))
                 .bind(column(items, |item| item.token))
                 .bind(CONFIG_MAX_BYTES)
+                .bind(items.iter().map(|item| &*item.pool).collect::<Vec<_>>())
                 .fetch_all(connection)
                 .await?;
             let mut sessions = HashSet::new();

@@ -11,6 +11,7 @@ use dashfleet_scheduler::store::page::{self, Wanted};
 use dashfleet_scheduler::store::{change, chores, chunk, execution, session};
 use database::{Batch, Pools};
 use domain::execution::Outcome;
+use domain::job::POOL_DEFAULT;
 use domain::{ExecutionId, JobId, OrgId};
 use sqlx::{Connection, PgConnection};
 use testkit::Postgres;
@@ -137,6 +138,7 @@ async fn call(name: &str, pools: &Pools, ids: &Ids) -> usize {
         | "page of a job" | "open page" | "open page of a job" => as_tenant(name, pools, ids).await,
         "claim" => {
             let claim = |id: &Uuid| Claim {
+                pool: POOL_DEFAULT.into(),
                 session: ids.session,
                 offer: Offer {
                     org,

@@ -56,5 +56,12 @@ async fn what_waits_for_a_pool_reaches_its_workers_and_no_others() {
     assert!(plain.claim(&of_gpu).await.is_empty());
     assert!(gpu.claim(&of_plain).await.is_empty());
     assert_eq!(gpu.claim(&of_gpu).await.len(), COUNT);
+    // Nor with another pool's session, were its name known: neither what waits for it nor what it has.
+    let posing = Worker {
+        bus: plain.bus.clone(),
+        session: gpu.session,
+    };
+    assert!(posing.claim(&of_plain).await.is_empty());
+    assert!(posing.claim(&of_gpu).await.is_empty());
     assert_eq!(plain.claim(&of_plain).await.len(), COUNT);
 }
