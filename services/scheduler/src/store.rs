@@ -1,6 +1,6 @@
 //! The service's SQL: [`job`], [`page`] (which executions a list shows), [`execution`] (as what), [`enqueue`], [`change`]
 //! (cancel and retry), [`settings`], [`log`], [`idempotency`] for users; [`session`], [`claim`], [`finish`], [`chunk`] for workers;
-//! [`lanes`] what waits, for the dispatcher; [`limits`] counters; [`chores`] what time does.
+//! [`lanes`] what waits, for the dispatcher; [`limits`] counters; [`chores`] what time does; [`row`] what several tables hold alike.
 
 pub mod change;
 pub mod chores;

@@ -1,5 +1,6 @@
-//! The handlers that are always there: [`noop`], [`sleep`], [`http_check`], [`http_request`], [`action`]. What each takes is read
-//! by [`domain::builtin`]. The scheduler has looked at it in the same way; here it is looked at again, for the job may be another by now.
+//! The handlers that are always there: [`noop`], [`sleep`], [`http_check`], [`http_request`] ([`http`] is what these two share),
+//! [`action`]. What each takes is read by [`domain::builtin`]. The scheduler has looked at it in the same way; here it is looked at
+//! again, for the job may be another by now.
 
 use domain::builtin::{Builtin, ConfigError};
 

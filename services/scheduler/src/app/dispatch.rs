@@ -1,5 +1,5 @@
 //! Who is offered what: a short window of offers in the stream `WORK`, kept full by one replica for each pool. [`known`] is where
-//! something waits, [`out`] what nobody has answered.
+//! something waits, [`out`] what nobody has answered, [`rests`] when those that have much wait.
 //!
 //! Nothing here decides anything: the claim does. So two dispatchers at once, a lost offer, or one that is made twice cost
 //! time alone.

@@ -46,8 +46,8 @@ pub struct Chosen {
     pub id: ExecutionId,
     /// Its start tag.
     pub tag: f64,
-    /// Whether its organisation had nothing offered and no more than others: it goes before all others, also before what has begun on
-    /// paper only.
+    /// Whether its organisation had nothing offered and no more than others: it goes before all others, also before what a worker was
+    /// given already and has no slot for yet.
     pub is_first: bool,
 }
 

@@ -11,7 +11,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// For a worker of which nothing was heard for a while: a quarter of its slots, between these.
+/// For a worker of which nothing was heard yet: a quarter of its slots, between these. One that was not heard for a while gets what it
+/// wanted last, and no more than that quarter.
 const START: [usize; 2] = [1, 32];
 /// At least so many while nobody was heard yet, and after offers that nobody answered.
 const MIN: usize = 4;
@@ -120,7 +121,7 @@ impl Window {
             }
             false => self.workers.values().map(|worker| worker.wants(now)).sum(),
         };
-        // Idle workers that nobody has heard are not many until they are.
+        // While no worker was heard a few; afterwards one, however little they want: whoever comes next waits for no more than it.
         let least = if self.workers.values().all(|worker| worker.heard.is_none()) {
             MIN
         } else {

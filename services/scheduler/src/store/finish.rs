@@ -235,7 +235,7 @@ pub struct Moved {
     pub at: DateTime<Utc>,
     /// When the attempt began.
     pub started_at: DateTime<Utc>,
-    /// When the execution was committed.
+    /// When the execution was made.
     pub created_at: DateTime<Utc>,
     /// The trace of who asked.
     pub traceparent: Option<String>,

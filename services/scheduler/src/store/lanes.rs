@@ -23,7 +23,7 @@ const LOOK: &str = "
     )
     SELECT org_id, job_id, key FROM lane LIMIT $5";
 
-// No room is said as none; what is not limited as null. `rest_ms`: until the window of a rate ends, when it is full.
+// Where there is no room it says 0, and null where nothing is limited. `rest_ms`: until the window of a rate ends, when it is full.
 const FIRST: &str = "
     SELECT lane.place - 1 AS place, t.weight,
         CASE WHEN t.paused_at IS NOT NULL OR j.paused_at IS NOT NULL THEN 0

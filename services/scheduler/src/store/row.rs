@@ -13,7 +13,7 @@ pub fn principal_name(kind: PrincipalKind) -> &'static str {
     }
 }
 
-/// What [`principal_name`] stored.
+/// The kind that is stored under this name.
 ///
 /// # Errors
 /// [`sqlx::Error::Decode`] for what no service wrote.

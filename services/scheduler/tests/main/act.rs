@@ -7,7 +7,7 @@ use bus::Service;
 use contract::action::{Action, ActionCreate};
 use contract::grant::PrincipalKind;
 use contract::identity::{PrincipalGrant, PrincipalGranted};
-use contract::run::{FinishVerdict, Place, RunAct};
+use contract::run::{Place, RunAct};
 use contract::{Problem, ProblemKind};
 use dashfleet_scheduler::config::Timing;
 use domain::execution::Outcome;
@@ -15,7 +15,7 @@ use domain::{CredentialId, MachineId, OrgId, Timestamp};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::stage::{PATIENCE, PLAIN, Sort, Stage, Worker};
+use super::stage::{PATIENCE, Sort, Stage, Worker};
 
 /// What identity and action were asked, and whether identity refuses.
 #[derive(Default)]
@@ -110,13 +110,7 @@ async fn only_the_attempt_that_a_worker_has_may_act_and_for_no_other_is_anybody_
     };
     let stage = Stage::new(timing).await;
     let others = Others::start(&stage).await;
-    let org = OrgId::new();
-    let sort = Sort {
-        retries: 1,
-        ..PLAIN
-    };
-    let job = stage.job(org, sort).await;
-    let offers = stage.enqueue(org, job, "", 1).await;
+    let offer = stage.waiting(Sort::with_retries(1), 1).await[0];
     let worker = stage.worker().await;
     let allowed = async |place: Place| {
         let (identity, action) = others.count();
@@ -134,21 +128,18 @@ async fn only_the_attempt_that_a_worker_has_may_act_and_for_no_other_is_anybody_
         assert_eq!(others.count(), before, "{what}: somebody was asked");
     };
 
-    let stale = worker.claim(&offers).await[0].place;
+    let stale = worker.place(offer).await;
     allowed(stale).await;
     let principal = PrincipalGrant {
-        org,
+        org: offer.org,
         kind: PrincipalKind::User,
-        id: org.0,
-        credential: CredentialId(org.0),
+        id: offer.org.0,
+        credential: CredentialId(offer.org.0),
     };
     assert_eq!(others.heard.lock().unwrap().principals, [principal]);
-    assert_eq!(
-        worker.finish(stale, Outcome::Failed).await,
-        FinishVerdict::Applied
-    );
+    worker.conclude(stale, Outcome::Failed).await;
     refused("it waits", stale).await;
-    let place = worker.claim(&offers).await[0].place;
+    let place = worker.place(offer).await;
     assert_eq!(place.attempt, 2);
     refused("the attempt before", stale).await;
     let token = Uuid::new_v4();
@@ -159,11 +150,9 @@ async fn only_the_attempt_that_a_worker_has_may_act_and_for_no_other_is_anybody_
     refused("another organisation", Place { org, ..place }).await;
     allowed(place).await;
 
-    stage
-        .execute("UPDATE scheduler.sessions SET expires_at = now() - interval '1 s'")
-        .await;
+    stage.expire_sessions().await;
     refused("the session has expired", place).await;
-    assert_eq!(stage.state(offers[0]).await, "running");
+    assert_eq!(stage.state(place.id).await, "running");
     worker.renew().await.unwrap();
     allowed(place).await;
 
@@ -184,9 +173,6 @@ async fn only_the_attempt_that_a_worker_has_may_act_and_for_no_other_is_anybody_
     assert_eq!(others.count(), (identity + 1, action));
     others.heard.lock().unwrap().refuses = false;
 
-    assert_eq!(
-        worker.finish(place, Outcome::Completed).await,
-        FinishVerdict::Applied
-    );
+    worker.conclude(place, Outcome::Completed).await;
     refused("it has ended", place).await;
 }

@@ -2,15 +2,13 @@
 
 use contract::execution::{Execution, ExecutionCancel, ExecutionRetry};
 use contract::job::{JobEdit, JobExecute, Order};
-use contract::run::Offer;
 use contract::{Problem, ProblemKind};
 use domain::access::Role;
 use domain::execution::{ExecutionStatus, Outcome};
 use domain::{ExecutionId, OrgId, Timestamp};
 
 use super::job::edit;
-use super::stage::Worker;
-use super::world::{World, execute, key_claims, refused, run_as};
+use super::world::{World, execute, key_claims, refused, run_as, with_key};
 
 const TRACED: &str = "UPDATE scheduler.running SET traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'";
 const KEYS: &str = "SELECT count(*) FROM scheduler.deduplications";
@@ -25,9 +23,8 @@ async fn what_waits_is_cancelled_at_once_and_once() {
     let job = world.job("a").await;
     let ask = JobExecute {
         order: Order {
-            deduplication_key: Some("k".into()),
             run_at: Some(Timestamp::now().plus(chrono::Duration::days(1))),
-            ..Order::default()
+            ..with_key("k")
         },
         ..execute(job.id)
     };
@@ -167,13 +164,8 @@ async fn whoever_begins_an_execution_again_is_who_it_runs_for() {
     // What is known of the attempt before is known as it was.
     assert_eq!(again.attempts.len(), 1);
     assert_eq!(again.attempts[0].outcome, Outcome::Failed);
-    let worker = Worker::begin(world.nats.bus("worker-default").await, None).await;
-    let offer = Offer {
-        org: world.org,
-        id,
-        turn: 0,
-    };
-    let granted = worker.claim(&[offer]).await;
+    let worker = world.worker().await;
+    let granted = worker.claim(&[world.offer(id)]).await;
     assert_eq!(
         (granted[0].place.attempt, granted[0].run_as),
         (2, run_as(&key))
@@ -243,10 +235,7 @@ async fn a_deduplication_key_is_taken_again_or_the_retry_is_refused() {
     let world = World::new().await;
     let job = world.job("a").await;
     let ask = JobExecute {
-        order: Order {
-            deduplication_key: Some("k".into()),
-            ..Order::default()
-        },
+        order: with_key("k"),
         ..execute(job.id)
     };
     let first = world.ask(&ask).await.unwrap().id;

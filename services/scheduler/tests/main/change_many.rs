@@ -11,8 +11,7 @@ use domain::execution::ExecutionStatus;
 use domain::{ExecutionId, JobId, OrgId, Timestamp};
 
 use super::job::edit;
-use super::stage::Worker;
-use super::world::{PATIENCE, World, key_claims, refused, run_as};
+use super::world::{PATIENCE, World, key_claims, refused, run_as, with_key};
 
 const WAITING: &str = "SELECT count(*) FROM scheduler.waiting";
 const CANCELLED: &str = "SELECT count(*) FROM scheduler.ended WHERE status = 'CANCELLED'";
@@ -185,15 +184,8 @@ async fn whoever_begins_many_again_is_who_they_run_for() {
     let ids = many(&world, job.id, 3).await;
     world.begin(&ids).await;
     world.finish(&ids, "FAILED").await;
-    let worker = Worker::begin(world.nats.bus("worker-default").await, None).await;
-    let offers: Vec<Offer> = ids
-        .iter()
-        .map(|id| Offer {
-            org: world.org,
-            id: *id,
-            turn: 0,
-        })
-        .collect();
+    let worker = world.worker().await;
+    let offers: Vec<Offer> = ids.iter().map(|id| world.offer(*id)).collect();
     // Some of them, and all that there are.
     for filter in [of(job.id), in_status(ExecutionStatus::Failed)] {
         let key = key_claims(world.org);
@@ -242,10 +234,7 @@ async fn one_key_is_not_taken_twice_and_the_others_begin() {
     let job = world.job("a").await;
     let order = |key: Option<&str>| BatchItem {
         job_id: job.id,
-        order: Order {
-            deduplication_key: key.map(Into::into),
-            ..Order::default()
-        },
+        order: key.map(with_key).unwrap_or_default(),
     };
     let mut failed = Vec::new();
     for key in [Some("k"), Some("k"), Some("other"), None] {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use contract::run::Place;
 use dashfleet_scheduler::config::Timing;
 use domain::OrgId;
 use domain::execution::Outcome;
@@ -13,9 +12,7 @@ use super::stage::{PATIENCE, PLAIN, Stage};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_offer_that_nobody_heard_is_made_again_and_another_replica_takes_over() {
     let stage = Stage::with_replicas(2, Timing::default()).await;
-    let org = OrgId::new();
-    let job = stage.job(org, PLAIN).await;
-    stage.enqueue(org, job, "", 3).await;
+    stage.waiting(PLAIN, 3).await;
     let worker = stage.worker().await;
     let mut feed = worker.bus.offers("default");
     let first = tokio::time::timeout(PATIENCE, feed.next(10)).await.unwrap();
@@ -47,8 +44,7 @@ async fn whoever_comes_late_does_not_wait_behind_everything_that_another_has_que
     let mut feed = worker.bus.offers("default");
     let take = async |feed: &mut bus::work::OfferFeed| {
         let offers = feed.next(20).await;
-        let granted = worker.claim(&offers).await;
-        let places: Vec<Place> = granted.iter().map(|granted| granted.place).collect();
+        let places = worker.places(&offers).await;
         worker.finish_all(&places, Outcome::Completed).await;
         places
     };
@@ -72,9 +68,7 @@ async fn whoever_comes_late_does_not_wait_behind_everything_that_another_has_que
 #[tokio::test]
 async fn what_is_to_run_at_a_time_is_offered_then_and_not_before() {
     let stage = Stage::new(Timing::default()).await;
-    let org = OrgId::new();
-    let job = stage.job(org, PLAIN).await;
-    let offers = stage.enqueue(org, job, "", 1).await;
+    let offers = stage.waiting(PLAIN, 1).await;
     let began = Instant::now();
     stage
         .execute("UPDATE scheduler.waiting SET due = false, run_at = now() + interval '1500 ms'")

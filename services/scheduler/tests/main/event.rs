@@ -5,16 +5,13 @@ use std::collections::BTreeMap;
 use contract::event::Event;
 use contract::job::SettingsEdit;
 use contract::merge::Edit;
-use contract::run::FinishVerdict;
 use contract::{Envelope, ProblemKind};
 use dashfleet_scheduler::config::Timing;
 use domain::OrgId;
 use domain::execution::Outcome;
-use futures::StreamExt;
 use serde_json::json;
 
-use super::partition::EXPIRE;
-use super::stage::{PATIENCE, PLAIN, Stage};
+use super::stage::{PATIENCE, PLAIN, Stage, next_of};
 use super::world::{World, refused};
 
 /// What a worker says, whether somebody had asked that it should stop, and what that is.
@@ -30,26 +27,22 @@ const ENDS: [(Outcome, bool, &str); 6] = [
 #[tokio::test]
 async fn each_way_in_which_what_ran_ends_has_its_verb() {
     let stage = Stage::new(Timing::default()).await;
-    let gateway = stage.nats.bus("gateway").await;
-    let mut heard = gateway.subscribe("df.evt.>").await.unwrap();
-    gateway.flush().await.unwrap();
+    let mut heard = stage.listen("df.evt.>").await;
     let org = OrgId::new();
     let job = stage.job(org, PLAIN).await;
     let offers = stage.enqueue(org, job, "", ENDS.len() + 1).await;
     let worker = stage.worker().await;
-    let granted = worker.claim(&offers).await;
-    assert_eq!(granted.len(), offers.len());
+    let places = worker.places(&offers).await;
+    assert_eq!(places.len(), offers.len());
     let mut verbs = Vec::new();
-    for (granted, (outcome, is_stopped, verb)) in granted.iter().zip(ENDS) {
-        let place = granted.place;
+    for (place, (outcome, is_stopped, verb)) in places.into_iter().zip(ENDS) {
         if is_stopped {
             let stop = "UPDATE scheduler.running SET cancel_requested_at = now()";
             stage
                 .execute(&format!("{stop} WHERE id = '{}'", place.id))
                 .await;
         }
-        let verdict = worker.finish(place, outcome).await;
-        assert_eq!(verdict, FinishVerdict::Applied);
+        worker.conclude(place, outcome).await;
         verbs.push(verb);
     }
     // The last one is lost, for the third time.
@@ -58,15 +51,14 @@ async fn each_way_in_which_what_ran_ends_has_its_verb() {
         .await;
     verbs.push("failed");
     testkit::eventually("the third loss is the end", PATIENCE, || async {
-        stage.execute(EXPIRE).await;
-        (stage.state(offers[ENDS.len()]).await == "FAILED").then_some(())
+        stage.expire_sessions().await;
+        (stage.state(offers[ENDS.len()].id).await == "FAILED").then_some(())
     })
     .await;
 
     let mut found = BTreeMap::new();
     while found.len() < offers.len() {
-        let message = tokio::time::timeout(PATIENCE, heard.next()).await;
-        let message = message.unwrap().unwrap();
+        let message = next_of(&mut heard).await;
         let event: Envelope<Event> = serde_json::from_slice(&message.payload).unwrap();
         let event = event.body;
         assert_eq!(

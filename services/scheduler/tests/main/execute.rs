@@ -12,7 +12,7 @@ use domain::execution::{BATCH_MAX, ExecutionStatus};
 use domain::{ExecutionId, JobId, MachineId, OrgId, Timestamp};
 use serde_json::{Value, json};
 
-use super::world::{World, execute, fields, new_job, refused};
+use super::world::{World, execute, fields, new_job, refused, with_key};
 
 const WAITING: &str = "SELECT count(*) FROM scheduler.waiting";
 const KEYS: &str = "SELECT count(*) FROM scheduler.deduplications";
@@ -25,13 +25,6 @@ fn batch(items: Vec<BatchItem>) -> ExecutionBatch {
     ExecutionBatch {
         items,
         idempotency_key: None,
-    }
-}
-
-fn with_key(key: &str) -> Order {
-    Order {
-        deduplication_key: Some(key.into()),
-        ..Order::default()
     }
 }
 

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use contract::run::{FinishVerdict, Place, RunProgress};
 use dashfleet_scheduler::config::Timing;
-use domain::OrgId;
 use domain::execution::Outcome;
 use serde_json::json;
 
@@ -22,11 +21,9 @@ const QUICK: Timing = Timing {
 #[tokio::test]
 async fn what_a_lost_worker_had_begins_again_and_what_it_says_later_is_fenced() {
     let stage = Stage::with_replicas(2, QUICK).await;
-    let org = OrgId::new();
-    let job = stage.job(org, PLAIN).await;
-    let offers = stage.enqueue(org, job, "", 5).await;
+    let offers = stage.waiting(PLAIN, 5).await;
     let lost = stage.worker().await;
-    let had = lost.claim(&offers).await;
+    let had = lost.places(&offers).await;
     assert_eq!(had.len(), 5);
     testkit::eventually("its session is over", PATIENCE, || async {
         (stage
@@ -41,17 +38,13 @@ async fn what_a_lost_worker_had_begins_again_and_what_it_says_later_is_fenced() 
         lost.try_claim(&offers).await.is_err(),
         "nothing more is given to it"
     );
-    for granted in &had {
+    for place in &had {
         assert_eq!(
-            lost.finish(granted.place, Outcome::Completed).await,
+            lost.finish(*place, Outcome::Completed).await,
             FinishVerdict::Fenced
         );
     }
-    assert_eq!(
-        stage.count("SELECT count(*) FROM scheduler.ended").await,
-        0,
-        "it changed nothing"
-    );
+    assert_eq!(stage.rows("ended").await, 0, "it changed nothing");
     let again = stage.worker().await.claim(&offers).await;
     assert_eq!(again.len(), 5);
     assert!(
@@ -59,53 +52,36 @@ async fn what_a_lost_worker_had_begins_again_and_what_it_says_later_is_fenced() 
             .iter()
             .all(|granted| granted.place.attempt == 2 && granted.concluded == 0)
     );
-    for granted in &had {
+    for place in &had {
         assert_eq!(
-            lost.finish(granted.place, Outcome::Completed).await,
+            lost.finish(*place, Outcome::Completed).await,
             FinishVerdict::Fenced
         );
     }
-    assert_eq!(
-        stage.count("SELECT count(*) FROM scheduler.running").await,
-        5
-    );
+    assert_eq!(stage.rows("running").await, 5);
 }
 
 #[tokio::test]
 async fn whoever_renews_keeps_what_it_has() {
     let stage = Stage::new(QUICK).await;
-    let org = OrgId::new();
-    let job = stage.job(org, PLAIN).await;
-    let offers = stage.enqueue(org, job, "", 1).await;
-    let worker = stage.worker().await;
-    let place = worker.claim(&offers).await[0].place;
+    let (worker, places) = stage.running(PLAIN, 1).await;
     for _ in 0..15 {
         tokio::time::sleep(QUICK.lease / 5).await;
         worker.renew().await.unwrap();
     }
-    assert_eq!(
-        worker.finish(place, Outcome::Completed).await,
-        FinishVerdict::Applied
-    );
+    worker.conclude(places[0], Outcome::Completed).await;
 }
 
 #[tokio::test]
 async fn progress_of_what_somebody_holds_is_missed_and_the_lease_is_renewed_all_the_same() {
     let stage = Stage::new(Timing::default()).await;
-    let org = OrgId::new();
-    let job = stage.job(org, PLAIN).await;
-    let offers = stage.enqueue(org, job, "", 2).await;
-    let worker = stage.worker().await;
-    let granted = worker.claim(&offers).await;
+    let (worker, places) = stage.running(PLAIN, 2).await;
     let words = |step: i32| {
-        let word = |place| RunProgress {
-            place,
+        let word = |place: &Place| RunProgress {
+            place: *place,
             progress: json!(step),
         };
-        granted
-            .iter()
-            .map(|one| word(one.place))
-            .collect::<Vec<_>>()
+        places.iter().map(word).collect::<Vec<_>>()
     };
     let written = async |step: i32| {
         let sql = format!("SELECT count(*) FROM scheduler.running WHERE progress = '{step}'");
@@ -113,7 +89,7 @@ async fn progress_of_what_somebody_holds_is_missed_and_the_lease_is_renewed_all_
     };
     let mut holder = stage.pools.system_tx().await.unwrap();
     sqlx::query("SELECT id FROM scheduler.running WHERE id = $1 FOR UPDATE")
-        .bind(offers[0].id.0)
+        .bind(places[0].id.0)
         .execute(&mut *holder)
         .await
         .unwrap();
@@ -126,7 +102,7 @@ async fn progress_of_what_somebody_holds_is_missed_and_the_lease_is_renewed_all_
     assert!(!lease.progress_missed);
     assert_eq!(written(2).await, 2);
     // Nobody wants to hear again of what is over.
-    worker.finish(granted[0].place, Outcome::Completed).await;
+    worker.finish(places[0], Outcome::Completed).await;
     let lease = worker.renew_with(words(3)).await.unwrap();
     assert!(!lease.progress_missed);
     assert_eq!(written(3).await, 1);
@@ -135,24 +111,22 @@ async fn progress_of_what_somebody_holds_is_missed_and_the_lease_is_renewed_all_
 #[tokio::test]
 async fn what_brings_workers_down_is_given_up() {
     let stage = Stage::new(QUICK).await;
-    let org = OrgId::new();
-    let job = stage.job(org, PLAIN).await;
-    let offers = stage.enqueue(org, job, "", 1).await;
+    let offer = stage.waiting(PLAIN, 1).await[0];
     let (mut before, mut last) = (None, None);
     for losses in 1..=3 {
         let bus = stage.nats.bus("worker-default").await;
         // Each worker is the one before, which says that it was lost.
         let worker = Worker::begin(bus, before).await;
         if losses > 1 {
-            assert_eq!(stage.state(offers[0]).await, "waiting");
+            assert_eq!(stage.state(offer.id).await, "waiting");
         }
-        let place = worker.claim(&offers).await[0].place;
+        let place = worker.place(offer).await;
         assert_eq!(place.attempt, losses);
         (before, last) = (Some(worker.session), Some(place));
     }
     let bus = stage.nats.bus("worker-default").await;
     let worker = Worker::begin(bus, before).await;
-    assert_eq!(stage.state(offers[0]).await, "FAILED");
+    assert_eq!(stage.state(offer.id).await, "FAILED");
     // Nobody had said how the last attempt ended, and nobody can any more.
     assert_eq!(
         worker.finish(last.unwrap(), Outcome::Failed).await,
@@ -167,21 +141,7 @@ async fn what_brings_workers_down_is_given_up() {
 #[tokio::test]
 async fn what_a_session_had_at_its_end_is_fenced_and_what_was_said_before_is_known() {
     let stage = Stage::new(Timing::default()).await;
-    let org = OrgId::new();
-    let sort = Sort {
-        retries: 1,
-        ..PLAIN
-    };
-    let job = stage.job(org, sort).await;
-    let offers = stage.enqueue(org, job, "", 5).await;
-    let worker = stage.worker().await;
-    let places: Vec<Place> = worker
-        .claim(&offers)
-        .await
-        .iter()
-        .map(|granted| granted.place)
-        .collect();
-    assert_eq!(places.len(), 5);
+    let (worker, places) = stage.running(Sort::with_retries(1), 5).await;
     // Said: one waits again, one was handed back, one has ended. Of the others one is cancelled, and nobody says how they ended.
     let said = [
         (places[0], Outcome::Failed),
@@ -189,8 +149,7 @@ async fn what_a_session_had_at_its_end_is_fenced_and_what_was_said_before_is_kno
         (places[2], Outcome::Completed),
     ];
     for (place, outcome) in said {
-        let verdict = worker.finish(place, outcome).await;
-        assert_eq!(verdict, FinishVerdict::Applied, "{outcome:?}");
+        worker.conclude(place, outcome).await;
     }
     let cancel = format!(
         "UPDATE scheduler.running SET cancel_requested_at = now() WHERE id = '{}'",
@@ -198,12 +157,8 @@ async fn what_a_session_had_at_its_end_is_fenced_and_what_was_said_before_is_kno
     );
     stage.execute(&cancel).await;
     worker.end().await;
-    let state = async |place: Place| {
-        let found = offers.iter().find(|offer| offer.id == place.id);
-        stage.state(*found.unwrap()).await
-    };
-    assert_eq!(state(places[3]).await, "waiting");
-    assert_eq!(state(places[4]).await, "CANCELLED");
+    assert_eq!(stage.state(places[3].id).await, "waiting");
+    assert_eq!(stage.state(places[4].id).await, "CANCELLED");
     for (place, outcome) in said {
         let verdict = worker.finish(place, outcome).await;
         assert_eq!(verdict, FinishVerdict::Duplicate, "{outcome:?}");
@@ -214,18 +169,14 @@ async fn what_a_session_had_at_its_end_is_fenced_and_what_was_said_before_is_kno
             assert_eq!(verdict, FinishVerdict::Fenced, "{outcome:?}");
         }
     }
-    assert_eq!(state(places[3]).await, "waiting");
-    assert_eq!(state(places[4]).await, "CANCELLED");
+    assert_eq!(stage.state(places[3].id).await, "waiting");
+    assert_eq!(stage.state(places[4].id).await, "CANCELLED");
 }
 
 #[tokio::test]
 async fn when_nobody_could_look_every_worker_has_a_whole_lease_more() {
     let stage = Stage::new(QUICK).await;
-    let org = OrgId::new();
-    let job = stage.job(org, PLAIN).await;
-    let offers = stage.enqueue(org, job, "", 1).await;
-    let worker = stage.worker().await;
-    let place = worker.claim(&offers).await[0].place;
+    let (worker, places) = stage.running(PLAIN, 1).await;
     // As if everything had stood still for a minute.
     let mut tx = stage.pools.system_tx().await.unwrap();
     for sql in [
@@ -243,31 +194,24 @@ async fn when_nobody_could_look_every_worker_has_a_whole_lease_more() {
             .then_some(())
     })
     .await;
-    assert_eq!(stage.state(offers[0]).await, "running");
+    assert_eq!(stage.state(places[0].id).await, "running");
     worker.renew().await.unwrap();
-    assert_eq!(
-        worker.finish(place, Outcome::Completed).await,
-        FinishVerdict::Applied
-    );
+    worker.conclude(places[0], Outcome::Completed).await;
 }
 
 #[tokio::test]
 async fn a_worker_hears_what_was_cancelled_and_what_it_then_says_is_that() {
     let stage = Stage::new(Timing::default()).await;
-    let org = OrgId::new();
-    let job = stage.job(org, PLAIN).await;
-    let offers = stage.enqueue(org, job, "", 2).await;
-    let worker = stage.worker().await;
-    let granted = worker.claim(&offers).await;
+    let (worker, places) = stage.running(PLAIN, 2).await;
     stage
         .execute("UPDATE scheduler.running SET cancel_requested_at = now()")
         .await;
     assert_eq!(worker.renew().await.unwrap().cancelled.len(), 2);
-    worker.finish(granted[0].place, Outcome::Cancelled).await;
+    worker.finish(places[0], Outcome::Cancelled).await;
     // It was done before it heard of it.
-    worker.finish(granted[1].place, Outcome::Completed).await;
-    assert_eq!(stage.state(offers[0]).await, "CANCELLED");
-    assert_eq!(stage.state(offers[1]).await, "COMPLETED");
+    worker.finish(places[1], Outcome::Completed).await;
+    assert_eq!(stage.state(places[0].id).await, "CANCELLED");
+    assert_eq!(stage.state(places[1].id).await, "COMPLETED");
 }
 
 #[tokio::test]
@@ -279,8 +223,5 @@ async fn another_pool_has_no_part_in_a_session() {
         .await;
     assert!(worker.renew().await.is_err());
     worker.end().await;
-    assert_eq!(
-        stage.count("SELECT count(*) FROM scheduler.sessions").await,
-        1
-    );
+    assert_eq!(stage.rows("sessions").await, 1);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use contract::run::Place;
+use contract::run::Offer;
 use dashfleet_scheduler::config::Timing;
 use dashfleet_scheduler::store::limits::{limits_set_in_tx, limits_set_tenant_in_tx};
 use domain::execution::Outcome;
@@ -84,13 +84,11 @@ async fn no_more_begin_than_job_key_and_organisation_allow() {
 #[tokio::test]
 async fn a_rate_lets_so_many_begin_in_each_of_its_windows() {
     let stage = Stage::new(Timing::default()).await;
-    let org = OrgId::new();
     let sort = Sort {
         rate: Some((3, 1_000)),
         ..PLAIN
     };
-    let job = stage.job(org, sort).await;
-    let offers = stage.enqueue(org, job, "", 8).await;
+    let offers = stage.waiting(sort, 8).await;
     let worker = stage.worker().await;
     assert_eq!(worker.claim(&offers).await.len(), 3);
     assert_eq!(worker.claim(&offers).await.len(), 3, "the same three");
@@ -163,7 +161,7 @@ async fn set_job(
 }
 
 /// Claims and finishes as fast as it can, until told to stop.
-async fn work(worker: Worker, offers: Vec<contract::run::Offer>, stop: Arc<AtomicBool>) -> usize {
+async fn work(worker: Worker, offers: Vec<Offer>, stop: Arc<AtomicBool>) -> usize {
     let mut done = 0;
     let mut turn = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -175,8 +173,7 @@ async fn work(worker: Worker, offers: Vec<contract::run::Offer>, stop: Arc<Atomi
             .take(12)
             .copied()
             .collect();
-        let granted = worker.claim(&some).await;
-        let places: Vec<Place> = granted.iter().map(|granted| granted.place).collect();
+        let places = worker.places(&some).await;
         if places.is_empty() {
             tokio::time::sleep(Duration::from_millis(2)).await;
             continue;
@@ -235,14 +232,8 @@ async fn counters_stay_exact_while_limits_are_set_and_taken_away_under_load() {
         .sum();
     println!("{done} attempts while limits came and went");
     assert!(done > 100);
-    assert_eq!(
-        stage.count("SELECT count(*) FROM scheduler.running").await,
-        0
-    );
-    assert_eq!(
-        stage.count("SELECT count(*) FROM scheduler.waiting").await,
-        72
-    );
+    assert_eq!(stage.rows("running").await, 0);
+    assert_eq!(stage.rows("waiting").await, 72);
     assert_eq!(
         stage
             .count("SELECT count(*) FROM scheduler.limits WHERE running <> 0")

@@ -2,16 +2,15 @@
 
 use contract::execution::{ExecutionLog, LogPlace};
 use contract::live::Live;
-use contract::run::{FinishVerdict, LogChunk, Offer, Place, RunLog, RunLogged};
+use contract::run::{FinishVerdict, LogChunk, Place, RunLog, RunLogged};
 use contract::{Problem, ProblemKind};
 use dashfleet_scheduler::config::Timing;
 use domain::OrgId;
 use domain::execution::{LOG_LINE_MAX_BYTES, LOG_MAX_BYTES, Outcome};
-use futures::StreamExt;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::stage::{PATIENCE, PLAIN, Sort, Stage, Worker};
+use super::stage::{PATIENCE, PLAIN, Sort, Stage, Worker, next_of};
 use super::world::{World, refused};
 
 const CHUNKS: &str = "SELECT count(*) FROM scheduler.log_chunks";
@@ -36,24 +35,18 @@ async fn log(worker: &Worker, items: Vec<LogChunk>) -> Vec<FinishVerdict> {
 #[tokio::test]
 async fn lines_are_kept_once_and_shown_once_and_those_of_a_stranger_never() {
     let stage = Stage::new(Timing::default()).await;
-    let org = OrgId::new();
-    let job = stage.job(org, PLAIN).await;
-    let offers = stage.enqueue(org, job, "", 2).await;
-    let worker = stage.worker().await;
-    let granted = worker.claim(&offers).await;
-    let place = granted[0].place;
+    let (worker, places) = stage.running(PLAIN, 2).await;
+    let place = places[0];
     let forged = Place {
         token: Uuid::new_v4(),
-        ..granted[1].place
+        ..places[1]
     };
     // Another's execution by the same number, in an organisation of the forger's own.
     let abroad = Place {
         org: OrgId::new(),
         ..place
     };
-    let gateway = stage.nats.bus("gateway").await;
-    let mut live = gateway.subscribe("df.live.>").await.unwrap();
-    gateway.flush().await.unwrap();
+    let mut live = stage.listen("df.live.>").await;
 
     let said = vec![
         chunk(place, 0, &["one", "with a nul \0"]),
@@ -79,14 +72,13 @@ async fn lines_are_kept_once_and_shown_once_and_those_of_a_stranger_never() {
             FinishVerdict::Applied
         ]
     );
-    assert_eq!(stage.count(CHUNKS).await, 2);
+    assert_eq!(stage.rows("log_chunks").await, 2);
     // One after the other, and nothing between them.
     for (first, lines) in [(0, vec!["one", "with a nul \u{fffd}"]), (2, vec!["three"])] {
-        let message = tokio::time::timeout(PATIENCE, live.next()).await;
-        let message = message.unwrap().unwrap();
+        let message = next_of(&mut live).await;
         assert_eq!(
             message.subject,
-            contract::subject::live(org, "execution", &place.id.token())
+            contract::subject::live(place.org, "execution", &place.id.token())
         );
         let shown: Live = serde_json::from_slice(&message.payload).unwrap();
         let log = json!({ "attempt": 1, "first": first, "lines": lines });
@@ -98,41 +90,32 @@ async fn lines_are_kept_once_and_shown_once_and_those_of_a_stranger_never() {
 #[tokio::test]
 async fn whoever_had_the_last_attempt_may_say_what_it_logged_and_nobody_before() {
     let stage = Stage::new(Timing::default()).await;
-    let org = OrgId::new();
-    let sort = Sort {
-        retries: 1,
-        ..PLAIN
-    };
-    let job = stage.job(org, sort).await;
-    let offers = stage.enqueue(org, job, "", 1).await;
+    let offer = stage.waiting(Sort::with_retries(1), 1).await[0];
     let worker = stage.worker().await;
-    let first = worker.claim(&offers).await[0].place;
+    let first = worker.place(offer).await;
     worker.finish(first, Outcome::Failed).await;
-    assert_eq!(stage.state(offers[0]).await, "waiting");
+    assert_eq!(stage.state(offer.id).await, "waiting");
     let late = vec![chunk(first, 0, &["what it still had to say"])];
     assert_eq!(log(&worker, late.clone()).await, [FinishVerdict::Applied]);
 
-    let second = worker.claim(&offers).await[0].place;
+    let second = worker.place(offer).await;
     assert_eq!(second.attempt, 2);
     let later = vec![chunk(first, 1, &["too late"])];
     assert_eq!(log(&worker, later).await, [FinishVerdict::Fenced]);
     assert_eq!(log(&worker, late).await, [FinishVerdict::Fenced]);
     worker.finish(second, Outcome::Completed).await;
-    assert_eq!(stage.state(offers[0]).await, "COMPLETED");
+    assert_eq!(stage.state(offer.id).await, "COMPLETED");
     let last = vec![chunk(second, 0, &["done"])];
     assert_eq!(log(&worker, last.clone()).await, [FinishVerdict::Applied]);
     assert_eq!(log(&worker, last).await, [FinishVerdict::Duplicate]);
-    assert_eq!(stage.count(CHUNKS).await, 2);
+    assert_eq!(stage.rows("log_chunks").await, 2);
 }
 
 #[tokio::test]
 async fn what_no_worker_says_is_refused_whole() {
     let stage = Stage::new(Timing::default()).await;
-    let org = OrgId::new();
-    let job = stage.job(org, PLAIN).await;
-    let offers = stage.enqueue(org, job, "", 1).await;
-    let worker = stage.worker().await;
-    let place = worker.claim(&offers).await[0].place;
+    let (worker, places) = stage.running(PLAIN, 1).await;
+    let place = places[0];
     let good = chunk(place, 0, &["good"]);
     let long = "x".repeat(LOG_LINE_MAX_BYTES);
     let longer = format!("{long}x");
@@ -149,7 +132,7 @@ async fn what_no_worker_says_is_refused_whole() {
             (ProblemKind::Invalid, format!("items[1].{field}"))
         );
     }
-    assert_eq!(stage.count(CHUNKS).await, 0);
+    assert_eq!(stage.rows("log_chunks").await, 0);
     let many = (0..129).map(|first| chunk(place, first, &["x"])).collect();
     assert_eq!(
         refused(try_log(&worker, many).await),
@@ -161,18 +144,13 @@ async fn what_no_worker_says_is_refused_whole() {
 async fn begun(world: &World, worker: &Worker) -> Place {
     let job = world.job(&Uuid::new_v4().to_string()).await;
     let id = world.execute(job.id).await.id;
-    let offer = Offer {
-        org: world.org,
-        id,
-        turn: 0,
-    };
-    worker.claim(&[offer]).await[0].place
+    worker.place(world.offer(id)).await
 }
 
 #[tokio::test]
 async fn of_a_long_log_the_end_is_kept() {
     let world = World::new().await;
-    let worker = Worker::begin(world.nats.bus("worker-default").await, None).await;
+    let worker = world.worker().await;
     let place = begun(&world, &worker).await;
     let lines = |first: i64| -> Vec<String> {
         (first..first + 10)
@@ -210,7 +188,7 @@ async fn of_a_long_log_the_end_is_kept() {
 #[tokio::test]
 async fn that_there_was_more_is_known_though_a_whole_attempt_is_not_shown() {
     let world = World::new().await;
-    let worker = Worker::begin(world.nats.bus("worker-default").await, None).await;
+    let worker = world.worker().await;
     for is_first_heard in [true, false] {
         let first = begun(&world, &worker).await;
         if is_first_heard {
@@ -218,12 +196,7 @@ async fn that_there_was_more_is_known_though_a_whole_attempt_is_not_shown() {
             assert_eq!(log(&worker, said).await, [FinishVerdict::Applied]);
         }
         worker.finish(first, Outcome::HandedBack).await;
-        let offer = Offer {
-            org: first.org,
-            id: first.id,
-            turn: 0,
-        };
-        let second = worker.claim(&[offer]).await[0].place;
+        let second = worker.place(world.offer(first.id)).await;
         assert_eq!(second.attempt, 2);
         // 40,000 bytes as they are stored, 16,000 as they are shown: nothing is cut for want of room but by whole chunks.
         let lines = ["x"; 8_000];

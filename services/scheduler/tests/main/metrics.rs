@@ -1,12 +1,10 @@
 //! What the scheduler says of itself, as Prometheus reads it.
 
 use dashfleet_scheduler::config::Timing;
-use domain::OrgId;
 use testkit::folder::free_port;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::partition::EXPIRE;
 use super::stage::{PATIENCE, PLAIN, Stage};
 
 const WAITING: &str = "dashfleet_scheduler_executions_waiting{pool=\"default\"}";
@@ -46,9 +44,7 @@ async fn value(admin: &str, name: &str) -> Option<f64> {
 async fn what_is_refused_what_is_lost_and_what_waits_is_counted() {
     let admin = address();
     let stage = Stage::with_admins(std::slice::from_ref(&admin), Timing::default()).await;
-    let org = OrgId::new();
-    let job = stage.job(org, PLAIN).await;
-    let offers = stage.enqueue(org, job, "", 1).await;
+    let offers = stage.waiting(PLAIN, 1).await;
     let (one, other) = (stage.worker().await, stage.worker().await);
     assert_eq!(one.claim(&offers).await.len(), 1);
     assert_eq!(other.claim(&offers).await, []);
@@ -57,12 +53,13 @@ async fn what_is_refused_what_is_lost_and_what_waits_is_counted() {
 
     assert_eq!(value(&admin, LOST).await, Some(0.0));
     testkit::eventually("two workers are lost", PATIENCE, || async {
-        stage.execute(EXPIRE).await;
+        stage.expire_sessions().await;
         (value(&admin, LOST).await == Some(2.0)).then_some(())
     })
     .await;
 
     // What one of them had waits again, beside what a pause holds back: it is counted too, and is the oldest.
+    let org = offers[0].org;
     let held = stage.job(org, PLAIN).await;
     stage
         .execute(&format!(
@@ -106,9 +103,7 @@ async fn dispatchers(admins: &[String]) -> Option<Vec<usize>> {
 async fn whoever_loses_the_turn_says_nothing_any_more_of_what_waits() {
     let admins = [address(), address()];
     let stage = Stage::with_admins(&admins, Timing::default()).await;
-    let org = OrgId::new();
-    let job = stage.job(org, PLAIN).await;
-    stage.enqueue(org, job, "", 3).await;
+    stage.waiting(PLAIN, 3).await;
     let one = || async {
         let found = dispatchers(&admins).await?;
         (found.len() == 1).then_some(())

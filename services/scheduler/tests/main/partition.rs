@@ -5,8 +5,8 @@ use contract::ProblemKind;
 use contract::execution::ExecutionCancel;
 use contract::run::{FinishVerdict, LogChunk, Offer, Place, RunLog};
 use dashfleet_scheduler::config::Timing;
+use domain::ExecutionId;
 use domain::execution::{ExecutionStatus, Outcome};
-use domain::{ExecutionId, JobId, OrgId};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -14,8 +14,6 @@ use super::stage::{PATIENCE, PLAIN, Stage, Worker};
 use super::world::{World, refused};
 
 const MOVE: &str = "UPDATE scheduler.waiting SET id = $2 WHERE id = $1";
-
-pub const EXPIRE: &str = "UPDATE scheduler.sessions SET expires_at = now() - interval '1 s'";
 
 /// As if the replica that made it had a clock so many days ahead.
 async fn days_ahead(system: &PgPool, id: ExecutionId, days: u128) -> ExecutionId {
@@ -25,27 +23,19 @@ async fn days_ahead(system: &PgPool, id: ExecutionId, days: u128) -> ExecutionId
     ExecutionId(moved)
 }
 
-/// One that a worker has, of a clock so many days ahead.
-async fn begun(
-    stage: &Stage,
-    worker: &Worker,
-    org: OrgId,
-    job: JobId,
-    days: u128,
-) -> (Offer, Place) {
-    let offer = stage.enqueue(org, job, "", 1).await[0];
+/// A worker, and what it has begun of a clock so many days ahead.
+async fn begun(stage: &Stage, days: u128) -> (Worker, Place) {
+    let offer = stage.waiting(PLAIN, 1).await[0];
     let id = days_ahead(stage.pools.system(), offer.id, days).await;
-    let offer = Offer { id, ..offer };
-    (offer, worker.claim(&[offer]).await[0].place)
+    let worker = stage.worker().await;
+    let place = worker.place(Offer { id, ..offer }).await;
+    (worker, place)
 }
 
 #[tokio::test]
 async fn an_end_is_committed_whatever_a_clock_said() {
     let stage = Stage::new(Timing::default()).await;
-    let org = OrgId::new();
-    let job = stage.job(org, PLAIN).await;
-    let worker = stage.worker().await;
-    let (offer, place) = begun(&stage, &worker, org, job, 40).await;
+    let (worker, place) = begun(&stage, 40).await;
     assert_eq!(
         worker.finish(place, Outcome::Completed).await,
         FinishVerdict::Retry
@@ -55,16 +45,13 @@ async fn an_end_is_committed_whatever_a_clock_said() {
         (verdict != FinishVerdict::Retry).then(|| assert_eq!(verdict, FinishVerdict::Applied))
     })
     .await;
-    assert_eq!(stage.state(offer).await, "COMPLETED");
+    assert_eq!(stage.state(place.id).await, "COMPLETED");
 }
 
 #[tokio::test]
 async fn what_a_handler_logs_is_kept_there_too() {
     let stage = Stage::new(Timing::default()).await;
-    let org = OrgId::new();
-    let job = stage.job(org, PLAIN).await;
-    let worker = stage.worker().await;
-    let (_, place) = begun(&stage, &worker, org, job, 40).await;
+    let (worker, place) = begun(&stage, 40).await;
     let log = RunLog {
         items: vec![LogChunk {
             place,
@@ -78,23 +65,19 @@ async fn what_a_handler_logs_is_kept_there_too() {
         worker.bus.service_call(&log, None, PATIENCE).await.ok()
     })
     .await;
-    let kept = "SELECT count(*) FROM scheduler.log_chunks";
-    assert_eq!(stage.count(kept).await, 1);
+    assert_eq!(stage.rows("log_chunks").await, 1);
 }
 
 #[tokio::test]
 async fn what_a_lost_worker_had_ends_there_too() {
     let stage = Stage::new(Timing::default()).await;
-    let org = OrgId::new();
-    let job = stage.job(org, PLAIN).await;
-    let worker = stage.worker().await;
-    let (offer, _) = begun(&stage, &worker, org, job, 40).await;
+    let (_worker, place) = begun(&stage, 40).await;
     stage
         .execute("UPDATE scheduler.running SET losses = 2")
         .await;
     testkit::eventually("the third loss is the end", PATIENCE, || async {
-        stage.execute(EXPIRE).await;
-        (stage.state(offer).await == "FAILED").then_some(())
+        stage.expire_sessions().await;
+        (stage.state(place.id).await == "FAILED").then_some(())
     })
     .await;
 }

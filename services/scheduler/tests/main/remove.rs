@@ -1,12 +1,11 @@
 //! Removing a job: what waits is cancelled, what runs is asked to stop, what has ended stays.
 
 use contract::ProblemKind;
-use contract::execution::ExecutionGet;
 use contract::job::{JobDelete, JobEdit, JobGet};
-use contract::merge::Edit;
 use domain::access::Role;
 use domain::execution::ExecutionStatus;
 
+use super::job::edit;
 use super::world::{World, execute, refused};
 
 #[tokio::test]
@@ -102,11 +101,8 @@ async fn whoever_asks_while_a_job_is_removed_gets_an_execution_that_is_cancelled
         for answer in asked {
             match answer {
                 Ok(execution) => {
-                    let get = ExecutionGet {
-                        execution_id: execution.id,
-                    };
-                    let now = world.ask(&get).await.unwrap();
-                    assert_eq!(now.status, ExecutionStatus::Cancelled);
+                    let now = world.status(execution.id).await;
+                    assert_eq!(now, ExecutionStatus::Cancelled);
                 }
                 Err(problem) => assert_eq!(problem.kind, ProblemKind::NotFound, "{problem}"),
             }
@@ -123,21 +119,9 @@ async fn a_disabled_job_is_not_executed_and_a_paused_one_waits() {
     let world = World::new().await;
     let job = world.job("a").await;
     let set = |enabled, paused| JobEdit {
-        job_id: job.id,
-        name: None,
-        description: Edit::Keep,
-        handler: None,
-        config: Edit::Keep,
         enabled: Some(enabled),
         paused: Some(paused),
-        pool: Edit::Keep,
-        priority: Edit::Keep,
-        timeout: Edit::Keep,
-        retries: Edit::Keep,
-        backoff: Edit::Keep,
-        concurrency: Edit::Keep,
-        key_concurrency: Edit::Keep,
-        rate: Edit::Keep,
+        ..edit(job.id)
     };
     world.ask(&set(false, false)).await.unwrap();
     let refusal = world.ask(&execute(job.id)).await.unwrap_err();

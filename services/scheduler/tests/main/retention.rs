@@ -125,12 +125,8 @@ impl Past {
     /// How many have ended, and how many chunks were logged.
     async fn rows(&self) -> [i64; 2] {
         [
-            self.stage
-                .count("SELECT count(*) FROM scheduler.ended")
-                .await,
-            self.stage
-                .count("SELECT count(*) FROM scheduler.log_chunks")
-                .await,
+            self.stage.rows("ended").await,
+            self.stage.rows("log_chunks").await,
         ]
     }
 }

@@ -1,21 +1,17 @@
 //! The claim is the grant, and the finish is fenced.
 
-use contract::run::{FinishVerdict, Place};
+use contract::run::{FinishVerdict, Place, RunFinish};
 use dashfleet_scheduler::config::Timing;
-use domain::OrgId;
 use domain::execution::Outcome;
-use futures::StreamExt;
 use futures::future::join_all;
 use uuid::Uuid;
 
-use super::stage::{PLAIN, Sort, Stage};
+use super::stage::{PATIENCE, PLAIN, Sort, Stage, finish, next_of};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_execution_is_granted_to_one_worker_however_many_claim_it() {
     let stage = Stage::with_replicas(2, Timing::default()).await;
-    let org = OrgId::new();
-    let job = stage.job(org, PLAIN).await;
-    let offers = stage.enqueue(org, job, "", 40).await;
+    let offers = stage.waiting(PLAIN, 40).await;
     let mut workers = Vec::new();
     for _ in 0..6 {
         workers.push(stage.worker().await);
@@ -41,9 +37,7 @@ async fn each_execution_is_granted_to_one_worker_however_many_claim_it() {
 #[tokio::test]
 async fn a_claim_that_is_repeated_gives_the_same_again_and_to_nobody_else() {
     let stage = Stage::new(Timing::default()).await;
-    let org = OrgId::new();
-    let job = stage.job(org, PLAIN).await;
-    let offers = stage.enqueue(org, job, "", 3).await;
+    let offers = stage.waiting(PLAIN, 3).await;
     let (one, other) = (stage.worker().await, stage.worker().await);
     let first = one.claim(&offers).await;
     assert_eq!(first.len(), 3);
@@ -54,11 +48,8 @@ async fn a_claim_that_is_repeated_gives_the_same_again_and_to_nobody_else() {
 #[tokio::test]
 async fn an_end_counts_once_and_only_of_the_attempt_that_runs() {
     let stage = Stage::new(Timing::default()).await;
-    let org = OrgId::new();
-    let job = stage.job(org, PLAIN).await;
-    let offers = stage.enqueue(org, job, "", 1).await;
-    let worker = stage.worker().await;
-    let place = worker.claim(&offers).await[0].place;
+    let (worker, places) = stage.running(PLAIN, 1).await;
+    let place = places[0];
     let forged = Place {
         token: Uuid::new_v4(),
         ..place
@@ -75,11 +66,8 @@ async fn an_end_counts_once_and_only_of_the_attempt_that_runs() {
         worker.finish(other, Outcome::Completed).await,
         FinishVerdict::Fenced
     );
-    assert_eq!(stage.state(offers[0]).await, "running");
-    assert_eq!(
-        worker.finish(place, Outcome::Completed).await,
-        FinishVerdict::Applied
-    );
+    assert_eq!(stage.state(place.id).await, "running");
+    worker.conclude(place, Outcome::Completed).await;
     assert_eq!(
         worker.finish(place, Outcome::Completed).await,
         FinishVerdict::Duplicate
@@ -93,7 +81,7 @@ async fn an_end_counts_once_and_only_of_the_attempt_that_runs() {
         worker.finish(forged, Outcome::Failed).await,
         FinishVerdict::Fenced
     );
-    assert_eq!(stage.state(offers[0]).await, "COMPLETED");
+    assert_eq!(stage.state(place.id).await, "COMPLETED");
     let result = stage.text("SELECT result::text FROM scheduler.ended").await;
     assert_eq!(result.as_deref(), Some(r#"{"done": true}"#));
 }
@@ -101,13 +89,7 @@ async fn an_end_counts_once_and_only_of_the_attempt_that_runs() {
 #[tokio::test]
 async fn what_fails_is_tried_as_often_as_its_job_says_and_then_is_a_dead_letter() {
     let stage = Stage::new(Timing::default()).await;
-    let org = OrgId::new();
-    let sort = Sort {
-        retries: 2,
-        ..PLAIN
-    };
-    let job = stage.job(org, sort).await;
-    let offers = stage.enqueue(org, job, "", 1).await;
+    let offers = stage.waiting(Sort::with_retries(2), 1).await;
     let worker = stage.worker().await;
     for attempt in 1..=3 {
         let granted = worker.claim(&offers).await;
@@ -117,12 +99,9 @@ async fn what_fails_is_tried_as_often_as_its_job_says_and_then_is_a_dead_letter(
             2 => Outcome::Timeout,
             _ => Outcome::Failed,
         };
-        assert_eq!(
-            worker.finish(granted[0].place, outcome).await,
-            FinishVerdict::Applied
-        );
+        worker.conclude(granted[0].place, outcome).await;
     }
-    assert_eq!(stage.state(offers[0]).await, "FAILED");
+    assert_eq!(stage.state(offers[0].id).await, "FAILED");
     let dead =
         "SELECT count(*) FROM scheduler.ended WHERE dead_letter AND attempt = 3 AND failures = 3";
     assert_eq!(stage.count(dead).await, 1);
@@ -142,24 +121,16 @@ async fn what_fails_is_tried_as_often_as_its_job_says_and_then_is_a_dead_letter(
 #[tokio::test]
 async fn the_time_between_attempts_doubles_and_what_failed_together_comes_back_apart() {
     let stage = Stage::new(Timing::default()).await;
-    let org = OrgId::new();
     let sort = Sort {
-        retries: 10,
         backoff_ms: 100_000,
-        ..PLAIN
+        ..Sort::with_retries(10)
     };
-    let job = stage.job(org, sort).await;
-    let offers = stage.enqueue(org, job, "", 20).await;
+    let offers = stage.waiting(sort, 20).await;
     stage
         .execute("UPDATE scheduler.waiting SET failures = 2")
         .await;
     let worker = stage.worker().await;
-    let places: Vec<Place> = worker
-        .claim(&offers)
-        .await
-        .iter()
-        .map(|granted| granted.place)
-        .collect();
+    let places = worker.places(&offers).await;
     worker.finish_all(&places, Outcome::Failed).await;
     let within = "SELECT count(*) FROM scheduler.waiting
         WHERE NOT due AND run_at BETWEEN now() + interval '295 s' AND now() + interval '401 s'";
@@ -176,15 +147,10 @@ async fn the_time_between_attempts_doubles_and_what_failed_together_comes_back_a
 #[tokio::test]
 async fn what_is_handed_back_begins_again_and_uses_up_no_attempt() {
     let stage = Stage::new(Timing::default()).await;
-    let org = OrgId::new();
-    let job = stage.job(org, PLAIN).await;
-    let offers = stage.enqueue(org, job, "", 2).await;
+    let offers = stage.waiting(PLAIN, 2).await;
     let worker = stage.worker().await;
-    let granted = worker.claim(&offers).await;
-    assert_eq!(
-        worker.finish(granted[0].place, Outcome::HandedBack).await,
-        FinishVerdict::Applied
-    );
+    let places = worker.places(&offers).await;
+    worker.conclude(places[0], Outcome::HandedBack).await;
     worker.end().await;
     assert!(worker.renew().await.is_err());
     let back = "SELECT count(*) FROM scheduler.waiting WHERE due AND attempt = 1 AND failures = 0 AND losses = 0 AND concluded = 0";
@@ -201,29 +167,14 @@ async fn what_is_handed_back_begins_again_and_uses_up_no_attempt() {
 #[tokio::test]
 async fn each_end_of_an_execution_is_an_event_and_no_retry_is() {
     let stage = Stage::new(Timing::default()).await;
-    let mut events = stage
-        .nats
-        .bus("gateway")
-        .await
-        .subscribe("df.evt.>")
-        .await
-        .unwrap();
-    let org = OrgId::new();
-    let sort = Sort {
-        retries: 1,
-        ..PLAIN
-    };
-    let job = stage.job(org, sort).await;
-    let offers = stage.enqueue(org, job, "", 1).await;
+    let mut events = stage.listen("df.evt.>").await;
+    let offer = stage.waiting(Sort::with_retries(1), 1).await[0];
     let worker = stage.worker().await;
     for _ in 0..2 {
-        let place = worker.claim(&offers).await[0].place;
+        let place = worker.place(offer).await;
         worker.finish(place, Outcome::Failed).await;
     }
-    let event = tokio::time::timeout(super::stage::PATIENCE, events.next())
-        .await
-        .unwrap()
-        .unwrap();
+    let event = next_of(&mut events).await;
     assert!(
         event.subject.ends_with(".execution.failed"),
         "{}",
@@ -231,11 +182,11 @@ async fn each_end_of_an_execution_is_an_event_and_no_retry_is() {
     );
     let event: contract::Envelope<contract::event::Event> =
         serde_json::from_slice(&event.payload).unwrap();
-    assert_eq!(event.body.subject_id, offers[0].id.0);
+    assert_eq!(event.body.subject_id, offer.id.0);
     assert_eq!(event.body.data["attempt"], 2);
     assert_eq!(event.body.data["deadLetter"], true);
-    testkit::eventually("the outbox is empty", super::stage::PATIENCE, || async {
-        (stage.count("SELECT count(*) FROM scheduler.outbox").await == 0).then_some(())
+    testkit::eventually("the outbox is empty", PATIENCE, || async {
+        (stage.rows("outbox").await == 0).then_some(())
     })
     .await;
 }
@@ -243,27 +194,17 @@ async fn each_end_of_an_execution_is_an_event_and_no_retry_is() {
 #[tokio::test]
 async fn what_no_column_takes_ends_its_own_execution_alone() {
     let stage = Stage::new(Timing::default()).await;
-    let org = OrgId::new();
-    let job = stage.job(org, PLAIN).await;
-    let offers = stage.enqueue(org, job, "", 2).await;
-    let worker = stage.worker().await;
-    let granted = worker.claim(&offers).await;
-    let mut items: Vec<_> = granted
-        .iter()
-        .map(|granted| super::stage::finish(granted.place, Outcome::Completed))
-        .collect();
+    let (worker, places) = stage.running(PLAIN, 2).await;
+    let completed = |place: &Place| finish(*place, Outcome::Completed);
+    let mut items: Vec<_> = places.iter().map(completed).collect();
     items[0].result = Some(serde_json::json!({ "nul": "a\u{0}b" }));
     items[1].result = Some(serde_json::json!("x".repeat(70_000)));
-    let finish = contract::run::RunFinish { items };
-    let answer = worker
-        .bus
-        .service_call(&finish, None, super::stage::PATIENCE)
-        .await
-        .unwrap();
-    assert_eq!(answer.verdicts, [FinishVerdict::Applied; 2]);
-    assert_eq!(stage.state(offers[0]).await, "COMPLETED");
+    let said = RunFinish { items };
+    let answer = worker.bus.service_call(&said, None, PATIENCE).await;
+    assert_eq!(answer.unwrap().verdicts, [FinishVerdict::Applied; 2]);
+    assert_eq!(stage.state(places[0].id).await, "COMPLETED");
     assert_eq!(
-        stage.state(offers[1]).await,
+        stage.state(places[1].id).await,
         "FAILED",
         "too long to be kept, and would be again"
     );

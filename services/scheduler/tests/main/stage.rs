@@ -2,24 +2,23 @@
 
 use std::time::Duration;
 
-use bus::Bus;
-use contract::Problem;
-use contract::run::{
-    Assignment, Finish, FinishVerdict, Offer, Place, RunBegin, RunClaim, RunClaimed, RunEnd,
-    RunFinish, RunLease, RunProgress, RunRenew,
-};
+use bus::{Message, Subscription};
+use contract::run::{Offer, Place};
 use dashfleet_scheduler::Config;
 use dashfleet_scheduler::config::Timing;
 use database::Pools;
-use domain::execution::Outcome;
 use domain::{ExecutionId, JobId, OrgId};
+use futures::StreamExt;
 use runtime::{Reader, Shutdown};
 use sqlx::AssertSqlSafe;
 use testkit::{Nats, Postgres, TestDatabase};
 use uuid::Uuid;
 
+pub use self::worker::{Worker, finish};
+
+mod worker;
+
 pub const PATIENCE: Duration = Duration::from_secs(10);
-const ASKING: Duration = Duration::from_secs(5);
 
 pub struct Stage {
     pub nats: Nats,
@@ -51,6 +50,13 @@ pub const PLAIN: Sort = Sort {
     key_concurrency: None,
     rate: None,
 };
+
+impl Sort {
+    /// What fails is tried again so often, at once.
+    pub const fn with_retries(retries: i16) -> Self {
+        Self { retries, ..PLAIN }
+    }
+}
 
 impl Stage {
     pub async fn new(timing: Timing) -> Self {
@@ -123,6 +129,12 @@ impl Stage {
             .unwrap()
     }
 
+    /// How many a table of the scheduler's has.
+    pub async fn rows(&self, table: &str) -> i64 {
+        let sql = format!("SELECT count(*) FROM scheduler.{table}");
+        self.count(&sql).await
+    }
+
     pub async fn text(&self, sql: &str) -> Option<String> {
         sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
             .fetch_optional(self.pools.system())
@@ -136,6 +148,20 @@ impl Stage {
             .execute(self.pools.system())
             .await
             .unwrap();
+    }
+
+    /// No session has been renewed in time: whoever looks next ends them all.
+    pub async fn expire_sessions(&self) {
+        self.execute("UPDATE scheduler.sessions SET expires_at = now() - interval '1 s'")
+            .await;
+    }
+
+    /// What is published from now on, as the gateway hears it.
+    pub async fn listen(&self, pattern: &str) -> Subscription {
+        let gateway = self.nats.bus("gateway").await;
+        let heard = gateway.subscribe(pattern).await.unwrap();
+        gateway.flush().await.unwrap();
+        heard
     }
 
     pub async fn job(&self, org: OrgId, sort: Sort) -> JobId {
@@ -213,6 +239,22 @@ impl Stage {
         ids.into_iter().map(offer).collect()
     }
 
+    /// What waits of a new organisation's only job: so many.
+    pub async fn waiting(&self, sort: Sort, count: usize) -> Vec<Offer> {
+        let org = OrgId::new();
+        let job = self.job(org, sort).await;
+        self.enqueue(org, job, "", count).await
+    }
+
+    /// As many, and a worker that has begun them all.
+    pub async fn running(&self, sort: Sort, count: usize) -> (Worker, Vec<Place>) {
+        let offers = self.waiting(sort, count).await;
+        let worker = self.worker().await;
+        let places = worker.places(&offers).await;
+        assert_eq!(places.len(), count, "all of them begin");
+        (worker, places)
+    }
+
     pub async fn worker(&self) -> Worker {
         self.worker_of("default").await
     }
@@ -229,110 +271,19 @@ impl Stage {
     }
 
     /// Where an execution is, and how: `waiting`, `running`, or its status.
-    pub async fn state(&self, offer: Offer) -> String {
+    pub async fn state(&self, id: ExecutionId) -> String {
         self.text(&format!(
-            "SELECT 'waiting' FROM scheduler.waiting WHERE id = '{0}' UNION ALL
-            SELECT 'running' FROM scheduler.running WHERE id = '{0}' UNION ALL
-            SELECT status FROM scheduler.ended WHERE id = '{0}'",
-            offer.id
+            "SELECT 'waiting' FROM scheduler.waiting WHERE id = '{id}' UNION ALL
+            SELECT 'running' FROM scheduler.running WHERE id = '{id}' UNION ALL
+            SELECT status FROM scheduler.ended WHERE id = '{id}'"
         ))
         .await
         .expect("an execution")
     }
 }
 
-/// A worker's life.
-#[derive(Clone)]
-pub struct Worker {
-    pub bus: Bus,
-    pub session: Uuid,
-}
-
-impl Worker {
-    pub async fn begin(bus: Bus, replaces: Option<Uuid>) -> Self {
-        Self::begin_of(bus, replaces, 5).await
-    }
-
-    async fn begin_of(bus: Bus, replaces: Option<Uuid>, concurrency: i32) -> Self {
-        let worker = Self {
-            bus,
-            session: Uuid::now_v7(),
-        };
-        let begin = RunBegin {
-            session_id: worker.session,
-            worker: "test".into(),
-            concurrency,
-            replaces,
-        };
-        testkit::eventually("the session begins", PATIENCE, || async {
-            worker.bus.service_call(&begin, None, ASKING).await.ok()
-        })
-        .await;
-        worker
-    }
-
-    pub async fn renew(&self) -> Result<RunLease, Problem> {
-        self.renew_with(Vec::new()).await
-    }
-
-    /// Renews, and says how far these are.
-    pub async fn renew_with(&self, progress: Vec<RunProgress>) -> Result<RunLease, Problem> {
-        let renew = RunRenew {
-            session_id: self.session,
-            progress,
-        };
-        self.bus.service_call(&renew, None, ASKING).await
-    }
-
-    pub async fn try_claim(&self, offers: &[Offer]) -> Result<Vec<Assignment>, Problem> {
-        let claim = RunClaim {
-            want: 0,
-            returned: Vec::new(),
-            session_id: self.session,
-            offers: offers.to_vec(),
-        };
-        let claimed: RunClaimed = self.bus.service_call(&claim, None, ASKING).await?;
-        Ok(claimed.granted)
-    }
-
-    pub async fn claim(&self, offers: &[Offer]) -> Vec<Assignment> {
-        self.try_claim(offers).await.unwrap()
-    }
-
-    pub async fn finish(&self, place: Place, outcome: Outcome) -> FinishVerdict {
-        self.finish_all(&[place], outcome).await[0]
-    }
-
-    pub async fn finish_all(&self, places: &[Place], outcome: Outcome) -> Vec<FinishVerdict> {
-        let finish = RunFinish {
-            items: places.iter().map(|place| finish(*place, outcome)).collect(),
-        };
-        self.bus
-            .service_call(&finish, None, ASKING)
-            .await
-            .unwrap()
-            .verdicts
-    }
-
-    pub async fn end(&self) {
-        let end = RunEnd {
-            session_id: self.session,
-        };
-        self.bus.service_call(&end, None, ASKING).await.unwrap();
-    }
-}
-
-pub fn finish(place: Place, outcome: Outcome) -> Finish {
-    let failed = !matches!(outcome, Outcome::Completed | Outcome::HandedBack);
-    Finish {
-        place,
-        outcome,
-        duration_ms: 1,
-        result: (outcome == Outcome::Completed).then(|| serde_json::json!({ "done": true })),
-        error: failed.then(|| contract::execution::ExecutionError {
-            message: "it did not work".into(),
-            stack: None,
-        }),
-        permanent: false,
-    }
+/// The next message that is heard.
+pub async fn next_of(heard: &mut Subscription) -> Message {
+    let message = tokio::time::timeout(PATIENCE, heard.next()).await;
+    message.unwrap().unwrap()
 }

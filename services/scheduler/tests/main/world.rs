@@ -12,6 +12,7 @@ use contract::execution::{Execution, ExecutionGet, ExecutionRetry, RunAs};
 use contract::grant::{Grant, ISSUER, Jwk, Jwks, PrincipalKind};
 use contract::identity::JwksGet;
 use contract::job::{Job, JobCreate, JobExecute, JobGet, Order};
+use contract::run::Offer;
 use contract::{Call, Envelope, Problem, ProblemKind};
 use dashfleet_scheduler::Config;
 use database::Pools;
@@ -24,6 +25,8 @@ use runtime::{Reader, Shutdown};
 use serde_json::{Map, Value};
 use testkit::{Nats, Postgres};
 use uuid::Uuid;
+
+use super::stage::Worker;
 
 pub const PATIENCE: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(20);
@@ -260,6 +263,20 @@ impl World {
         self.get(id).await.status
     }
 
+    /// A worker that claims and finishes for itself.
+    pub async fn worker(&self) -> Worker {
+        Worker::begin(self.nats.bus("worker-default").await, None).await
+    }
+
+    /// By which such a worker claims it.
+    pub fn offer(&self, id: ExecutionId) -> Offer {
+        Offer {
+            org: self.org,
+            id,
+            turn: 0,
+        }
+    }
+
     /// A worker has them.
     pub async fn begin(&self, ids: &[ExecutionId]) -> u64 {
         sqlx::query(BEGIN)
@@ -438,6 +455,14 @@ pub fn execute(job: JobId) -> JobExecute {
         job_id: job,
         order: Order::default(),
         idempotency_key: None,
+    }
+}
+
+/// An order of which one waits or runs at a time.
+pub fn with_key(key: &str) -> Order {
+    Order {
+        deduplication_key: Some(key.into()),
+        ..Order::default()
     }
 }
 

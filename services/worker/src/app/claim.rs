@@ -64,7 +64,7 @@ pub(crate) struct Claims {
     count: u64,
     /// When stale ones were last looked for.
     swept: Option<Instant>,
-    /// The executions of those, and of those that are asked for.
+    /// The executions of the offers that wait here, and of those that are asked for.
     known: HashSet<ExecutionId>,
     /// How many are asked for.
     asked: usize,

@@ -39,7 +39,7 @@ const LAST_LINES_MAX: Duration = Duration::from_secs(1);
 
 /// How a session ended.
 pub(super) enum End {
-    /// The worker ends, and nothing runs any more; what is left of the time for it.
+    /// The worker ends: everything has ended, or the time for that is over. Until when the rest may take.
     Drained(Instant),
     /// It was lost.
     Lost,

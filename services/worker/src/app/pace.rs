@@ -11,8 +11,8 @@ const PREFETCH_MAX: usize = 500;
 /// As much as handlers end while two claims are under way, so that no slot waits for one; between these times. The shortest
 /// makes for claims of many: a commit of one costs nearly as much as one of thirty.
 const PREFETCH_TIME: [Duration; 2] = [Duration::from_millis(30), Duration::from_millis(100)];
-/// So many offers at most are taken beyond what is prefetched, where there will be room for them soon: among those that are here, who
-/// is next goes first. Where handlers last, nothing is taken ahead, and other workers may have it.
+/// As many offers as are prefetched may wait here, and so many more at most, where there will be room for them soon: among those that are
+/// here, who is next goes first. Where handlers last, nothing is taken ahead, and other workers may have it.
 const AHEAD: usize = 8;
 /// How much of each new time of a claim is believed.
 const PART: f64 = 0.2;

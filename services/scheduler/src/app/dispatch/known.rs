@@ -11,7 +11,8 @@ use uuid::Uuid;
 const LANES_AT_ONCE: usize = 128;
 /// Of each organisation at least so many, while there are not too many organisations.
 const LANES_EACH: usize = 4;
-/// How many lanes are known at once; more are found when these are empty.
+/// How many lanes are known at once. Beyond that one that is held back makes way for a new one; where none is, the new one is left to a
+/// later look.
 const LANES_MAX: usize = 20_000;
 
 /// What of a lane is known.

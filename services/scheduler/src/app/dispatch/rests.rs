@@ -1,7 +1,7 @@
 //! Rests: who has little to do comes beside others that have much, and finds programs and database busy with that. It is next, and yet
-//! waits at each step for a processor. So while such newcomers are about and wait longer than on an idle system, what is made of the
-//! others' goes in smaller rounds, and after each they rest twice as long as half of its answers took: more than half of the time belongs
-//! to who comes.
+//! waits at each step for a processor. So while such newcomers are about and wait longer than on an idle system, what the others
+//! have is offered in smaller rounds, and after each they rest twice as long as half of its answers took (but no longer than [`MAX`]):
+//! more than half of the time belongs to who comes.
 //!
 //! Nobody rests where newcomers do not wait (there are processors enough), nor where all have much. Only those that have much rest:
 //! whatever else waits is offered meanwhile.
@@ -18,7 +18,7 @@ use crate::app::fair::{Candidate, Chosen};
 const MUCH: usize = 4;
 /// A round of so many offers of those that have much keeps everybody busy.
 const MANY: usize = 16;
-/// For so long after it came a newcomer may come again, and after its last round who had much has it still.
+/// For so long after it came a newcomer is still about, and so long after its last round who had much counts as having it.
 const ABOUT: Duration = Duration::from_secs(1);
 /// For so long it is remembered that a newcomer waited.
 const REMEMBERED: Duration = Duration::from_secs(30);
@@ -155,7 +155,7 @@ impl Rests {
         }
     }
 
-    /// An offer is answered. (Perhaps of another round: by the half of them all the same is known how busy everybody is.)
+    /// An offer is answered. (Perhaps of another round: when half have come, it is known all the same how busy everybody is.)
     pub(super) fn answered(&mut self, now: Instant) {
         let Some(Round { asked, offers }) = &mut self.round else {
             return;
