@@ -90,7 +90,7 @@ impl Metrics {
             waiting: gauge(Name::Waiting, "Executions that wait for a worker, by pool.")?,
             queue_age: gauge(
                 Name::QueueAge,
-                "Seconds since the first of them could have begun, paused and limited ones too.",
+                "Seconds since the first of them that is not paused could have begun; limited ones too.",
             )?,
             window: gauge(Name::Window, "How many offers may be out at once.")?,
             duration: Histogram::with_opts(

@@ -186,6 +186,14 @@ fn millis(from: DateTime<Utc>, to: DateTime<Utc>) -> f64 {
 
 fn waits(times: &[Times], ends: &[DateTime<Utc>]) -> Waits {
     let [mut all, mut slots, mut turns, mut whole] = [const { Vec::new() }; 4];
+    let mut longest: Vec<(i64, usize)> = times
+        .iter()
+        .enumerate()
+        .map(|(place, [asked, begun, _])| (millis(*asked, *begun).round() as i64, place))
+        .collect();
+    longest.sort_unstable_by(|left, right| right.cmp(left));
+    longest.truncate(5);
+    println!("the longest, in ms, and which they were: {longest:?}");
     let (first, times) = times.split_at(FIRST);
     let first_max = first.iter().map(|[asked, begun, _]| millis(*asked, *begun));
     for [asked, begun, ended] in times {

@@ -42,6 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(250);
 /// How long finishes of a lost session may take before the next one begins: after that they are in vain.
 const FLUSH_MAX: Duration = Duration::from_secs(2);
+/// How long they may take once the scheduler answers again: longer than one of them that is under way is waited for.
+const ANSWER_MAX: Duration = finish::TIMEOUT.saturating_add(Duration::from_secs(1));
 /// How many words of cancelled executions may wait; each renewal says them again.
 const CANCELLED_MAX: usize = 16;
 
@@ -156,13 +158,15 @@ impl Worker {
             .as_ref()
             .filter(|(_, gone)| *gone)
             .map(|(session, _)| session.id);
-        let request = RunBegin {
+        let mut request = RunBegin {
             session_id: Uuid::now_v7(),
             worker: self.config.name.clone(),
             concurrency: i32::try_from(self.config.concurrency).unwrap_or(i32::MAX),
-            replaces,
+            replaces: None,
         };
         let mut said = String::new();
+        // Nobody answers what was done in the session before: whoever is asked to end it might do that first.
+        let mut unheard = true;
         loop {
             tokio::select! {
                 () = shutdown.begun() => return None,
@@ -170,7 +174,15 @@ impl Worker {
             }
             // What was done in the session before counts only as long as that one is there.
             self.finishes.flush(&bus, FLUSH_MAX).await;
+            unheard &= replaces.is_some() && !self.finishes.is_empty();
+            request.replaces = replaces.filter(|_| !unheard);
             match session::begin(&bus, &request).await {
+                Ok(_) if unheard => {
+                    // The scheduler is there again. Asked once more it is the same session.
+                    self.finishes.flush(&bus, ANSWER_MAX).await;
+                    unheard = false;
+                    continue;
+                }
                 Ok(session) => {
                     tracing::info!(session = %session.id, replaces = ?replaces, "a session begins");
                     self.metrics.sessions.with_label_values(&["begun"]).inc();

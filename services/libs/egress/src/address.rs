@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// IPv4 networks that are not public: base and length.
-const CLOSED_V4: [(Ipv4Addr, u32); 10] = [
+const CLOSED_V4: [(Ipv4Addr, u32); 11] = [
     // "This network", and what some systems take for the loopback.
     (Ipv4Addr::new(0, 0, 0, 0), 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
@@ -14,6 +14,8 @@ const CLOSED_V4: [(Ipv4Addr, u32); 10] = [
     (Ipv4Addr::new(169, 254, 0, 0), 16),
     (Ipv4Addr::new(172, 16, 0, 0), 12),
     (Ipv4Addr::new(192, 0, 0, 0), 24),
+    // Relays of 6to4, which there should be none of any more (RFC 7526).
+    (Ipv4Addr::new(192, 88, 99, 0), 24),
     (Ipv4Addr::new(192, 168, 0, 0), 16),
     // Benchmarks.
     (Ipv4Addr::new(198, 18, 0, 0), 15),

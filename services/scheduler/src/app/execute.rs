@@ -31,8 +31,6 @@ mod settle;
 
 /// How often a transaction is run before its asker is told that it collided.
 const TRIES: u32 = 5;
-/// So many that are due are told one by one, so that each can be offered at once; of more their lanes are.
-const MADE_MAX: usize = 8;
 /// The most jobs that an entry of the audit names.
 const JOBS_TOLD_MAX: usize = 20;
 
@@ -244,7 +242,8 @@ impl App {
             });
         }
         for (pool, made) in pools {
-            if made.len() <= MADE_MAX {
+            // Of several that come at one moment the most urgent goes first: which that is, a look shows.
+            if made.len() == 1 {
                 self.bell.made(pool, made).await;
             } else {
                 let lanes: BTreeSet<Lane> = made.into_iter().map(|made| made.lane).collect();

@@ -70,9 +70,18 @@ const DISPATCH: &str = "
 
 const RESIGN: &str = "DELETE FROM scheduler.dispatchers WHERE holder = $1";
 
+// A time before it was made is no time at which it waited; nor does anybody wait for what is paused. (Paused or not is looked up for
+// each job once.)
 const AGES: &str = "
-    SELECT count(*), coalesce(extract(epoch FROM now() - min(run_at)), 0)::float8
-    FROM (SELECT run_at FROM scheduler.waiting WHERE pool = $1 AND due LIMIT 100000) AS w";
+    SELECT coalesce(sum(w.count), 0)::bigint, coalesce(extract(epoch FROM now() - min(w.since)
+        FILTER (WHERE t.paused_at IS NULL AND j.paused_at IS NULL)), 0)::float8
+    FROM (
+        SELECT first.org_id, first.job_id, count(*) AS count, min(greatest(first.run_at, first.created_at)) AS since
+        FROM (SELECT org_id, job_id, run_at, created_at FROM scheduler.waiting WHERE pool = $1 AND due LIMIT 100000) AS first
+        GROUP BY first.org_id, first.job_id
+    ) AS w
+    JOIN scheduler.tenants AS t ON t.org_id = w.org_id
+    JOIN scheduler.jobs AS j ON j.org_id = w.org_id AND j.id = w.job_id";
 
 /// The first of a lane, and what holds it back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,7 +215,7 @@ pub async fn dispatcher_resign(pool: &PgPool, replica: Uuid) -> Result<(), Datab
     Ok(())
 }
 
-/// How many wait for a worker (100,000 at most are counted), and for how long the first of them, in seconds.
+/// How many wait for a worker (100,000 at most are counted), and for how long the first of them that is not paused, in seconds.
 ///
 /// # Errors
 /// [`DatabaseError`].

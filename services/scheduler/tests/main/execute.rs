@@ -8,10 +8,11 @@ use contract::execution::{BatchItem, ExecutionBatch, ExecutionBatched, Execution
 use contract::grant::PrincipalKind;
 use contract::job::{JobCreate, JobExecute, Order};
 use domain::access::Role;
-use domain::execution::{BATCH_MAX, ExecutionStatus};
+use domain::execution::{BATCH_MAX, ExecutionStatus, Outcome};
 use domain::{ExecutionId, JobId, MachineId, OrgId, Timestamp};
 use serde_json::{Value, json};
 
+use super::stage::PATIENCE;
 use super::world::{World, execute, fields, new_job, refused, with_key};
 
 const WAITING: &str = "SELECT count(*) FROM scheduler.waiting";
@@ -510,4 +511,31 @@ async fn one_idempotency_key_makes_the_same_executions_and_says_the_same_of_them
     let all = futures::future::join_all((0..10).map(|_| world.ask_as(&grant, &plain))).await;
     let distinct: HashSet<_> = all.into_iter().map(|answer| answer.unwrap().id).collect();
     assert_eq!(distinct.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_those_that_come_together_the_most_urgent_begins_first() {
+    let world = World::new().await;
+    let job = JobCreate {
+        concurrency: Some(1),
+        ..new_job("a")
+    };
+    let job = world.ask(&job).await.unwrap();
+    let worker = world.worker().await;
+    let mut feed = worker.bus.offers("default");
+    let order = |priority| Order {
+        priority: Some(priority),
+        ..Order::default()
+    };
+    let items = [-100, 0, 100, 5].map(|priority| item(job.id, order(priority)));
+    world.ask(&batch(items.to_vec())).await.unwrap();
+    let mut begun = Vec::new();
+    while begun.len() < 4 {
+        let offers = tokio::time::timeout(PATIENCE, feed.next(10)).await.unwrap();
+        for place in worker.places(&offers).await {
+            begun.push(world.get(place.id).await.priority);
+            worker.conclude(place, Outcome::Completed).await;
+        }
+    }
+    assert_eq!(begun, [100, 5, 0, -100]);
 }

@@ -58,7 +58,8 @@ async fn what_is_refused_what_is_lost_and_what_waits_is_counted() {
     })
     .await;
 
-    // What one of them had waits again, beside what a pause holds back: it is counted too, and is the oldest.
+    // What one of them had waits again, beside what a pause holds back: that is counted too, and has no age. Nor has a time before
+    // something was made.
     let org = offers[0].org;
     let held = stage.job(org, PLAIN).await;
     stage
@@ -69,7 +70,8 @@ async fn what_is_refused_what_is_lost_and_what_waits_is_counted() {
     stage.enqueue(org, held, "", 2).await;
     stage
         .execute(&format!(
-            "UPDATE scheduler.waiting SET run_at = now() - interval '1000 s' WHERE job_id = '{held}'"
+            "UPDATE scheduler.waiting SET run_at = 'epoch', created_at = now() - CASE job_id
+                WHEN '{held}' THEN interval '10000 s' ELSE interval '1000 s' END"
         ))
         .await;
     let counted = testkit::eventually("what waits is counted", PATIENCE, || async {

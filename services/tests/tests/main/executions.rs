@@ -267,6 +267,28 @@ async fn a_database_that_stands_still_doubles_nothing() {
     world.attempts().never_overlap();
 }
 
+#[tokio::test]
+async fn what_ended_while_the_scheduler_stood_still_does_not_run_again() {
+    let world = World::new(1, "5");
+    let short = json!({ "config": { "ms": 3_000 } });
+    let job = world.job("short", "builtin/sleep", short).await;
+    let ids = world.batch(&job, 5).await;
+    world.runs(&ids, world.product.pids("worker")[0]).await;
+    let scheduler = world.product.pids("scheduler")[0];
+    signal(scheduler, libc::SIGSTOP);
+    // Past the lease: by then the worker has given its session up, and asks for another.
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    signal(scheduler, libc::SIGCONT);
+    world.all_ended(Duration::from_secs(60)).await;
+    let attempts = world.attempts();
+    for id in &ids {
+        let execution = world.execution(id).await.expect("an execution");
+        assert_eq!(execution["status"], "COMPLETED", "{execution}");
+        assert_eq!(execution["attempt"], 1, "{execution}");
+        assert_eq!(attempts.ended(id), [1], "{execution}");
+    }
+}
+
 /// A worker that the launcher knows nothing of; it ends with the test.
 struct Stranger {
     child: std::process::Child,

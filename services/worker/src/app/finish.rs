@@ -26,7 +26,7 @@ const GATHER: Duration = Duration::from_millis(25);
 /// A request has no more than this and one finish, in bytes.
 const REQUEST_BYTES: usize = 1024 * 1024;
 /// How long the scheduler may take to answer before it is told again.
-const TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 /// The first pause before it is told again; each later one is twice as long, up to the last.
 const PAUSE: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(500)];
 /// With so many waiting nothing more is claimed.

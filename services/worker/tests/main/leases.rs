@@ -125,6 +125,39 @@ async fn a_session_that_has_expired_is_replaced_and_the_next_one_works() {
     assert_eq!(starts, [1, 2]);
 }
 
+/// The scheduler stood still for longer than the lease. Asked to replace the session before it has heard what was done in it, it
+/// would have that done again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_is_replaced_when_what_was_done_in_it_is_answered_and_not_before() {
+    let world = World::new(Options {
+        lease: LEASE,
+        ..Options::default()
+    })
+    .await;
+    {
+        let mut state = world.scheduler.state();
+        state.finishes_away = true;
+        state.silent = true;
+    }
+    let id = world.scheduler.run("builtin/noop", json!({})).await;
+    tokio::time::sleep(LEASE).await;
+    world.scheduler.state().silent = false;
+    world.session(2).await;
+    let first = {
+        let state = world.scheduler.state();
+        assert_eq!(state.begins[1].replaces, None);
+        assert!(state.running.contains_key(&id));
+        state.begins[0].session_id
+    };
+    world.scheduler.state().finishes_away = false;
+    assert_eq!(world.scheduler.ended(id).await.outcome, Outcome::Completed);
+    world.session(3).await;
+    let state = world.scheduler.state();
+    assert_eq!(state.begins[2].replaces, Some(first));
+    assert_eq!(state.begins[2].session_id, state.begins[1].session_id);
+    assert!(state.waiting.is_empty(), "it is not to run again");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_was_stopped_past_its_lease_runs_nothing_of_it() {
     let world = World::without_worker(LEASE).await;
