@@ -1,6 +1,7 @@
-//! Random limits, while several workers claim and finish at once and limits change: none is ever exceeded, and nothing that may
-//! begin waits beside a free slot. A round is made of a seed ([`plan`]), set up and changed ([`cast`]), worked off ([`work`])
-//! and looked at the whole time ([`watch`]).
+//! Random limits, while several workers claim and finish at once, limits and rates change, and jobs and whole organisations pause:
+//! none is ever exceeded, nothing begins of what is paused, and nothing that may begin waits beside a free slot. A round is made
+//! of a seed ([`plan`]), set up and changed ([`cast`]), worked off ([`work`]) and looked at the whole time ([`watch`], and [`rate`]
+//! what a rate allows).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +20,7 @@ use super::stage::{PATIENCE, Stage};
 
 mod cast;
 mod plan;
+mod rate;
 mod watch;
 mod work;
 

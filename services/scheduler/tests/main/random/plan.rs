@@ -45,14 +45,27 @@ pub struct Change {
 
 #[derive(Clone, Copy, Debug)]
 pub enum What {
-    /// A job of the organisation is paused.
-    Pause(usize),
-    /// It goes on.
-    Resume(usize),
-    /// A job of the organisation has these limits.
-    Job(usize, Option<i32>, Option<i32>),
-    /// The organisation has this limit.
-    Org(Option<i32>),
+    /// A job of the organisation.
+    Job(usize, OfJob),
+    /// The organisation as a whole.
+    Org(OfOrg),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum OfJob {
+    Pause,
+    Resume,
+    /// So many of it at once, and so many of a key.
+    Concurrency(Option<i32>, Option<i32>),
+    /// So many begin in so many milliseconds.
+    Rate(Option<(i32, i64)>),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum OfOrg {
+    Pause,
+    Resume,
+    Concurrency(Option<i32>),
 }
 
 impl Plan {
@@ -71,14 +84,29 @@ impl Plan {
             let jobs = org.jobs.len() as u64;
             let paused = random.below(jobs) as usize;
             let at = within(random, 100..400);
-            add(at, What::Pause(paused));
-            add(at + within(random, 300..800), What::Resume(paused));
+            add(at, What::Job(paused, OfJob::Pause));
+            let resumed = at + within(random, 300..800);
+            add(resumed, What::Job(paused, OfJob::Resume));
             for _ in 0..2 {
                 let job = random.below(jobs) as usize;
-                let limits = What::Job(job, limit(random, 4), limit(random, 3));
-                add(within(random, 100..1_500), limits);
+                let limits = OfJob::Concurrency(limit(random, 4), limit(random, 3));
+                add(within(random, 100..1_500), What::Job(job, limits));
             }
-            add(within(random, 100..1_500), What::Org(limit(random, 6)));
+            let limits = OfOrg::Concurrency(limit(random, 6));
+            add(within(random, 100..1_500), What::Org(limits));
+            let at = within(random, 50..400);
+            add(at, What::Org(OfOrg::Pause));
+            let resumed = at + within(random, 150..500);
+            add(resumed, What::Org(OfOrg::Resume));
+            // Of the job of which most waits. A rate is set, then another, then it is taken away, and perhaps set again.
+            let waits = |job: &usize| org.jobs[*job].waits.iter().sum::<usize>();
+            let rated = (0..org.jobs.len()).max_by_key(waits).unwrap();
+            let mut at = within(random, 20..120);
+            for is_set in [true, true, false, random.below(2) == 0] {
+                let rate = is_set.then(|| rate(random));
+                add(at, What::Job(rated, OfJob::Rate(rate)));
+                at += within(random, 100..400);
+            }
         }
         changes.sort_by_key(|change| change.at);
         Self {
@@ -104,10 +132,7 @@ fn org(random: &mut Random) -> OrgPlan {
 }
 
 fn job(random: &mut Random) -> JobPlan {
-    let rate = (random.below(3) == 0).then(|| {
-        let (max, per_ms) = (within(random, 2..6), within(random, 200..500));
-        (max as i32, per_ms as i64)
-    });
+    let rate = (random.below(3) == 0).then(|| rate(random));
     JobPlan {
         sort: Sort {
             concurrency: limit(random, 4),
@@ -118,6 +143,11 @@ fn job(random: &mut Random) -> JobPlan {
         takes: Duration::from_millis(within(random, 50..200)),
         waits: KEYS.map(|_| random.below(8) as usize),
     }
+}
+
+fn rate(random: &mut Random) -> (i32, i64) {
+    let (max, per_ms) = (within(random, 2..6), within(random, 200..500));
+    (max as i32, per_ms as i64)
 }
 
 /// None, once in three times.

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::cast::Cast;
+use super::rate;
 use crate::main::stage::Stage;
 
 pub const EVERY: Duration = Duration::from_millis(5);
@@ -21,7 +22,7 @@ const STEP_MAX: Duration = Duration::from_millis(50);
 /// How long a round may take.
 const ROUND_MAX: Duration = Duration::from_secs(60);
 
-/// Where more run, or began, than may: what, of whom, how many, how many may, and when the last of them began.
+/// Where more run than may: what, of whom, how many, how many may, and when the last of them began.
 const EXCEEDED: &str = "
     SELECT 'organisation' AS what, r.org_id AS id, count(*) AS runs, t.concurrency AS most, max(r.started_at) AS newest
     FROM scheduler.running AS r JOIN scheduler.tenants AS t ON t.org_id = r.org_id
@@ -39,16 +40,9 @@ const EXCEEDED: &str = "
     FROM scheduler.running AS r JOIN scheduler.jobs AS j ON j.org_id = r.org_id AND j.id = r.job_id
     WHERE j.paused_at IS NOT NULL GROUP BY r.job_id
     UNION ALL
-    SELECT 'rate', l.job_id, count(*), l.rate_max, max(b.started_at)
-    FROM scheduler.limits AS l JOIN (
-        SELECT job_id, started_at FROM scheduler.running UNION ALL SELECT job_id, started_at FROM scheduler.ended
-    ) AS b ON b.job_id = l.job_id AND b.started_at >= l.window_at
-    WHERE l.key = '' AND l.rate_max IS NOT NULL
-    GROUP BY l.job_id, l.rate_max HAVING count(*) > l.rate_max";
-
-/// Since when the windows of rates last, and how long each does.
-const WINDOWS: &str = "
-    SELECT job_id, window_at, rate_per_ms FROM scheduler.limits WHERE key = '' AND rate_max IS NOT NULL";
+    SELECT 'pause of all', r.org_id, count(*), 0, max(r.started_at)
+    FROM scheduler.running AS r JOIN scheduler.tenants AS t ON t.org_id = r.org_id
+    WHERE t.paused_at IS NOT NULL GROUP BY r.org_id";
 
 /// How many wait; how many run; and the first of each lane of which every limit has room.
 const STANDS: &str = "
@@ -83,7 +77,8 @@ pub struct Watch<'a> {
     stuck: Duration,
     /// For how long each has been the first of its lane and might begin, with most slots free.
     passed_over: HashMap<Uuid, Duration>,
-    windows: HashMap<Uuid, DateTime<Utc>>,
+    /// Of the cast.
+    jobs: Vec<Uuid>,
 }
 
 impl<'a> Watch<'a> {
@@ -100,7 +95,7 @@ impl<'a> Watch<'a> {
             waiting: 0,
             stuck: Duration::ZERO,
             passed_over: HashMap::new(),
-            windows: HashMap::new(),
+            jobs: cast.jobs(),
         }
     }
 
@@ -111,7 +106,8 @@ impl<'a> Watch<'a> {
     pub async fn look(&mut self) -> bool {
         self.looks += 1;
         self.limits_hold().await;
-        self.windows_last().await;
+        let seen = rate::seen(&mut self.connection, &self.jobs).await;
+        self.cast.rates_hold(&seen);
         self.nothing_waits().await
     }
 
@@ -122,27 +118,10 @@ impl<'a> Watch<'a> {
             .unwrap();
         for (what, id, runs, most, newest) in rows {
             // What began before a limit was lowered goes on. But whatever begins since has found room under it, and none was
-            // lost afterwards. (Rates do not change.)
-            let is_wrong = what == "rate" || self.cast.is_since(id, newest);
+            // lost afterwards.
             assert!(
-                !is_wrong,
+                !self.cast.is_since(id, newest),
                 "{what} of {id}: {runs} where {most} may, since {newest}"
-            );
-        }
-    }
-
-    /// A window that began anew before its time would let more begin.
-    async fn windows_last(&mut self) {
-        let rows: Vec<(Uuid, DateTime<Utc>, i64)> = sqlx::query_as(WINDOWS)
-            .fetch_all(&mut *self.connection)
-            .await
-            .unwrap();
-        for (job, at, per_ms) in rows {
-            let before = self.windows.insert(job, at).unwrap_or(at);
-            let lasted = at - before;
-            assert!(
-                at == before || lasted >= chrono::Duration::milliseconds(per_ms),
-                "a window of {per_ms} ms of {job} lasted {lasted}"
             );
         }
     }
@@ -193,8 +172,10 @@ impl<'a> Watch<'a> {
     pub fn told(&self) -> String {
         let took = self.began.elapsed();
         format!(
-            "{} looks in {took:?}; the longest wait beside a free slot took {:?}",
-            self.looks, self.longest
+            "{} looks in {took:?}; the longest wait beside a free slot took {:?}; {}",
+            self.looks,
+            self.longest,
+            self.cast.told()
         )
     }
 }
