@@ -1,6 +1,7 @@
-//! Fairness between organisations: B asks for 110 executions, one each 100 ms, on an idle system; then A asks for 500,000 (100,000
-//! would be worked off too soon), and while those are worked off B does the same again. Counted are the last hundred; those of the
-//! first second, in which A's work begins and no worker knows yet how long it lasts, are counted apart. On the product with its default settings, hence with five slots for handlers.
+//! Fairness between organisations: B asks for 110 executions, one each 100 ms, on an idle system; then A asks for 100,000, and while
+//! those are worked off B does the same again. Counted are the last hundred of B's; those of the first second, in which A's work
+//! begins and no worker knows yet how long it lasts, are counted apart. Each time on a new product with its default settings, hence
+//! with five slots for handlers.
 //!
 //! A wait is PostgreSQL's: from the beginning of the transaction that made the execution (`scheduled_for`) to the beginning of the
 //! statement that gave it to a worker (`started_at`). A's work is of two kinds, since they say different things. With
@@ -33,8 +34,7 @@ const ASKED: usize = 100;
 /// Those of the first second, before these.
 const FIRST: usize = 10;
 const EVERY: Duration = Duration::from_millis(100);
-/// Of what sleeps, and of what does nothing.
-const QUEUED: [usize; 2] = [100_000, 500_000];
+const QUEUED: usize = 100_000;
 const BATCH: usize = 10_000;
 const RUNS: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -130,16 +130,6 @@ impl Tenant {
         made(&self.api, &format!("{JOBS}/{job}/resume"), json!({})).await;
     }
 
-    /// Cancels what is left.
-    async fn cancel(&self, job: &str) {
-        let filter = json!({ "jobId": job });
-        let path = format!("{EXECUTIONS}/cancel");
-        while made(&self.api, &path, filter.clone()).await["more"] == true {
-            // Of many-sided requests a key has twenty in a second.
-            tokio::time::sleep(Duration::from_millis(60)).await;
-        }
-    }
-
     /// Asks for one each 100 ms, and says how long they waited.
     async fn waits(&self, database: &mut PgConnection, job: &str) -> Waits {
         let path = format!("{JOBS}/{job}/execute");
@@ -186,14 +176,6 @@ fn millis(from: DateTime<Utc>, to: DateTime<Utc>) -> f64 {
 
 fn waits(times: &[Times], ends: &[DateTime<Utc>]) -> Waits {
     let [mut all, mut slots, mut turns, mut whole] = [const { Vec::new() }; 4];
-    let mut longest: Vec<(i64, usize)> = times
-        .iter()
-        .enumerate()
-        .map(|(place, [asked, begun, _])| (millis(*asked, *begun).round() as i64, place))
-        .collect();
-    longest.sort_unstable_by(|left, right| right.cmp(left));
-    longest.truncate(5);
-    println!("the longest, in ms, and which they were: {longest:?}");
     let (first, times) = times.split_at(FIRST);
     let first_max = first.iter().map(|[asked, begun, _]| millis(*asked, *begun));
     for [asked, begun, ended] in times {
@@ -252,10 +234,8 @@ fn show(what: &str, waits: Waits, idle: Waits) {
     );
 }
 
-#[tokio::main]
-async fn main() {
-    let runs = std::env::var("DASHFLEET_BENCH_RUNS");
-    let runs: usize = runs.map_or(RUNS, |runs| runs.parse().expect("a number of runs"));
+/// B's waits on the idle system, and while A's executions of this kind wait.
+async fn measured(handler: &str, config: &Value) -> [Waits; 2] {
     let product = Product::start(1);
     let dev = product.dev();
     let url = text(&dev, "postgresUrl");
@@ -271,56 +251,53 @@ async fn main() {
     };
     let second = second(&product).await;
     let ours = second.job("ours", "builtin/noop", json!({})).await;
+    second.waits(&mut database, &ours).await;
+    idle(&mut database).await;
+    let alone = second.waits(&mut database, &ours).await;
+    println!(
+        "idle: B waits p50 {:.1} ms, p99 {:.1} ms; until the end p99 {:.1} ms",
+        alone.p50, alone.p99, alone.whole_p99
+    );
+    let job = first.job("theirs", handler, config.clone()).await;
+    first.queue(&job, QUEUED).await;
+    let before = count(&mut database, LEFT, Some(first.id)).await;
+    let waits = second.waits(&mut database, &ours).await;
+    let after = count(&mut database, LEFT, Some(first.id)).await;
+    assert!(after > 0, "A had nothing left: B was alone for a while");
+    let what = format!("while {before} to {after} {handler} of A wait");
+    show(&what, waits, alone);
+    [alone, waits]
+}
+
+#[tokio::main]
+async fn main() {
+    let runs = std::env::var("DASHFLEET_BENCH_RUNS");
+    let runs: usize = runs.map_or(RUNS, |runs| runs.parse().expect("a number of runs"));
     let kinds = [
-        // First what leaves little behind: a database that tidies up makes everybody wait.
         ("builtin/sleep", json!({ "ms": 50 })),
         ("builtin/noop", json!({})),
     ];
-    second.waits(&mut database, &ours).await;
-    let mut all: Vec<[Waits; 3]> = Vec::new();
-    for run in 0..runs {
-        idle(&mut database).await;
-        let alone = second.waits(&mut database, &ours).await;
-        println!(
-            "idle: B waits p50 {:.1} ms, p99 {:.1} ms; until the end p99 {:.1} ms",
-            alone.p50, alone.p99, alone.whole_p99
-        );
-        let mut waits = [alone; 3];
-        for (place, (handler, config)) in kinds.iter().enumerate() {
-            let name = format!("{handler} {run}");
-            let job = first.job(&name, handler, config.clone()).await;
-            first.queue(&job, QUEUED[place]).await;
-            let before = count(&mut database, LEFT, Some(first.id)).await;
-            waits[place + 1] = second.waits(&mut database, &ours).await;
-            let after = count(&mut database, LEFT, Some(first.id)).await;
-            assert!(after > 0, "A had nothing left: B was alone for a while");
-            let what = format!("while {before} to {after} {handler} of A wait");
-            show(&what, waits[place + 1], alone);
-            first.cancel(&job).await;
-            idle(&mut database).await;
+    let mut all = kinds.each_ref().map(|_| Vec::new());
+    for _ in 0..runs {
+        for ((handler, config), all) in kinds.iter().zip(&mut all) {
+            all.push(measured(handler, config).await);
         }
-        all.push(waits);
     }
-    let median = |of: &dyn Fn(&[Waits; 3]) -> f64| {
-        let mut values: Vec<f64> = all.iter().map(of).collect();
-        percentile(&mut values, 50)
-    };
-    println!(
-        "medians of {runs}: idle p50 {:.1} ms, p99 {:.1} ms; until the end p99 {:.1} ms",
-        median(&|waits| waits[0].p50),
-        median(&|waits| waits[0].p99),
-        median(&|waits| waits[0].whole_p99)
-    );
-    for (place, (handler, _)) in kinds.iter().enumerate() {
+    for ((handler, _), all) in kinds.iter().zip(&all) {
+        let median = |of: &dyn Fn(&Waits, &Waits) -> f64| {
+            let mut values: Vec<f64> = all.iter().map(|[idle, beside]| of(beside, idle)).collect();
+            percentile(&mut values, 50)
+        };
         println!(
-            "medians of {runs} beside {handler}: p50 {:.1} ms, p99 {:.1} ms, {:.2} x idle; beyond the wait for a slot p99 {:.1} ms, {:.2} x idle; until the end p99 {:.1} ms; in the first second at most {:.1} ms",
-            median(&|waits| waits[place + 1].p50),
-            median(&|waits| waits[place + 1].p99),
-            median(&|waits| waits[place + 1].p99 / waits[0].p99),
-            median(&|waits| waits[place + 1].turn_p99),
-            median(&|waits| waits[place + 1].turn_p99 / waits[0].p99),
-            median(&|waits| waits[place + 1].whole_p99),
-            median(&|waits| waits[place + 1].first_max)
+            "medians of {runs} beside {handler}: p50 {:.1} ms, p99 {:.1} ms, {:.2} x idle ({:.1} ms); beyond the wait for a slot p99 {:.1} ms, {:.2} x idle; until the end p99 {:.1} ms; in the first second at most {:.1} ms",
+            median(&|waits, _| waits.p50),
+            median(&|waits, _| waits.p99),
+            median(&|waits, idle| waits.p99 / idle.p99),
+            median(&|_, idle| idle.p99),
+            median(&|waits, _| waits.turn_p99),
+            median(&|waits, idle| waits.turn_p99 / idle.p99),
+            median(&|waits, _| waits.whole_p99),
+            median(&|waits, _| waits.first_max)
         );
     }
 }

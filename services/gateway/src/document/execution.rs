@@ -173,7 +173,7 @@ pub struct ExecutionBatchItem {
 /// Executions that are asked for together.
 #[derive(Object)]
 pub struct ExecutionBatch {
-    /// 1 to 10,000.
+    /// 1 to 10,000, in a body of at most a megabyte: of so many each may have about a hundred bytes.
     #[oai(validator(min_items = 1, max_items = 10000))]
     items: Vec<ExecutionBatchItem>,
 }

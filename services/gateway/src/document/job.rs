@@ -119,7 +119,8 @@ pub struct JobCreate {
     rate: Option<Rate>,
 }
 
-/// What changes of a job, as a merge patch (RFC 7396): a field that is absent stays as it is, `null` sets what a new job has.
+/// What changes of a job, as a merge patch (RFC 7396): a field that is absent stays as it is, `null` sets what a new job has. A name, a
+/// handler and the switches cannot be `null`.
 #[derive(Object)]
 #[oai(rename_all = "camelCase")]
 pub struct JobEdit {

@@ -150,8 +150,9 @@ impl Jobs {
 
     /// Edit a job
     ///
-    /// A merge patch (RFC 7396): what is absent stays, `null` sets what a new job has. The same again changes nothing. What waits
-    /// keeps its pool and its priority; attempts that begin from now on have the new configuration, timeout and retries.
+    /// A merge patch (RFC 7396): what is absent stays, `null` sets what a new job has (a name, a handler and the switches cannot be
+    /// `null`). The same again changes nothing. What waits keeps its pool and its priority; attempts that begin from now on have the
+    /// new configuration, timeout and retries.
     #[oai(path = "/:id", method = "patch", operation_id = "job_edit")]
     async fn edit(
         &self,

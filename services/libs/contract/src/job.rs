@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::execution::Execution;
-use crate::merge::Edit;
+use crate::merge::{Edit, given};
 
 /// The service's name on the bus.
 pub const SERVICE: &str = "scheduler";
@@ -264,13 +264,21 @@ pub struct Settings {
 #[serde(rename_all = "camelCase")]
 pub struct SettingsEdit {
     /// Whether all that waits is held back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "given",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub paused: Option<bool>,
     /// The most that run at once.
     #[serde(default, skip_serializing_if = "Edit::is_keep")]
     pub concurrency: Edit<i32>,
     /// Its share; needs `platform:admin`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "given",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub weight: Option<i16>,
 }
 

@@ -46,3 +46,14 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Edit<T> {
         Ok(Option::deserialize(deserializer)?.map_or(Self::Clear, Self::Set))
     }
 }
+
+/// Reads a field that may be absent, and that nothing can be instead of: `null` is refused, since it would change nothing and
+/// look as if it had. In a message: `#[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]`.
+///
+/// # Errors
+/// What `T` refuses.
+pub fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}

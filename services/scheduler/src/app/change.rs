@@ -33,10 +33,14 @@ impl App {
     }
 }
 
-/// A filter for many must say something: nothing would mean everything, and be an accident.
-fn check_many(filter: &ExecutionFilter, may_be: &[ExecutionStatus]) -> Result<(), Problem> {
+/// A filter for many must say something: nothing would mean everything, and be an accident. `others`: its fields besides the job.
+fn check_many(
+    filter: &ExecutionFilter,
+    may_be: &[ExecutionStatus],
+    others: &str,
+) -> Result<(), Problem> {
     if *filter == ExecutionFilter::default() {
-        let message = "is required, unless there is a `status`, `deadLetter`, `from` or `to`";
+        let message = format!("is required, unless there is a {others}");
         return Err(Problem::invalid("jobId", message));
     }
     match filter.status {

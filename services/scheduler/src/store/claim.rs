@@ -24,7 +24,8 @@ const CONFIG_MAX_BYTES: i64 = 512 * 1024;
 /// Then from the innermost limit to the outermost: what has room by its key, of that by its job, of that by its organisation.
 /// Where a limit was set a moment ago and its row is not seen yet, nothing begins: it is offered again. What the session has
 /// already (its claim was answered, and the answer lost) is given again. A session of another pool than the caller's is given
-/// nothing. Rows at place 0 are the sessions that there are. What waits is looked up row by row and deleted by its place: a plan
+/// nothing. What somebody holds to cancel it is left to him: others' claims are in the same statement, and none waits for him. Rows at
+/// place 0 are the sessions that there are. What waits is looked up row by row and deleted by its place: a plan
 /// that was made while nothing waited would read all of it for each row. (What waits is the first from there on, if it is that: only the
 /// primary key serves such an order.) Likewise the limits, one probe each. They are counted by what is an insertion in form only:
 /// each row is there and held, and is found by its key in its newest version, which no place that this statement saw before need be.
@@ -102,10 +103,15 @@ const CLAIM: &str = "
             sum(octet_length(by_tenant.config::text) + coalesce(octet_length(by_tenant.override::text), 0))
                 OVER (PARTITION BY session_id ORDER BY place) AS bytes
         FROM by_tenant WHERE tenant_free IS NULL OR nth_of_tenant <= tenant_free
+    ), free AS MATERIALIZED (
+        SELECT sized.* FROM sized CROSS JOIN LATERAL (
+            SELECT FROM scheduler.waiting AS w WHERE w.ctid = sized.tid AND w.org_id = sized.org_id AND w.id = sized.id
+            LIMIT 1 FOR UPDATE SKIP LOCKED
+        ) AS w
+        WHERE sized.bytes <= $5 OR sized.nth_of_session = 1
     ), taken AS (
-        DELETE FROM scheduler.waiting AS w USING sized
+        DELETE FROM scheduler.waiting AS w USING free AS sized
         WHERE w.ctid = sized.tid AND w.org_id = sized.org_id AND w.id = sized.id
-            AND (sized.bytes <= $5 OR sized.nth_of_session = 1)
         RETURNING w.org_id, w.id, w.job_id, w.pool, w.key, w.priority, w.override, w.deduplication_key, w.principal_kind,
             w.principal_id, w.credential, w.traceparent, w.scheduled_for, w.created_at, w.attempt, w.concluded, w.failures,
             w.losses, w.attempts, w.version, sized.place, sized.session_id, sized.token AS granted, sized.handler,

@@ -34,6 +34,27 @@ async fn each_execution_is_granted_to_one_worker_however_many_claim_it() {
     );
 }
 
+/// Many are cancelled in one transaction; others' claims are in one statement with those of whoever is cancelled.
+#[tokio::test]
+async fn a_claim_leaves_what_is_being_cancelled_and_waits_for_nobody() {
+    let stage = Stage::new(Timing::default()).await;
+    let offers = stage.waiting(PLAIN, 2).await;
+    let worker = stage.worker().await;
+    let mut cancelling = stage.pools.system_tx().await.unwrap();
+    sqlx::query("SELECT FROM scheduler.waiting WHERE id = $1 FOR UPDATE")
+        .bind(offers[0].id.0)
+        .execute(&mut *cancelling)
+        .await
+        .unwrap();
+    let given = worker.places(&offers).await;
+    assert_eq!((given.len(), given[0].id), (1, offers[1].id));
+    drop(cancelling);
+    testkit::eventually("the other begins, too", PATIENCE, || async {
+        (worker.places(&offers).await.len() == 2).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_claim_that_is_repeated_gives_the_same_again_and_to_nobody_else() {
     let stage = Stage::new(Timing::default()).await;

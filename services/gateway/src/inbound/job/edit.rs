@@ -1,7 +1,7 @@
 //! What changes of a job, as a body says it.
 
 use contract::job::{JobEdit, Rate};
-use contract::merge::Edit;
+use contract::merge::{Edit, given};
 use domain::JobId;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -11,16 +11,20 @@ use serde_json::{Map, Value};
 #[serde(rename_all = "camelCase", default)]
 pub struct JobEdits {
     /// Its name.
+    #[serde(deserialize_with = "given")]
     pub name: Option<String>,
     /// What it is for.
     pub description: Edit<String>,
     /// What runs.
+    #[serde(deserialize_with = "given")]
     pub handler: Option<String>,
     /// What the handler is given.
     pub config: Edit<Map<String, Value>>,
     /// Whether it may be executed.
+    #[serde(deserialize_with = "given")]
     pub enabled: Option<bool>,
     /// Whether what waits is held back.
+    #[serde(deserialize_with = "given")]
     pub paused: Option<bool>,
     /// The pool of workers.
     pub pool: Edit<String>,
@@ -60,6 +64,33 @@ impl JobEdits {
             concurrency: self.concurrency,
             key_concurrency: self.key_concurrency,
             rate: self.rate,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn null_takes_away_what_there_need_not_be_and_nothing_else() {
+        let edits = json!({ "description": null, "rate": null, "paused": true });
+        let edits: JobEdits = serde_json::from_value(edits).unwrap();
+        assert_eq!(
+            edits,
+            JobEdits {
+                description: Edit::Clear,
+                rate: Edit::Clear,
+                paused: Some(true),
+                ..JobEdits::default()
+            }
+        );
+        for field in ["name", "handler", "enabled", "paused"] {
+            let edits = serde_json::from_value::<JobEdits>(json!({ field: null }));
+            let error = edits.unwrap_err().to_string();
+            assert!(error.contains("null"), "{field}: {error}");
         }
     }
 }

@@ -112,7 +112,7 @@ impl App {
             let message = "has no place here: what has ended cannot be cancelled";
             return Err(Problem::invalid("deadLetter", message).into());
         }
-        check_many(filter, &[Pending, Running])?;
+        check_many(filter, &[Pending, Running], "`status`, `from` or `to`")?;
         let mut tries = 1;
         let changed = loop {
             match self.cancel_many_try(author, filter).await {

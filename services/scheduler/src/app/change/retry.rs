@@ -96,7 +96,8 @@ impl App {
         use ExecutionStatus::{Cancelled, Failed, Timeout};
         author.require(JOBS_EXECUTE)?;
         let filter = &request.filter;
-        check_many(filter, &[Failed, Timeout, Cancelled])?;
+        let others = "`status`, `deadLetter`, `from` or `to`";
+        check_many(filter, &[Failed, Timeout, Cancelled], others)?;
         let mut tries = 1;
         let (again, more) = loop {
             match self.retry_many_try(author, filter).await {
