@@ -44,8 +44,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 const FLUSH_MAX: Duration = Duration::from_secs(2);
 /// How long they may take once the scheduler answers again: longer than one of them that is under way is waited for.
 const ANSWER_MAX: Duration = finish::TIMEOUT.saturating_add(Duration::from_secs(1));
-/// How many words of cancelled executions may wait; each renewal says them again.
-const CANCELLED_MAX: usize = 16;
+/// How many words of executions may wait; later renewals say them again.
+const TOLD_MAX: usize = 16;
 
 /// The worker.
 pub struct Worker {
@@ -101,9 +101,9 @@ impl Worker {
                 break;
             };
             self.standing.send_replace(None);
-            let (told, cancelled) = mpsc::channel(CANCELLED_MAX);
-            let keeper = tokio::spawn(session::keep(session.clone(), self.host.clone(), told));
-            let mut life = Life::new(&mut self, session.clone(), cancelled);
+            let (tell, told) = mpsc::channel(TOLD_MAX);
+            let keeper = tokio::spawn(session::keep(session.clone(), self.host.clone(), tell));
+            let mut life = Life::new(&mut self, session.clone(), told);
             let ended = Box::pin(life.run(shutdown)).await;
             match ended {
                 End::Drained(by) => {

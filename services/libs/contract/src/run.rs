@@ -59,6 +59,9 @@ pub struct RunLease {
     /// said meanwhile.
     #[serde(default)]
     pub progress_missed: bool,
+    /// What the session has had for longer than a lease, if that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub given: Vec<Offer>,
 }
 
 /// `run.renew`: the worker lives. NOT_FOUND when the session has expired: it must end its handlers.
@@ -70,6 +73,9 @@ pub struct RunRenew {
     /// What handlers last said of how far they are; at most 512.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub progress: Vec<RunProgress>,
+    /// Asks what the session has: there may be something of which the worker was never told.
+    #[serde(default)]
+    pub given: bool,
 }
 
 /// How far an execution is.

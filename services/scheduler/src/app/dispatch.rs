@@ -50,6 +50,8 @@ const CHUNK_MAX: usize = 32;
 const PARTS: [usize; 2] = [8, 64];
 /// So many may be out beyond the window, of organisations whose turn it is when others have filled it.
 const BEYOND_MAX: usize = 256;
+/// A lane of which a claim was given nothing is looked at again after this time, if nobody rings: somebody may hold what comes first in it.
+const REFUSED_REST: Duration = Duration::from_millis(20);
 /// How many rings are heeded before anything else is done.
 const RINGS_AT_ONCE: usize = 256;
 
@@ -205,9 +207,11 @@ impl<'a> Dispatcher<'a> {
             Ok(bell) if bell.pool == self.pool => {
                 self.changed = true;
                 let now = Instant::now();
+                let mut begins = HashSet::new();
                 for id in bell.begun {
                     if let Some(answered) = self.answered(id, now) {
                         self.fair.served(answered.tag);
+                        begins.insert(answered.lane);
                         if let Some(waited) = answered.waited {
                             self.rests.waited(waited, now);
                         }
@@ -217,7 +221,10 @@ impl<'a> Dispatcher<'a> {
                     if let Some(answered) = self.answered(id, now) {
                         self.fair.refund(answered.lane.org);
                         // Why, a look at its lane shows.
-                        self.known.open_unless_held(answered.lane);
+                        match begins.contains(&answered.lane) {
+                            true => self.known.open_unless_held(answered.lane),
+                            false => self.known.rest(answered.lane, now + REFUSED_REST),
+                        }
                     }
                 }
                 if let Some(Wanted { session, offers }) = bell.wanted {

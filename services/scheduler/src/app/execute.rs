@@ -1,6 +1,7 @@
 //! Asking for executions, one or many: one transaction makes all of them, or none; then the doorbell rings for what is due.
 //! [`item`] is one of them, [`settle`] what the database knows of it, [`record`] what is kept beside an `Idempotency-Key`.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use contract::audit::{ActorKind, Resource};
@@ -230,23 +231,27 @@ impl App {
 
     /// Tells the dispatchers of each pool what waits now. Lost, they find it by themselves.
     async fn ring_for(&self, org: OrgId, made: &[Enqueued]) {
-        let mut pools: BTreeMap<&str, Vec<Made>> = BTreeMap::new();
+        let mut pools: BTreeMap<&str, Vec<&Enqueued>> = BTreeMap::new();
         for made in made.iter().filter(|made| made.due) {
-            pools.entry(&made.pool).or_default().push(Made {
-                lane: Lane {
-                    org,
-                    job: made.row.job_id.into(),
-                    key: made.row.key.clone(),
-                },
-                id: ExecutionId(made.row.id),
-            });
+            pools.entry(&made.pool).or_default().push(made);
         }
+        let lane = |made: &Enqueued| Lane {
+            org,
+            job: made.row.job_id.into(),
+            key: made.row.key.clone(),
+        };
         for (pool, made) in pools {
-            // Of several that come at one moment the most urgent goes first: which that is, a look shows.
-            if made.len() == 1 {
-                self.bell.made(pool, made).await;
-            } else {
-                let lanes: BTreeSet<Lane> = made.into_iter().map(|made| made.lane).collect();
+            // Of several that come at one moment the most urgent goes first; who is next, a look shows.
+            let first = made
+                .iter()
+                .min_by_key(|made| (Reverse(made.row.priority), made.row.id));
+            if let Some(first) = first {
+                let id = ExecutionId(first.row.id);
+                let lane = lane(first);
+                self.bell.made(pool, vec![Made { lane, id }]).await;
+            }
+            if made.len() > 1 {
+                let lanes: BTreeSet<Lane> = made.into_iter().map(lane).collect();
                 self.bell.waits(pool, lanes).await;
             }
         }

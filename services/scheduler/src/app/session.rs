@@ -1,11 +1,11 @@
 //! Workers' sessions: begun, renewed, ended.
 
 use contract::Problem;
-use contract::run::{RunBegin, RunEnd, RunEnded, RunLease, RunRenew};
+use contract::run::{Offer, RunBegin, RunEnd, RunEnded, RunLease, RunRenew};
 use database::Tx;
-use domain::ExecutionId;
 use domain::execution::Outcome;
 use domain::text::check_name;
+use domain::{ExecutionId, OrgId};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -68,7 +68,8 @@ impl App {
         Ok(self.lease(Vec::new()))
     }
 
-    /// Renews a session, and says what of it was cancelled, and whether what its handlers said is written.
+    /// Renews a session, and says what of it was cancelled, whether what its handlers said is written, and, if that is asked, what it
+    /// has had for longer than a lease.
     ///
     /// # Errors
     /// NOT_FOUND when it is over; INVALID naming the field, and nothing is renewed; UNAVAILABLE.
@@ -84,9 +85,19 @@ impl App {
             return Err(no_session().into());
         }
         let cancelled = session::session_cancelled(system, id).await?;
+        let given = match request.given {
+            true => session::session_given(system, id, self.timing.lease).await?,
+            false => Vec::new(),
+        };
         let written = self.progress_write(id, request.progress).await;
+        let offer = |(org, id)| Offer {
+            org: OrgId(org),
+            id: ExecutionId(id),
+            turn: 0,
+        };
         Ok(RunLease {
             progress_missed: !written,
+            given: given.into_iter().map(offer).collect(),
             ..self.lease(cancelled.into_iter().map(ExecutionId).collect())
         })
     }
@@ -113,6 +124,7 @@ impl App {
             lease_ms: u64::try_from(self.timing.lease.as_millis()).unwrap_or(u64::MAX),
             cancelled,
             progress_missed: false,
+            given: Vec::new(),
         }
     }
 

@@ -22,6 +22,10 @@ const RENEW: &str = "
 
 const CANCELLED: &str = "SELECT id FROM scheduler.running WHERE session_id = $1 AND cancel_requested_at IS NOT NULL LIMIT 1000";
 
+const GIVEN: &str = "
+    SELECT org_id, id FROM scheduler.running
+    WHERE session_id = $1 AND started_at < now() - make_interval(secs => $2) LIMIT 10000";
+
 // Looked up row by row and changed by its place: nobody can tell the planner how much a session has. A row that somebody holds is
 // left, and so is one that changed since the look: waiting for some with others in hand, it could be waited for by a finish.
 // A row for each that is written (`true`), and one for each that it is true of (`false`), whose fence holds.
@@ -67,7 +71,10 @@ const END: &str = "DELETE FROM scheduler.sessions WHERE id = $1";
 
 const HAS: &str = "SELECT EXISTS (SELECT FROM scheduler.running WHERE session_id = $1)";
 
-const EXTEND: &str = "UPDATE scheduler.sessions SET expires_at = now() + make_interval(secs => $1)";
+// In the order of their ids, as whoever replaces a session by another holds them.
+const EXTEND: &str = "
+    WITH held AS MATERIALIZED (SELECT s.id FROM scheduler.sessions AS s ORDER BY s.id FOR NO KEY UPDATE)
+    UPDATE scheduler.sessions SET expires_at = now() + make_interval(secs => $1) FROM held WHERE sessions.id = held.id";
 
 const SLOTS: &str = "SELECT id, concurrency FROM scheduler.sessions WHERE pool = $1 LIMIT 10000";
 
@@ -141,6 +148,22 @@ pub async fn session_renew(
 pub async fn session_cancelled(pool: &PgPool, id: Uuid) -> Result<Vec<Uuid>, DatabaseError> {
     Ok(sqlx::query_scalar(CANCELLED)
         .bind(id)
+        .fetch_all(pool)
+        .await?)
+}
+
+/// What a session has had for longer than this: organisations and ids.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn session_given(
+    pool: &PgPool,
+    id: Uuid,
+    longer: Duration,
+) -> Result<Vec<(Uuid, Uuid)>, DatabaseError> {
+    Ok(sqlx::query_as(GIVEN)
+        .bind(id)
+        .bind(longer.as_secs_f64())
         .fetch_all(pool)
         .await?)
 }

@@ -225,3 +225,21 @@ async fn another_pool_has_no_part_in_a_session() {
     worker.end().await;
     assert_eq!(stage.rows("sessions").await, 1);
 }
+
+#[tokio::test]
+async fn a_worker_that_asks_is_told_what_it_has_had_for_longer_than_a_lease() {
+    let stage = Stage::new(Timing::default()).await;
+    let (worker, places) = stage.running(PLAIN, 2).await;
+    assert_eq!(worker.given().await, []);
+    let other = stage.worker().await;
+    stage
+        .execute(&format!(
+            "UPDATE scheduler.running SET started_at = now() - interval '11 s' WHERE id = '{}'",
+            places[1].id
+        ))
+        .await;
+    let given = worker.given().await;
+    assert_eq!(given.len(), 1);
+    assert_eq!((given[0].org, given[0].id), (places[1].org, places[1].id));
+    assert_eq!(other.given().await, []);
+}

@@ -68,6 +68,8 @@ pub(crate) struct Claims {
     known: HashSet<ExecutionId>,
     /// How many are asked for.
     asked: usize,
+    /// How many offers were last said to be wanted.
+    wanted: u32,
     pub(crate) requests: JoinSet<Claimed>,
 }
 
@@ -117,6 +119,34 @@ impl Claims {
         true
     }
 
+    /// Asks for these, whatever there is room for: they are the session's already. How many; what is asked for meanwhile is not.
+    pub(crate) fn ask_for(
+        &mut self,
+        bus: &Bus,
+        session: &Arc<Session>,
+        offers: Vec<Offer>,
+    ) -> usize {
+        let offers: Vec<Offer> = offers
+            .into_iter()
+            .filter(|offer| self.known.insert(offer.id))
+            .take(ITEMS_MAX)
+            .collect();
+        if offers.is_empty() {
+            return 0;
+        }
+        let count = offers.len();
+        self.asked += count;
+        let request = RunClaim {
+            session_id: session.id,
+            want: self.wanted,
+            offers,
+            returned: Vec::new(),
+        };
+        self.requests
+            .spawn(claim(bus.clone(), session.clone(), request));
+        count
+    }
+
     /// Takes out the next `count`; and how many should be out when they are answered.
     fn take(&mut self, count: usize, room: &Room) -> (Vec<Offer>, u32) {
         let next = std::iter::from_fn(|| self.waiting.pop_first());
@@ -127,6 +157,7 @@ impl Claims {
             ..*room
         });
         self.asked += offers.len();
+        self.wanted = want;
         (offers, want)
     }
 

@@ -20,6 +20,7 @@ use crate::app::drain::Drain;
 use crate::app::finish::Answered;
 use crate::app::lease::Session;
 use crate::app::run::{Ended, Reason, Stop, Work, attempt, handed_back};
+use crate::app::session::Told;
 
 /// An execution that was given to this worker and found no slot for so long is handed back: handlers that end fast were followed
 /// by ones that do not, and other workers may be idle.
@@ -50,7 +51,7 @@ enum Event {
     Over,
     Shutdown,
     Tick,
-    Cancelled(Vec<ExecutionId>),
+    Told(Told),
     Offers(Vec<Offer>),
     Claimed(Result<Claimed, JoinError>),
     Ended(Result<Ended, JoinError>),
@@ -80,7 +81,7 @@ pub(super) struct Life<'a> {
     /// Nobody waits for last lines any more.
     cut: CancellationToken,
     claims: Claims,
-    cancelled: mpsc::Receiver<Vec<ExecutionId>>,
+    told: mpsc::Receiver<Told>,
     drain: Drain,
     /// Since when there has been no room.
     no_room: Option<Instant>,
@@ -90,7 +91,7 @@ impl<'a> Life<'a> {
     pub(super) fn new(
         worker: &'a mut Worker,
         session: Arc<Session>,
-        cancelled: mpsc::Receiver<Vec<ExecutionId>>,
+        told: mpsc::Receiver<Told>,
     ) -> Self {
         let drain = Drain::new(worker.config.drain, worker.config.closing());
         Self {
@@ -102,7 +103,7 @@ impl<'a> Life<'a> {
             settling: JoinSet::new(),
             cut: CancellationToken::new(),
             claims: Claims::default(),
-            cancelled,
+            told,
             drain,
             no_room: None,
         }
@@ -124,7 +125,8 @@ impl<'a> Life<'a> {
                 Event::Over => {}
                 Event::Tick => self.tick().await,
                 Event::Shutdown => self.stop().await,
-                Event::Cancelled(ids) => self.cancel(&ids),
+                Event::Told(Told::Cancelled(ids)) => self.cancel(&ids),
+                Event::Told(Told::Given(given)) => self.given(given),
                 Event::Offers(offers) => {
                     let held = &self.held;
                     self.claims.offered(offers, |id| held.contains_key(id));
@@ -161,7 +163,7 @@ impl<'a> Life<'a> {
         tokio::select! {
             () = self.session.over() => Event::Over,
             () = shutdown.begun(), if !draining => Event::Shutdown,
-            Some(ids) = self.cancelled.recv() => Event::Cancelled(ids),
+            Some(told) = self.told.recv() => Event::Told(told),
             Some(ended) = self.attempts.join_next() => Event::Ended(ended),
             Some(ended) = self.settling.join_next() => Event::Settled(ended),
             Some(claimed) = self.claims.requests.join_next() => Event::Claimed(claimed),
@@ -392,6 +394,23 @@ impl<'a> Life<'a> {
     fn broken(&self, what: &str, error: &JoinError) {
         tracing::error!(%error, "{what} broke; the session is given up");
         self.session.end();
+    }
+
+    /// What is this worker's, and was never told to it, is claimed once more: then it is, and begins or is handed back.
+    fn given(&mut self, mut given: Vec<Offer>) {
+        given.retain(|offer| !self.held.contains_key(&offer.id));
+        if given.is_empty() || self.drain.has_begun() {
+            return;
+        }
+        let asked = self
+            .claims
+            .ask_for(&self.worker.host.bus, &self.session, given);
+        if asked > 0 {
+            tracing::warn!(
+                executions = asked,
+                "given, and never told: claimed once more"
+            );
+        }
     }
 
     fn cancel(&self, ids: &[ExecutionId]) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::Bus;
-use contract::run::{RunBegin, RunEnd, RunLease, RunProgress, RunRenew};
+use contract::run::{Offer, RunBegin, RunEnd, RunLease, RunProgress, RunRenew};
 use contract::{Problem, ProblemKind};
 use domain::ExecutionId;
 use tokio::sync::mpsc;
@@ -23,6 +23,9 @@ const RENEW_TIMEOUT: Duration = Duration::from_secs(7);
 const RENEWALS_MAX: usize = 4;
 /// How soon a renewal that failed is tried again.
 const RETRY: Duration = Duration::from_millis(250);
+/// With so many of them it is asked what the session has: a claim that was asked twice may have been refused where the first one
+/// was being committed, or its answer lost for good.
+const GIVEN_EVERY: u32 = 10;
 /// How long it may take to end one.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -37,6 +40,14 @@ pub(crate) async fn begin(bus: &Bus, request: &RunBegin) -> Result<Arc<Session>,
     Ok(Session::begun(request.session_id, asked, held))
 }
 
+/// What the scheduler says of a session's executions.
+pub(crate) enum Told {
+    /// Somebody cancelled these.
+    Cancelled(Vec<ExecutionId>),
+    /// These are the session's, and have been for longer than a lease.
+    Given(Vec<Offer>),
+}
+
 /// A renewal that is over.
 struct Renewal {
     asked: Duration,
@@ -44,11 +55,12 @@ struct Renewal {
     answer: Result<RunLease, Problem>,
 }
 
-async fn renew(bus: Bus, session_id: Uuid, progress: Vec<RunProgress>) -> Renewal {
+async fn renew(bus: Bus, session_id: Uuid, progress: Vec<RunProgress>, given: bool) -> Renewal {
     let asked = boot_now();
     let request = RunRenew {
         session_id,
         progress,
+        given,
     };
     let answer = bus.service_call(&request, None, RENEW_TIMEOUT).await;
     Renewal {
@@ -58,18 +70,15 @@ async fn renew(bus: Bus, session_id: Uuid, progress: Vec<RunProgress>) -> Renewa
     }
 }
 
-/// Renews the session until it is over, and ends it when nobody answered for too long. What of it was cancelled is told; it is
-/// told again at each renewal, so none is waited for.
-pub(crate) async fn keep(
-    session: Arc<Session>,
-    host: Arc<Host>,
-    cancelled: mpsc::Sender<Vec<ExecutionId>>,
-) {
+/// Renews the session until it is over, and ends it when nobody answered for too long. What of it was cancelled is told, and now and
+/// then what it has; both are told again, so none is waited for.
+pub(crate) async fn keep(session: Arc<Session>, host: Arc<Host>, told: mpsc::Sender<Told>) {
     let every = session.renew_every();
     let mut next = Instant::now() + every;
     let mut renewals = JoinSet::new();
     // One that carries progress is under way. Another would have a newer word, and might come first.
     let mut carrying = false;
+    let mut count: u32 = 0;
     loop {
         let left = session.left();
         if left.is_zero() {
@@ -81,13 +90,15 @@ pub(crate) async fn keep(
             () = sleep_until(next), if renewals.len() < RENEWALS_MAX => {
                 let progress = if carrying { Vec::new() } else { host.progress.take() };
                 carrying |= !progress.is_empty();
-                renewals.spawn(renew(host.bus.clone(), session.id, progress));
+                count = count.wrapping_add(1);
+                let given = count.is_multiple_of(GIVEN_EVERY);
+                renewals.spawn(renew(host.bus.clone(), session.id, progress, given));
                 next = Instant::now() + every;
             }
             Some(renewal) = renewals.join_next() => match renewal {
                 Ok(renewal) => {
                     carrying &= renewal.progress.is_empty();
-                    if !renewed(&session, &host, &cancelled, renewal) {
+                    if !renewed(&session, &host, &told, renewal) {
                         next = next.min(Instant::now() + RETRY.min(every));
                     }
                 }
@@ -102,20 +113,20 @@ pub(crate) async fn keep(
 }
 
 /// Takes an answer; `false` when there was none.
-fn renewed(
-    session: &Session,
-    host: &Host,
-    cancelled: &mpsc::Sender<Vec<ExecutionId>>,
-    renewal: Renewal,
-) -> bool {
+fn renewed(session: &Session, host: &Host, told: &mpsc::Sender<Told>, renewal: Renewal) -> bool {
     match renewal.answer {
         Ok(lease) => {
             session.renewed(renewal.asked);
             if lease.progress_missed {
                 host.progress.give_back(renewal.progress);
             }
-            if !lease.cancelled.is_empty() && cancelled.try_send(lease.cancelled).is_err() {
-                tracing::debug!("what was cancelled is told with the next renewal");
+            let cancelled =
+                (!lease.cancelled.is_empty()).then_some(Told::Cancelled(lease.cancelled));
+            let given = (!lease.given.is_empty()).then_some(Told::Given(lease.given));
+            for word in cancelled.into_iter().chain(given) {
+                if told.try_send(word).is_err() {
+                    tracing::debug!("what was cancelled, or given, is told with a later renewal");
+                }
             }
             true
         }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use contract::run::RunClaim;
 use dashfleet_worker::Handlers;
 use domain::ExecutionId;
 use domain::execution::Outcome;
@@ -275,4 +276,21 @@ async fn offers_come_again_after_the_bus_was_away() {
             .then_some(())
     })
     .await;
+}
+
+/// A claim that was asked twice, of two replicas, may be refused by one where the other is committing it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_given_and_never_told_is_claimed_once_more() {
+    let world = World::new(Options {
+        lease: Duration::from_secs(2),
+        ..Options::default()
+    })
+    .await;
+    world.scheduler.state().claims_hidden = 1;
+    let id = world.scheduler.run("builtin/noop", json!({})).await;
+    assert_eq!(world.scheduler.ended(id).await.outcome, Outcome::Completed);
+    let state = world.scheduler.state();
+    let of = |claim: &&(RunClaim, Instant)| claim.0.offers.iter().any(|offer| offer.id == id);
+    assert_eq!(state.claims.iter().filter(of).count(), 2);
+    assert_eq!(state.begins.len(), 1);
 }

@@ -51,6 +51,8 @@ pub struct State {
     pub expired: bool,
     /// So many claims take effect and their answers are lost.
     pub claims_lost: usize,
+    /// So many claims take effect, and are answered as if they had been refused.
+    pub claims_hidden: usize,
     /// So many finishes take effect and their answers are lost.
     pub finishes_lost: usize,
     /// So many finishes are answered with RETRY, and have no effect.
@@ -82,6 +84,15 @@ impl State {
         }
         self.renewed.push(dashfleet_worker::app::lease::boot_now());
         let mut lease = self.lease();
+        if request.given {
+            let given = self.running.values().map(|running| running.place);
+            let offer = |place: Place| Offer {
+                org: place.org,
+                id: place.id,
+                turn: 0,
+            };
+            lease.given = given.map(offer).collect();
+        }
         if self.progress_missed > 0 && !request.progress.is_empty() {
             self.progress_missed -= 1;
             lease.progress_missed = true;
@@ -99,6 +110,7 @@ impl State {
                 .filter(|id| self.running.contains_key(id))
                 .collect(),
             progress_missed: false,
+            given: Vec::new(),
         }
     }
 
@@ -117,6 +129,10 @@ impl State {
         if self.claims_lost > 0 {
             self.claims_lost -= 1;
             return Err(lost());
+        }
+        if self.claims_hidden > 0 {
+            self.claims_hidden -= 1;
+            granted.clear();
         }
         Ok(RunClaimed { granted })
     }

@@ -99,6 +99,16 @@ impl Known {
         }
     }
 
+    /// Something waits in a lane, and none of it may begin before this time, unless it is known why, or somebody rings.
+    pub(super) fn rest(&mut self, lane: Lane, until: Instant) {
+        self.open_unless_held(lane.clone());
+        if let Some(stands) = self.lanes.get_mut(&lane)
+            && stands.0 == Standing::Open
+        {
+            stands.0 = Standing::Held(Some(until));
+        }
+    }
+
     /// This round found that a lane stands so.
     pub(super) fn found(&mut self, lane: &Lane, standing: Standing) {
         if let Some(stands) = self.lanes.get_mut(lane)
@@ -245,6 +255,19 @@ mod tests {
         let soon = Instant::now() + std::time::Duration::from_secs(60);
         known.found(&lanes[0], Standing::Held(Some(soon)));
         assert_eq!(known.next_open(), Some(soon));
+    }
+
+    #[test]
+    fn a_lane_that_rests_is_open_again_in_time_or_when_somebody_rings() {
+        let (mut known, one) = (Known::default(), lane(OrgId::new()));
+        let soon = Instant::now() + std::time::Duration::from_secs(60);
+        known.rest(one.clone(), soon);
+        assert!(known.knows(one.org) && !known.any_open());
+        assert_eq!(known.next_open(), Some(soon));
+        known.ring(one.clone());
+        assert!(known.any_open());
+        known.rest(one.clone(), Instant::now());
+        assert!(known.any_open());
     }
 
     #[test]

@@ -55,8 +55,20 @@ impl Worker {
         let renew = RunRenew {
             session_id: self.session,
             progress,
+            given: false,
         };
         self.bus.service_call(&renew, None, ASKING).await
+    }
+
+    /// What it has had for longer than a lease.
+    pub async fn given(&self) -> Vec<Offer> {
+        let renew = RunRenew {
+            session_id: self.session,
+            progress: Vec::new(),
+            given: true,
+        };
+        let lease: RunLease = self.bus.service_call(&renew, None, ASKING).await.unwrap();
+        lease.given
     }
 
     pub async fn try_claim(&self, offers: &[Offer]) -> Result<Vec<Assignment>, Problem> {
