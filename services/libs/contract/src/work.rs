@@ -18,8 +18,8 @@ pub struct Bell {
     /// Lanes in which something waits now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lanes: Vec<Lane>,
-    /// Executions that were made a moment ago, each by itself, and may begin, for all that is known. Of several that were made together
-    /// the lanes are said.
+    /// Executions that were made a moment ago and may begin, for all that is known: the most urgent of a request. Of the others the lanes
+    /// are said, after it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub made: Vec<Made>,
     /// Executions that wait no more: their offers are answered.
