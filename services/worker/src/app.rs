@@ -179,7 +179,10 @@ impl Worker {
             match session::begin(&bus, &request).await {
                 Ok(_) if unheard => {
                     // The scheduler is there again. Asked once more it is the same session.
-                    self.finishes.flush(&bus, ANSWER_MAX).await;
+                    tokio::select! {
+                        () = shutdown.begun() => return None,
+                        () = self.finishes.flush(&bus, ANSWER_MAX) => {}
+                    }
                     unheard = false;
                     continue;
                 }

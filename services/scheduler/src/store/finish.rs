@@ -1,5 +1,7 @@
-//! How attempts end: [`Finishes`] by their worker's word, as a group commit; [`lost_in_tx`] by the end of its session. Both are one
-//! statement that takes what runs, judges it, and puts it where it belongs: `ended`, or `waiting` again.
+//! How attempts end: [`Finishes`] by their worker's word, as a group commit; [`lost_in_tx`] by the end of its session. In both a
+//! statement ([`sql`]) takes what runs, judges it, and puts it where it belongs: `ended`, or `waiting` again.
+
+mod sql;
 
 use chrono::{DateTime, Utc};
 use contract::run::{Finish, FinishVerdict, Place};
@@ -12,194 +14,6 @@ use serde_json::Value;
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
-
-/// From `found` (rows of `running` that may be concerned) the locks, and `complete`: what can be ended now. A limit that was set a
-/// moment ago has counted this row, and its own row is not seen yet: that must be tried again. Joined in full, as in a claim.
-macro_rules! complete {
-    () => {
-        ", tenant AS MATERIALIZED (
-            SELECT t.org_id, t.concurrency FROM scheduler.tenants AS t
-            WHERE t.org_id IN (SELECT found.org_id FROM found)
-            ORDER BY t.org_id FOR SHARE
-        ), job AS MATERIALIZED (
-            SELECT j.org_id, j.id, j.concurrency, j.key_concurrency, j.rate_max FROM scheduler.jobs AS j
-            WHERE (j.org_id, j.id) IN (SELECT found.org_id, found.job_id FROM found)
-            ORDER BY j.org_id, j.id FOR SHARE
-        ), room AS MATERIALIZED (
-            SELECT l.* FROM (
-                SELECT tenant.org_id, '00000000-0000-0000-0000-000000000000'::uuid AS job_id, '' AS key FROM tenant
-                UNION SELECT job.org_id, job.id, '' FROM job
-                UNION SELECT found.org_id, found.job_id, found.key FROM found
-                ORDER BY org_id, job_id, key
-            ) AS of CROSS JOIN LATERAL (
-                SELECT l.org_id, l.job_id, l.key FROM scheduler.limits AS l
-                WHERE l.org_id = of.org_id AND l.job_id = of.job_id AND l.key = of.key LIMIT 1 FOR NO KEY UPDATE
-            ) AS l
-        ), complete AS MATERIALIZED (
-            SELECT found.*, coalesce(of_tenant.org_id, of_job.org_id, of_key.org_id) IS NOT NULL AS limited
-            FROM found
-            FULL JOIN tenant ON tenant.org_id = found.org_id
-            FULL JOIN job ON job.org_id = found.org_id AND job.id = found.job_id
-            FULL JOIN (SELECT * FROM room WHERE job_id = '00000000-0000-0000-0000-000000000000') AS of_tenant
-                ON of_tenant.org_id = found.org_id
-            FULL JOIN (SELECT * FROM room WHERE job_id <> '00000000-0000-0000-0000-000000000000' AND key = '') AS of_job
-                ON of_job.org_id = found.org_id AND of_job.job_id = found.job_id
-            FULL JOIN (SELECT * FROM room WHERE key <> '') AS of_key
-                ON of_key.org_id = found.org_id AND of_key.job_id = found.job_id AND of_key.key = found.key
-            WHERE coalesce(found.id IS NOT NULL, false)
-                AND (tenant.concurrency IS NULL OR of_tenant.org_id IS NOT NULL)
-                AND (job.concurrency IS NULL AND job.rate_max IS NULL OR of_job.org_id IS NOT NULL)
-                AND (job.key_concurrency IS NULL OR found.key = '' OR of_key.org_id IS NOT NULL)
-            ORDER BY found.org_id, found.id
-        )"
-    };
-}
-
-/// From `taken` (deleted from `running`, with what its end was, and whether its worker `said` so) everything else, down to `moved`, a
-/// row for each that was taken. What nobody said has no token any more: whoever shows it later is told that the attempt was not
-/// theirs ([`WAS`]). The limits are counted as in a claim: by what is an insertion in form only, since each row is there and held.
-macro_rules! moved {
-    () => {
-        ", counted AS (
-            INSERT INTO scheduler.limits AS l (org_id, job_id, key, running)
-            SELECT org_id, job_id, key, count(*) FILTER (WHERE ends) FROM (
-                SELECT org_id, '00000000-0000-0000-0000-000000000000'::uuid AS job_id, '' AS key, true AS ends FROM taken
-                UNION ALL SELECT org_id, job_id, '', true FROM taken
-                UNION ALL SELECT org_id, job_id, key, true FROM taken WHERE key <> ''
-                UNION ALL SELECT org_id, job_id, key, false FROM room
-            ) AS each
-            GROUP BY org_id, job_id, key HAVING bool_or(ends) AND NOT bool_and(ends)
-            ON CONFLICT ON CONSTRAINT limits_pkey DO UPDATE SET running = l.running - EXCLUDED.running
-        ), judged AS MATERIALIZED (
-            SELECT taken.*,
-                CASE
-                    WHEN outcome = 'COMPLETED' THEN 'COMPLETED'
-                    WHEN cancel_requested_at IS NOT NULL THEN 'CANCELLED'
-                    WHEN outcome = 'CANCELLED' THEN 'CANCELLED'
-                    WHEN outcome = 'HANDED_BACK' THEN NULL
-                    WHEN outcome = 'LOST' THEN CASE WHEN losses + 1 >= $1 THEN 'FAILED' END
-                    WHEN permanent OR failures >= retries THEN outcome
-                END AS status,
-                failures + CASE WHEN outcome IN ('FAILED', 'TIMEOUT') THEN 1 ELSE 0 END AS failures_now,
-                losses + CASE WHEN outcome = 'LOST' THEN 1 ELSE 0 END AS losses_now,
-                concluded + CASE WHEN outcome IN ('LOST', 'HANDED_BACK') THEN 0 ELSE 1 END AS concluded_now,
-                CASE WHEN outcome IN ('FAILED', 'TIMEOUT') THEN now() + interval '1 ms'
-                    * least(backoff_ms * power(2, least(failures, 30)), 3600000) * (1 - 0.25 * jitter)
-                    ELSE now() END AS again_at
-            FROM taken
-        ), again AS (
-            INSERT INTO scheduler.waiting (org_id, id, job_id, pool, key, priority, due, run_at, override, deduplication_key,
-                principal_kind, principal_id, credential, traceparent, scheduled_for, created_at, attempt, concluded, failures,
-                losses, attempts, token, version)
-            SELECT org_id, id, job_id, pool, key, priority, again_at <= now(), again_at, override, deduplication_key,
-                principal_kind, principal_id, credential, traceparent, scheduled_for, created_at, attempt, concluded_now,
-                failures_now, losses_now,
-                CASE WHEN jsonb_array_length(coalesce(attempts, '[]')) >= 50 THEN attempts - 0 ELSE coalesce(attempts, '[]') END
-                    || (jsonb_build_object('attempt', attempt, 'outcome', outcome,
-                        'startedAt', to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'),
-                        'endedAt', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'))
-                    || CASE WHEN error IS NULL THEN '{}' ELSE jsonb_build_object('error',
-                        jsonb_build_object('message', left(error ->> 'message', 1000))) END),
-                CASE WHEN said THEN token END, version + 1
-            FROM judged WHERE status IS NULL
-        ), done AS (
-            INSERT INTO scheduler.ended (org_id, id, job_id, pool, key, priority, override, deduplication_key, principal_kind,
-                principal_id, credential, traceparent, scheduled_for, created_at, attempt, concluded, failures, losses, attempts,
-                token, version, status, started_at, ended_at, result, error, dead_letter)
-            SELECT org_id, id, job_id, pool, key, priority, override, deduplication_key, principal_kind, principal_id, credential,
-                traceparent, scheduled_for, created_at, attempt, concluded_now, failures_now, losses_now, attempts,
-                CASE WHEN said THEN token END, version + 1, status, started_at, now(),
-                CASE WHEN status = 'COMPLETED' THEN result END, CASE WHEN status <> 'COMPLETED' THEN error END,
-                status IN ('FAILED', 'TIMEOUT')
-            FROM judged WHERE status IS NOT NULL
-        ), freed AS (
-            DELETE FROM scheduler.deduplications AS d USING (
-                SELECT held.tid FROM judged CROSS JOIN LATERAL (
-                    SELECT d.ctid AS tid FROM scheduler.deduplications AS d
-                    WHERE d.org_id = judged.org_id AND d.job_id = judged.job_id AND d.key = judged.deduplication_key
-                        AND d.execution_id = judged.id LIMIT 1
-                ) AS held
-                WHERE judged.status IS NOT NULL AND judged.deduplication_key IS NOT NULL
-            ) AS held
-            WHERE d.ctid = held.tid
-        ), told AS (
-            INSERT INTO scheduler.outbox (id, org_id, noun, verb, subject_id, version, at, data)
-            SELECT event_id, org_id, 'execution', lower(status), id, version + 1, now(),
-                jsonb_build_object('jobId', job_id, 'status', status, 'attempt', attempt,
-                    'deadLetter', status IN ('FAILED', 'TIMEOUT'))
-            FROM judged WHERE status IS NOT NULL
-        ), moved AS (
-            SELECT place, org_id, id, job_id, pool, key, attempt, status, status IS NULL AND again_at <= now() AS waits, limited,
-                now() AS at, started_at, created_at, traceparent, CASE WHEN traceparent IS NOT NULL THEN outcome END AS outcome
-            FROM judged
-        )"
-    };
-}
-
-/// A row for each that was taken, and one without `id` for each that was found: what is not among the first must be tried again,
-/// and what is in neither was not there ([`WAS`]). (The answers are not joined, what runs is looked up row by row, and is deleted by
-/// its place: nobody can tell the planner how many there are. One that changed since it was looked up may stay, and is tried again.)
-const FINISH: &str = concat!(
-    "WITH found AS MATERIALIZED (
-        SELECT r.tid, r.org_id, r.id, r.job_id, r.key, input.attempt, input.token, input.place, input.outcome, input.result,
-            input.error, input.permanent, input.jitter, input.event_id
-        FROM unnest($2::uuid[], $3::uuid[], $4::int[], $5::uuid[], $6::text[], $7::jsonb[], $8::jsonb[], $9::bool[],
-            $10::float8[], $11::uuid[])
-        WITH ORDINALITY AS input(org_id, id, attempt, token, outcome, result, error, permanent, jitter, event_id, place)
-        CROSS JOIN LATERAL (
-            SELECT r.ctid AS tid, r.* FROM scheduler.running AS r WHERE r.org_id = input.org_id AND r.id = input.id LIMIT 1
-        ) AS r
-        WHERE r.attempt = input.attempt AND r.token = input.token
-    )",
-    complete!(),
-    ", taken AS (
-        DELETE FROM scheduler.running AS r USING complete
-        WHERE r.ctid = complete.tid AND r.org_id = complete.org_id AND r.id = complete.id AND r.attempt = complete.attempt
-            AND r.token = complete.token
-        RETURNING r.*, complete.place, complete.outcome, complete.result, complete.error, complete.permanent, complete.jitter,
-            complete.event_id, complete.limited, true AS said
-    )",
-    moved!(),
-    " SELECT * FROM moved
-    UNION ALL SELECT place, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM found"
-);
-
-/// Which of these attempts ended by a finish with this token: the place of each. (One that was given up has none any more.)
-const WAS: &str = "
-    SELECT input.place FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::uuid[])
-        WITH ORDINALITY AS input(org_id, id, attempt, token, place)
-    LEFT JOIN LATERAL (
-        SELECT e.attempt, e.token FROM scheduler.ended AS e
-        WHERE e.org_id = input.org_id AND e.id BETWEEN input.id AND input.id ORDER BY e.id LIMIT 1
-    ) AS e ON true
-    LEFT JOIN LATERAL (
-        SELECT w.org_id, w.id, w.attempt, w.token FROM scheduler.waiting AS w
-        WHERE (w.org_id, w.id) >= (input.org_id, input.id) ORDER BY w.org_id, w.id LIMIT 1
-    ) AS w ON w.org_id = input.org_id AND w.id = input.id
-    WHERE e.attempt = input.attempt AND e.token = input.token OR w.attempt = input.attempt AND w.token = input.token";
-
-/// What a session had, at most so many at once. (By the order of sessions, since only their own index serves that.) The limits of all
-/// that it has are held from the first round on, and rows go in the order of their ids, as in a finish: with rows of one round in
-/// hand, the next would wait for a finish that waits for those rows.
-const LOST: &str = concat!(
-    "WITH found AS MATERIALIZED (
-        SELECT * FROM (
-            SELECT r.ctid AS tid, r.org_id, r.id, r.job_id, r.key FROM scheduler.running AS r WHERE r.session_id BETWEEN $2 AND $2
-            ORDER BY r.session_id LIMIT 100000
-        ) AS r ORDER BY r.org_id, r.id
-    )",
-    complete!(),
-    ", taken AS (
-        DELETE FROM scheduler.running AS r USING (SELECT * FROM complete ORDER BY org_id, id LIMIT $4) AS complete
-        WHERE r.ctid = complete.tid AND r.org_id = complete.org_id AND r.id = complete.id
-        RETURNING r.*, complete.limited, 0::bigint AS place, $3::text AS outcome, NULL::jsonb AS result,
-            CASE WHEN $3 = 'LOST' THEN jsonb_build_object('message',
-                'the worker was lost: nobody knows how far the attempt came') END AS error,
-            false AS permanent, 0::float8 AS jitter, gen_random_uuid() AS event_id, false AS said
-    )",
-    moved!(),
-    " SELECT * FROM moved"
-);
 
 /// An attempt's end, as it is written.
 #[derive(Clone, Debug)]
@@ -261,6 +75,7 @@ impl Batch for Finishes {
     type Answer = Ended;
     type Key = (Uuid, Uuid);
 
+    // Each of its statements stands for itself: what one of them wrote is recognised.
     const ONE_STATEMENT: bool = true;
 
     fn key(item: &Ending) -> (Uuid, Uuid) {
@@ -273,59 +88,108 @@ impl Batch for Finishes {
         items: &'a [&'a Ending],
     ) -> Written<'a, Ended> {
         Box::pin(async move {
-            fn column<T>(items: &[&Ending], of: impl Fn(&Ending) -> T) -> Vec<T> {
-                items.iter().map(|item| of(item)).collect()
-            }
-            let error = |item: &Ending| {
-                let error = item.finish.error.as_ref();
-                error.and_then(|error| serde_json::to_value(error).ok())
-            };
-            let rows = sqlx::query(FINISH)
-                .bind(LOSSES_MAX)
-                .bind(column(items, |item| item.finish.place.org.0))
-                .bind(column(items, |item| item.finish.place.id.0))
-                .bind(column(items, |item| item.finish.place.attempt))
-                .bind(column(items, |item| item.finish.place.token))
-                .bind(column(items, |item| item.finish.outcome.as_str()))
-                .bind(column(items, |item| item.finish.result.clone()))
-                .bind(column(items, error))
-                .bind(column(items, |item| item.finish.permanent))
-                .bind(column(items, |item| item.jitter))
-                .bind(column(items, |item| item.event_id))
-                .fetch_all(&mut *connection)
-                .await?;
-            let mut answers: Vec<Option<Ended>> = items.iter().map(|_| None).collect();
-            for row in &rows {
-                let (place, moved) = moved(row)?;
-                let answer = answers.get_mut(place).ok_or_else(|| beyond(place))?;
-                // The rows that were found come after those that were taken.
-                if answer.is_none() {
-                    *answer = Some(match moved {
-                        Some(moved) => Ended {
-                            verdict: FinishVerdict::Applied,
-                            moved: Some(moved),
-                        },
-                        None => Ended::unmoved(FinishVerdict::Retry),
-                    });
-                }
-            }
-            let absent: Vec<&Ending> = items
+            let completed = |item: &&Ending| item.finish.outcome == Outcome::Completed;
+            let chosen: Vec<&Ending> = items.iter().copied().filter(completed).collect();
+            let mut plain = completed_plainly(connection, &chosen).await?.into_iter();
+            let answers: Vec<Option<Ended>> = items
+                .iter()
+                .map(|item| completed(item).then(|| plain.next()).flatten().flatten())
+                .collect();
+            let left: Vec<&Ending> = items
                 .iter()
                 .zip(&answers)
                 .filter(|(_, answer)| answer.is_none())
                 .map(|(item, _)| *item)
                 .collect();
-            let mut absent = was(connection, &absent).await?.into_iter();
+            let mut judged = judged(connection, &left).await?.into_iter();
             Ok(answers
                 .into_iter()
-                .map(|answer| {
-                    answer.unwrap_or_else(|| {
-                        Ended::unmoved(absent.next().unwrap_or(FinishVerdict::Retry))
-                    })
-                })
+                .filter_map(|answer| answer.or_else(|| judged.next()))
                 .collect())
         })
     }
+}
+
+fn column<T>(items: &[&Ending], of: impl Fn(&Ending) -> T) -> Vec<T> {
+    items.iter().map(|item| of(item)).collect()
+}
+
+/// Ends what was completed where nothing is limited; says which of them.
+async fn completed_plainly(
+    connection: &mut PgConnection,
+    items: &[&Ending],
+) -> Result<Vec<Option<Ended>>, sqlx::Error> {
+    let mut answers: Vec<Option<Ended>> = items.iter().map(|_| None).collect();
+    if items.is_empty() {
+        return Ok(answers);
+    }
+    let rows = sqlx::query(sql::PLAIN)
+        .bind(column(items, |item| item.finish.place.org.0))
+        .bind(column(items, |item| item.finish.place.id.0))
+        .bind(column(items, |item| item.finish.place.attempt))
+        .bind(column(items, |item| item.finish.place.token))
+        .bind(column(items, |item| item.finish.result.clone()))
+        .bind(column(items, |item| item.event_id))
+        .fetch_all(connection)
+        .await?;
+    for row in &rows {
+        let (place, moved) = moved(row)?;
+        *answers.get_mut(place).ok_or_else(|| beyond(place))? = moved.map(Ended::applied);
+    }
+    Ok(answers)
+}
+
+/// Ends whatever can be ended, and says of each what became of it.
+async fn judged(
+    connection: &mut PgConnection,
+    items: &[&Ending],
+) -> Result<Vec<Ended>, sqlx::Error> {
+    if items.is_empty() {
+        return Ok(Vec::new());
+    }
+    let error = |item: &Ending| {
+        let error = item.finish.error.as_ref();
+        error.and_then(|error| serde_json::to_value(error).ok())
+    };
+    let rows = sqlx::query(sql::FINISH)
+        .bind(LOSSES_MAX)
+        .bind(column(items, |item| item.finish.place.org.0))
+        .bind(column(items, |item| item.finish.place.id.0))
+        .bind(column(items, |item| item.finish.place.attempt))
+        .bind(column(items, |item| item.finish.place.token))
+        .bind(column(items, |item| item.finish.outcome.as_str()))
+        .bind(column(items, |item| item.finish.result.clone()))
+        .bind(column(items, error))
+        .bind(column(items, |item| item.finish.permanent))
+        .bind(column(items, |item| item.jitter))
+        .bind(column(items, |item| item.event_id))
+        .fetch_all(&mut *connection)
+        .await?;
+    let mut answers: Vec<Option<Ended>> = items.iter().map(|_| None).collect();
+    for row in &rows {
+        let (place, moved) = moved(row)?;
+        let answer = answers.get_mut(place).ok_or_else(|| beyond(place))?;
+        // The rows that were found come after those that were taken.
+        if answer.is_none() {
+            *answer = Some(match moved {
+                Some(moved) => Ended::applied(moved),
+                None => Ended::unmoved(FinishVerdict::Retry),
+            });
+        }
+    }
+    let absent: Vec<&Ending> = items
+        .iter()
+        .zip(&answers)
+        .filter(|(_, answer)| answer.is_none())
+        .map(|(item, _)| *item)
+        .collect();
+    let mut absent = was(connection, &absent).await?.into_iter();
+    Ok(answers
+        .into_iter()
+        .map(|answer| {
+            answer.unwrap_or_else(|| Ended::unmoved(absent.next().unwrap_or(FinishVerdict::Retry)))
+        })
+        .collect())
 }
 
 /// Attempts that do not run: those that ended by a finish are DUPLICATE, the others FENCED. What a session had when it was over ended
@@ -338,14 +202,13 @@ async fn was(
     if items.is_empty() {
         return Ok(verdicts);
     }
-    fn column<T>(items: &[&Ending], of: impl Fn(&Place) -> T) -> Vec<T> {
-        items.iter().map(|item| of(&item.finish.place)).collect()
-    }
-    let ended: Vec<i64> = sqlx::query_scalar(WAS)
-        .bind(column(items, |place| place.org.0))
-        .bind(column(items, |place| place.id.0))
-        .bind(column(items, |place| place.attempt))
-        .bind(column(items, |place| place.token))
+    let attempts = column(items, |item| item.finish.place.attempt);
+    let column = |of: fn(&Place) -> Uuid| column(items, |item| of(&item.finish.place));
+    let ended: Vec<i64> = sqlx::query_scalar(sql::WAS)
+        .bind(column(|place| place.org.0))
+        .bind(column(|place| place.id.0))
+        .bind(attempts)
+        .bind(column(|place| place.token))
         .fetch_all(connection)
         .await?;
     for place in ended {
@@ -360,6 +223,13 @@ fn beyond(place: usize) -> sqlx::Error {
 }
 
 impl Ended {
+    fn applied(moved: Moved) -> Self {
+        Self {
+            verdict: FinishVerdict::Applied,
+            moved: Some(moved),
+        }
+    }
+
     fn unmoved(verdict: FinishVerdict) -> Self {
         Self {
             verdict,
@@ -378,7 +248,7 @@ pub async fn lost_in_tx(
     outcome: Outcome,
     most: i64,
 ) -> Result<Vec<Moved>, DatabaseError> {
-    let rows = sqlx::query(LOST)
+    let rows = sqlx::query(sql::LOST)
         .bind(LOSSES_MAX)
         .bind(session)
         .bind(outcome.as_str())

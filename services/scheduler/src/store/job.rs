@@ -36,8 +36,8 @@ const GET: &str = "SELECT * FROM scheduler.jobs WHERE org_id = $1 AND id = $2";
 /// Nobody else changes the job until the commit. Who asks for executions goes on: a foreign key's lock is a weaker one.
 const LOCK: &str = "SELECT * FROM scheduler.jobs WHERE org_id = $1 AND id = $2 FOR NO KEY UPDATE";
 
-/// Nobody asks for executions of the job until the commit either.
-const LOCK_WHOLE: &str = "SELECT id FROM scheduler.jobs WHERE org_id = $1 AND id = $2 FOR UPDATE";
+/// Nobody asks for executions of the job until the commit, nor begins one.
+const LOCK_WHOLE: &str = "SELECT * FROM scheduler.jobs WHERE org_id = $1 AND id = $2 FOR UPDATE";
 
 const LIST: &str = "
     SELECT * FROM scheduler.jobs WHERE org_id = $1 AND name > $2 AND ($4::boolean IS NULL OR enabled = $4)
@@ -213,17 +213,21 @@ pub async fn job_lock_in_tx(
         .await?)
 }
 
-/// From now on to the commit nothing is added to what waits of a job: who tries stands still.
+/// From now on to the commit nothing is added to what waits of a job, and nothing of it begins: who tries stands still. `None` when the
+/// organisation has no such job.
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn job_close_in_tx(tx: &mut Tx, org: OrgId, job: JobId) -> Result<(), DatabaseError> {
-    sqlx::query(LOCK_WHOLE)
+pub async fn job_close_in_tx(
+    tx: &mut Tx,
+    org: OrgId,
+    job: JobId,
+) -> Result<Option<JobRow>, DatabaseError> {
+    Ok(sqlx::query_as(LOCK_WHOLE)
         .bind(org.0)
         .bind(job.0)
-        .execute(&mut **tx)
-        .await?;
-    Ok(())
+        .fetch_optional(&mut **tx)
+        .await?)
 }
 
 /// Jobs by name, those after `after`.

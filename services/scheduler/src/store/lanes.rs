@@ -24,6 +24,7 @@ const LOOK: &str = "
     SELECT org_id, job_id, key FROM lane LIMIT $5";
 
 // Where there is no room it says 0, and null where nothing is limited. `rest_ms`: until the window of a rate ends, when it is full.
+// (Each is looked up by itself: joined, a plan that was made while there was nothing reads all that there is.)
 const FIRST: &str = "
     SELECT lane.place - 1 AS place, t.weight,
         CASE WHEN t.paused_at IS NOT NULL OR j.paused_at IS NOT NULL THEN 0
@@ -43,13 +44,23 @@ const FIRST: &str = "
             of_job.window_at + of_job.rate_per_ms * interval '1 ms' - now()) * 1000)::bigint END AS rest_ms,
         first.ids, first.priorities
     FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::bigint[]) WITH ORDINALITY AS lane(org_id, job_id, key, most, place)
-    JOIN scheduler.tenants AS t ON t.org_id = lane.org_id
-    JOIN scheduler.jobs AS j ON j.org_id = lane.org_id AND j.id = lane.job_id
-    LEFT JOIN scheduler.limits AS of_tenant ON of_tenant.org_id = lane.org_id
-        AND of_tenant.job_id = '00000000-0000-0000-0000-000000000000' AND of_tenant.key = ''
-    LEFT JOIN scheduler.limits AS of_job ON of_job.org_id = lane.org_id AND of_job.job_id = lane.job_id AND of_job.key = ''
-    LEFT JOIN scheduler.limits AS of_key ON of_key.org_id = lane.org_id AND of_key.job_id = lane.job_id
-        AND of_key.key = lane.key AND lane.key <> ''
+    CROSS JOIN LATERAL (
+        SELECT t.weight, t.paused_at, t.concurrency FROM scheduler.tenants AS t WHERE t.org_id = lane.org_id LIMIT 1
+    ) AS t
+    CROSS JOIN LATERAL (
+        SELECT j.* FROM scheduler.jobs AS j WHERE j.org_id = lane.org_id AND j.id = lane.job_id LIMIT 1
+    ) AS j
+    LEFT JOIN LATERAL (
+        SELECT l.* FROM scheduler.limits AS l
+        WHERE l.org_id = lane.org_id AND l.job_id = '00000000-0000-0000-0000-000000000000' AND l.key = '' LIMIT 1
+    ) AS of_tenant ON true
+    LEFT JOIN LATERAL (
+        SELECT l.* FROM scheduler.limits AS l WHERE l.org_id = lane.org_id AND l.job_id = lane.job_id AND l.key = '' LIMIT 1
+    ) AS of_job ON true
+    LEFT JOIN LATERAL (
+        SELECT l.* FROM scheduler.limits AS l
+        WHERE l.org_id = lane.org_id AND l.job_id = lane.job_id AND l.key = lane.key AND lane.key <> '' LIMIT 1
+    ) AS of_key ON true
     CROSS JOIN LATERAL (
         SELECT array_agg(w.id ORDER BY w.priority DESC, w.id) AS ids,
             array_agg(w.priority ORDER BY w.priority DESC, w.id) AS priorities
@@ -70,18 +81,36 @@ const DISPATCH: &str = "
 
 const RESIGN: &str = "DELETE FROM scheduler.dispatchers WHERE holder = $1";
 
-// A time before it was made is no time at which it waited; nor does anybody wait for what is paused. (Paused or not is looked up for
-// each job once.)
+// A time before it was made is no time at which it waited; nor does anybody wait for what is paused, which therefore comes last: it
+// is counted as far as there is room for it. Jobs are found by a loose scan of waiting_lanes.
 const AGES: &str = "
-    SELECT coalesce(sum(w.count), 0)::bigint, coalesce(extract(epoch FROM now() - min(w.since)
-        FILTER (WHERE t.paused_at IS NULL AND j.paused_at IS NULL)), 0)::float8
+    WITH RECURSIVE job AS (
+        (SELECT w.org_id, w.job_id FROM scheduler.waiting AS w
+            WHERE w.pool = $1 AND w.due ORDER BY w.org_id, w.job_id LIMIT 1)
+        UNION ALL
+        SELECT next.org_id, next.job_id FROM job CROSS JOIN LATERAL (
+            SELECT w.org_id, w.job_id FROM scheduler.waiting AS w
+            WHERE w.pool = $1 AND w.due AND (w.org_id, w.job_id) > (job.org_id, job.job_id)
+            ORDER BY w.org_id, w.job_id LIMIT 1
+        ) AS next
+    )
+    SELECT count(*), coalesce(extract(epoch FROM now() - min(greatest(w.run_at, w.created_at)) FILTER (WHERE NOT w.paused)), 0)::float8
     FROM (
-        SELECT first.org_id, first.job_id, count(*) AS count, min(greatest(first.run_at, first.created_at)) AS since
-        FROM (SELECT org_id, job_id, run_at, created_at FROM scheduler.waiting WHERE pool = $1 AND due LIMIT 100000) AS first
-        GROUP BY first.org_id, first.job_id
-    ) AS w
-    JOIN scheduler.tenants AS t ON t.org_id = w.org_id
-    JOIN scheduler.jobs AS j ON j.org_id = w.org_id AND j.id = w.job_id";
+        SELECT job.paused, w.run_at, w.created_at
+        FROM (
+            SELECT job.org_id, job.job_id, (t.paused_at IS NOT NULL OR j.paused_at IS NOT NULL) AS paused
+            FROM (SELECT * FROM job LIMIT 10000) AS job CROSS JOIN LATERAL (
+                SELECT t.paused_at FROM scheduler.tenants AS t WHERE t.org_id = job.org_id LIMIT 1
+            ) AS t CROSS JOIN LATERAL (
+                SELECT j.paused_at FROM scheduler.jobs AS j WHERE j.org_id = job.org_id AND j.id = job.job_id LIMIT 1
+            ) AS j
+            ORDER BY paused
+        ) AS job CROSS JOIN LATERAL (
+            SELECT w.run_at, w.created_at FROM scheduler.waiting AS w
+            WHERE w.pool = $1 AND w.due AND w.org_id = job.org_id AND w.job_id = job.job_id LIMIT 100000
+        ) AS w
+        LIMIT 100000
+    ) AS w";
 
 /// The first of a lane, and what holds it back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -215,7 +244,8 @@ pub async fn dispatcher_resign(pool: &PgPool, replica: Uuid) -> Result<(), Datab
     Ok(())
 }
 
-/// How many wait for a worker (100,000 at most are counted), and for how long the first of them that is not paused, in seconds.
+/// How many wait for a worker, and for how long the first of them that is not paused, in seconds. 100,000 at most are looked at, of
+/// 10,000 jobs; those that are paused last.
 ///
 /// # Errors
 /// [`DatabaseError`].

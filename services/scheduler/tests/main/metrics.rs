@@ -1,6 +1,7 @@
 //! What the scheduler says of itself, as Prometheus reads it.
 
 use dashfleet_scheduler::config::Timing;
+use domain::OrgId;
 use testkit::folder::free_port;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -58,20 +59,23 @@ async fn what_is_refused_what_is_lost_and_what_waits_is_counted() {
     })
     .await;
 
-    // What one of them had waits again, beside what a pause holds back: that is counted too, and has no age. Nor has a time before
+    // What one of them had waits again, beside what pauses hold back: that is counted too, and has no age. Nor has a time before
     // something was made.
     let org = offers[0].org;
-    let held = stage.job(org, PLAIN).await;
-    stage
-        .execute(&format!(
-            "UPDATE scheduler.jobs SET paused_at = now() WHERE id = '{held}'"
-        ))
-        .await;
+    let (held, paused) = (stage.job(org, PLAIN).await, OrgId::new());
+    let of_paused = stage.job(paused, PLAIN).await;
+    for pause in [
+        format!("UPDATE scheduler.jobs SET paused_at = now() WHERE id = '{held}'"),
+        format!("UPDATE scheduler.tenants SET paused_at = now() WHERE org_id = '{paused}'"),
+    ] {
+        stage.execute(&pause).await;
+    }
     stage.enqueue(org, held, "", 2).await;
+    stage.enqueue(paused, of_paused, "", 3).await;
     stage
         .execute(&format!(
-            "UPDATE scheduler.waiting SET run_at = 'epoch', created_at = now() - CASE job_id
-                WHEN '{held}' THEN interval '10000 s' ELSE interval '1000 s' END"
+            "UPDATE scheduler.waiting SET run_at = 'epoch', created_at = now() - CASE
+                WHEN job_id IN ('{held}', '{of_paused}') THEN interval '10000 s' ELSE interval '1000 s' END"
         ))
         .await;
     let counted = testkit::eventually("what waits is counted", PATIENCE, || async {
@@ -82,8 +86,46 @@ async fn what_is_refused_what_is_lost_and_what_waits_is_counted() {
     .await;
     let (age, waiting, window) = counted;
     assert!(age < 1_100.0, "{age} s");
-    assert_eq!(waiting, 3.0);
+    assert_eq!(waiting, 6.0);
     assert!(window >= 1.0, "{window} offers");
+}
+
+/// However many they are.
+#[tokio::test]
+async fn what_is_paused_hides_no_age() {
+    let admin = address();
+    let stage = Stage::with_admins(std::slice::from_ref(&admin), Timing::default()).await;
+    // Organisations come in the order of their ids, here as elsewhere.
+    let mut orgs = [OrgId::new(), OrgId::new()];
+    orgs.sort_by_key(|org| org.0);
+    let [paused, org] = orgs;
+    let (held, waits) = (stage.job(paused, PLAIN).await, stage.job(org, PLAIN).await);
+    stage.enqueue(org, waits, "", 1).await;
+    stage
+        .execute(
+            "UPDATE scheduler.waiting SET run_at = 'epoch', created_at = now() - interval '1000 s'",
+        )
+        .await;
+    for sql in [
+        format!("UPDATE scheduler.tenants SET paused_at = now() WHERE org_id = '{paused}'"),
+        format!(
+            "INSERT INTO scheduler.waiting (org_id, id, job_id, pool, key, priority, due, run_at, principal_kind, principal_id,
+                credential, scheduled_for, created_at)
+            SELECT '{paused}', gen_random_uuid(), '{held}', 'default', '', 9, true, now(), 'USER', '{paused}', '{paused}', now(), now()
+            FROM generate_series(1, 100001)"
+        ),
+    ] {
+        stage.execute(&sql).await;
+    }
+    let counted = testkit::eventually("what waits is counted", PATIENCE, || async {
+        let page = page(&admin).await?;
+        let waiting = value_in(&page, WAITING).filter(|waiting| *waiting >= 100_000.0)?;
+        Some((waiting, value_in(&page, AGE)?))
+    })
+    .await;
+    let (waiting, age) = counted;
+    assert_eq!(waiting, 100_000.0);
+    assert!((1_000.0..1_100.0).contains(&age), "{age} s");
 }
 
 /// Which replicas say what only a dispatcher knows; absent while one does not answer, or says a part of it.

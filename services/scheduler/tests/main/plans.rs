@@ -70,6 +70,8 @@ const GONE: &str = "
     DELETE FROM scheduler.log_chunks WHERE execution_id NOT IN (SELECT id FROM public.made);
     DELETE FROM scheduler.deduplications;
     DELETE FROM scheduler.idempotency_keys;
+    DELETE FROM scheduler.jobs WHERE name <> 'job';
+    DELETE FROM scheduler.tenants WHERE org_id <> md5('organisation')::uuid;
     DELETE FROM public.made";
 
 const SHRINK: &str = "
@@ -82,9 +84,13 @@ const SHRINK: &str = "
         END LOOP;
     END $$";
 
-/// One job's executions of the last minute. A session has three of them. (No temporary table: with the first of a connection all plans
+/// One job's executions of the last minute, beside many other jobs and organisations. A session has three of them. (No temporary table: with the first of a connection all plans
 /// of the database are forgotten.)
 const FILL: &str = "
+    INSERT INTO scheduler.tenants (org_id) SELECT md5('organisation ' || n)::uuid FROM generate_series(1, 45000) AS n;
+    INSERT INTO scheduler.jobs (org_id, id, name, handler, pool, timeout_ms, retries, backoff_ms, created_at, updated_at)
+    SELECT md5('organisation')::uuid, md5('job ' || n)::uuid, 'job ' || n, 'builtin/noop', 'default', 60000, 3, 1000, now(), now()
+    FROM generate_series(1, 45000) AS n;
     INSERT INTO public.made
     SELECT n, md5('organisation')::uuid AS org, md5('job')::uuid AS job, now() AS at,
         (lpad(to_hex((extract(epoch FROM now()) * 1000)::bigint - n), 12, '0') || '7' || left(hash, 3) || '8'

@@ -6,7 +6,7 @@ use domain::access::Role;
 use domain::execution::ExecutionStatus;
 
 use super::job::edit;
-use super::world::{World, execute, refused};
+use super::world::{PATIENCE, World, execute, refused};
 
 #[tokio::test]
 async fn what_waits_is_cancelled_what_runs_is_asked_and_what_has_ended_stays() {
@@ -60,6 +60,50 @@ async fn what_waits_is_cancelled_what_runs_is_asked_and_what_has_ended_stays() {
         entry.after.unwrap(),
         serde_json::json!({ "cancelled": 1, "asked": 1 })
     );
+}
+
+/// How many of the organisations' transactions wait for another.
+const STANDS: &str = "
+    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user AND wait_event_type = 'Lock'";
+
+#[tokio::test]
+async fn while_a_job_is_removed_what_else_is_claimed_begins() {
+    let world = World::new().await;
+    let (job, other) = (world.job("a").await, world.job("b").await);
+    let going = world.execute(job.id).await.id;
+    let another = world.execute(other.id).await.id;
+    let worker = world.worker().await;
+    // Somebody holds one of them, so the removal cannot go on.
+    let mut holder = world.pools.system_tx().await.unwrap();
+    sqlx::query("SELECT id FROM scheduler.waiting WHERE id = $1 FOR UPDATE")
+        .bind(going.0)
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+    let delete = JobDelete { job_id: job.id };
+    let claims = async {
+        testkit::eventually("the removal stands", PATIENCE, || async {
+            (tenants_count(&world, STANDS).await == 1).then_some(())
+        })
+        .await;
+        let offers = [world.offer(going), world.offer(another)];
+        let granted = worker.places(&offers).await;
+        // Only now it may go on.
+        holder.commit().await.unwrap();
+        granted
+    };
+    let (removed, granted) = tokio::join!(world.ask(&delete), claims);
+    removed.unwrap();
+    let ids: Vec<_> = granted.iter().map(|place| place.id).collect();
+    assert_eq!(ids, [another]);
+    assert_eq!(world.status(going).await, ExecutionStatus::Cancelled);
+    assert_eq!(world.status(another).await, ExecutionStatus::Running);
+}
+
+async fn tenants_count(world: &World, sql: &'static str) -> i64 {
+    let mut tx = world.pools.tenant_tx(world.org).await.unwrap();
+    let counted = sqlx::query_scalar(sql).fetch_one(&mut *tx).await;
+    counted.unwrap()
 }
 
 #[tokio::test]

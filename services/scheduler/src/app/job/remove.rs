@@ -56,13 +56,14 @@ impl App {
     async fn delete_try(&self, author: &Author, id: JobId) -> Result<Swept, SchedulerError> {
         let org = author.org;
         let mut tx = self.pools.tenant_tx(org).await?;
-        let row = job::job_lock_in_tx(&mut tx, org, id).await?;
-        let row = row.ok_or_else(|| Problem::not_found("job"))?;
         let mut swept = Swept::default();
-        sweep_in_tx(&mut tx, org, id, &mut swept).await?;
-        // Until here others could ask for executions of it; what they committed meanwhile goes the same way.
-        job::job_close_in_tx(&mut tx, org, id).await?;
-        sweep_in_tx(&mut tx, org, id, &mut swept).await?;
+        // Most of it before anything is held that the claims of others wait for: they pass by what is being cancelled.
+        cancel_in_tx(&mut tx, org, id, &mut swept).await?;
+        // Until here others could ask for executions of it and begin them; what they committed meanwhile goes the same way.
+        let row = job::job_close_in_tx(&mut tx, org, id).await?;
+        let row = row.ok_or_else(|| Problem::not_found("job"))?;
+        cancel_in_tx(&mut tx, org, id, &mut swept).await?;
+        swept.stopped = change::job_stop_in_tx(&mut tx, org, id).await?;
         job::job_delete_in_tx(&mut tx, org, id).await?;
         let gone = JobRow {
             version: row.version + 1,
@@ -86,8 +87,8 @@ struct Swept {
     stopped: Vec<Uuid>,
 }
 
-/// Ends what waits of a job, and asks what runs to stop: in this order, since from one to the other a claim may take something.
-async fn sweep_in_tx(
+/// Ends what waits of a job.
+async fn cancel_in_tx(
     tx: &mut Tx,
     org: OrgId,
     id: JobId,
@@ -110,7 +111,5 @@ async fn sweep_in_tx(
             swept.cancelled.extend(late);
         }
     }
-    let stopped = change::job_stop_in_tx(tx, org, id).await?;
-    swept.stopped.extend(stopped);
     Ok(())
 }
