@@ -107,11 +107,16 @@ const ENDED: &str = "
     WHERE org_id = $1 AND id BETWEEN $2 AND $2 ORDER BY id LIMIT 1";
 
 /// What has ended and can begin again, the oldest first: its job is there and enabled, and its deduplication key is free
-/// (one probe for each: joined, all the keys would be walked for each).
+/// (one probe for each: joined, all the keys would be walked for each). The inner limit is none: it tells the planner to take rows in
+/// the order of an index, one by one, instead of sorting all that failed.
 const AGAIN: &str = "
     SELECT oldest.* FROM unnest($5::text[]) AS wanted (status)
     CROSS JOIN LATERAL (
-        SELECT ended.id, ended.job_id, ended.key, ended.deduplication_key, ended.status FROM scheduler.ended AS ended
+        SELECT ended.* FROM (
+            SELECT id, job_id, key, deduplication_key, status FROM scheduler.ended
+            WHERE org_id = $1 AND status = wanted.status AND id >= $2 AND id < $3
+            ORDER BY id LIMIT (SELECT 2147483647)
+        ) AS ended
         CROSS JOIN LATERAL (
             SELECT FROM scheduler.jobs AS job WHERE job.org_id = $1 AND job.id = ended.job_id AND job.enabled LIMIT 1
         ) AS job
@@ -119,15 +124,18 @@ const AGAIN: &str = "
             SELECT true AS held FROM scheduler.deduplications AS taken WHERE taken.org_id = $1
                 AND taken.job_id = ended.job_id AND taken.key = ended.deduplication_key LIMIT 1
         ) AS taken ON true
-        WHERE ended.org_id = $1 AND ended.status = wanted.status AND ended.id >= $2 AND ended.id < $3
-            AND taken.held IS NULL
+        WHERE taken.held IS NULL
         ORDER BY ended.id LIMIT $4) AS oldest
     ORDER BY oldest.id LIMIT $4";
 
 const AGAIN_OF_JOB: &str = "
     SELECT oldest.* FROM unnest($5::text[]) AS wanted (status)
     CROSS JOIN LATERAL (
-        SELECT ended.id, ended.job_id, ended.key, ended.deduplication_key, ended.status FROM scheduler.ended AS ended
+        SELECT ended.* FROM (
+            SELECT id, job_id, key, deduplication_key, status FROM scheduler.ended
+            WHERE org_id = $1 AND job_id = $6 AND status = wanted.status AND id >= $2 AND id < $3
+            ORDER BY id LIMIT (SELECT 2147483647)
+        ) AS ended
         CROSS JOIN LATERAL (
             SELECT FROM scheduler.jobs AS job WHERE job.org_id = $1 AND job.id = ended.job_id AND job.enabled LIMIT 1
         ) AS job
@@ -135,8 +143,7 @@ const AGAIN_OF_JOB: &str = "
             SELECT true AS held FROM scheduler.deduplications AS taken WHERE taken.org_id = $1
                 AND taken.job_id = ended.job_id AND taken.key = ended.deduplication_key LIMIT 1
         ) AS taken ON true
-        WHERE ended.org_id = $1 AND ended.job_id = $6 AND ended.status = wanted.status AND ended.id >= $2 AND ended.id < $3
-            AND taken.held IS NULL
+        WHERE taken.held IS NULL
         ORDER BY ended.id LIMIT $4) AS oldest
     ORDER BY oldest.id LIMIT $4";
 
@@ -170,7 +177,9 @@ const RETRY: &str = "
                     WITH ORDINALITY AS one (entry, place)
                 ORDER BY one.place DESC LIMIT $4) AS latest) END,
         gone.token, gone.version + 1
-    FROM gone JOIN scheduler.jobs AS job ON job.org_id = gone.org_id AND job.id = gone.job_id
+    FROM gone CROSS JOIN LATERAL (
+        SELECT job.pool FROM scheduler.jobs AS job WHERE job.org_id = $1 AND job.id = gone.job_id LIMIT 1
+    ) AS job
     RETURNING id, job_id, key, pool";
 
 /// An execution that has ended.

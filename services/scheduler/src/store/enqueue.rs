@@ -9,18 +9,25 @@ use uuid::Uuid;
 use crate::store::execution::ExecutionRow;
 
 /// The jobs stay until the commit. A foreign key takes the same lock; taken here, nobody finds out too late that a job is gone.
-/// In the order of ids, so that two requests cannot wait for each other.
+/// In the order of ids, so that two requests cannot wait for each other. (One probe for each, here and below: of an array a plan that
+/// was made while there were no jobs reads all that the organisation has.)
 const JOBS_STAY: &str = "
-    SELECT id, name, handler, enabled, pool, priority, key_concurrency FROM scheduler.jobs
-    WHERE org_id = $1 AND id = ANY ($2) ORDER BY id FOR KEY SHARE";
+    SELECT job.* FROM (SELECT DISTINCT id FROM unnest($2::uuid[]) AS given (id) ORDER BY id) AS wanted CROSS JOIN LATERAL (
+        SELECT id, name, handler, enabled, pool, priority, key_concurrency FROM scheduler.jobs
+        WHERE org_id = $1 AND id = wanted.id LIMIT 1 FOR KEY SHARE
+    ) AS job";
 
 /// Besides, nobody changes them: who sets a limit for each key must see the keys of what waits, and those of this transaction.
 const JOBS_STAY_AS_THEY_ARE: &str = "
-    SELECT id, name, handler, enabled, pool, priority, key_concurrency FROM scheduler.jobs
-    WHERE org_id = $1 AND id = ANY ($2) ORDER BY id FOR SHARE";
+    SELECT job.* FROM (SELECT DISTINCT id FROM unnest($2::uuid[]) AS given (id) ORDER BY id) AS wanted CROSS JOIN LATERAL (
+        SELECT id, name, handler, enabled, pool, priority, key_concurrency FROM scheduler.jobs
+        WHERE org_id = $1 AND id = wanted.id LIMIT 1 FOR SHARE
+    ) AS job";
 
 const JOB_CONFIGS: &str = "
-    SELECT id, handler, config FROM scheduler.jobs WHERE org_id = $1 AND id = ANY ($2) ORDER BY id";
+    SELECT job.* FROM (SELECT DISTINCT id FROM unnest($2::uuid[]) AS given (id) ORDER BY id) AS wanted CROSS JOIN LATERAL (
+        SELECT id, handler, config FROM scheduler.jobs WHERE org_id = $1 AND id = wanted.id LIMIT 1
+    ) AS job";
 
 /// In the order of keys, so that two requests cannot wait for each other; of several with one key the oldest gets it.
 const KEYS_TAKE: &str = "

@@ -3,46 +3,19 @@
 
 use std::collections::BTreeMap;
 
-use contract::run::{Finish, LogChunk, Offer, Place};
-use dashfleet_scheduler::store::claim::{Claim, Claimed, Claims};
-use dashfleet_scheduler::store::enqueue::Asker;
-use dashfleet_scheduler::store::finish::{Ending, Finishes, lost_in_tx};
-use dashfleet_scheduler::store::page::{self, Wanted};
-use dashfleet_scheduler::store::{change, chores, chunk, execution, session};
-use database::{Batch, Pools};
-use domain::execution::Outcome;
-use domain::job::POOL_DEFAULT;
-use domain::{ExecutionId, JobId, OrgId};
+use database::Pools;
+use domain::OrgId;
 use sqlx::{Connection, PgConnection};
 use testkit::{Postgres, TestDatabase};
 use uuid::Uuid;
 
+use calls::{CALLS, Ids, call};
+
+mod calls;
+
 /// The most blocks of one table (and its indexes) that a call about three executions may read. None needs half of it; whoever reads
 /// all of what [`FILL`] made needs more.
 const MOST: i64 = 120;
-
-/// Every call that finds executions by their ids, pages of lists, and what time and leases do.
-const CALLS: [&str; 19] = [
-    "cancel",
-    "stop",
-    "any open",
-    "ended",
-    "retry",
-    "rows",
-    "summaries",
-    "page",
-    "page of a job",
-    "open page",
-    "open page of a job",
-    "claim",
-    "finish",
-    "lost",
-    "log",
-    "place",
-    "progress",
-    "due",
-    "forget keys",
-];
 
 /// A table that nobody plans for anew: autovacuum would make a plan better, or not, depending on when it comes.
 const EMPTY: &str = "
@@ -70,6 +43,7 @@ const GONE: &str = "
     DELETE FROM scheduler.log_chunks WHERE execution_id NOT IN (SELECT id FROM public.made);
     DELETE FROM scheduler.deduplications;
     DELETE FROM scheduler.idempotency_keys;
+    DELETE FROM scheduler.limits;
     DELETE FROM scheduler.jobs WHERE name <> 'job';
     DELETE FROM scheduler.tenants WHERE org_id <> md5('organisation')::uuid;
     DELETE FROM public.made";
@@ -91,6 +65,9 @@ const FILL: &str = "
     INSERT INTO scheduler.jobs (org_id, id, name, handler, pool, timeout_ms, retries, backoff_ms, created_at, updated_at)
     SELECT md5('organisation')::uuid, md5('job ' || n)::uuid, 'job ' || n, 'builtin/noop', 'default', 60000, 3, 1000, now(), now()
     FROM generate_series(1, 45000) AS n;
+    UPDATE scheduler.jobs SET key_concurrency = 1 WHERE name = 'job 20000';
+    INSERT INTO scheduler.limits (org_id, job_id, key, max)
+    SELECT md5('organisation')::uuid, md5('job 1')::uuid, 'key ' || n, 1 FROM generate_series(1, 45000) AS n;
     INSERT INTO public.made
     SELECT n, md5('organisation')::uuid AS org, md5('job')::uuid AS job, now() AS at,
         (lpad(to_hex((extract(epoch FROM now()) * 1000)::bigint - n), 12, '0') || '7' || left(hash, 3) || '8'
@@ -129,174 +106,6 @@ const TELL: &str = "SELECT pg_stat_force_next_flush()";
 
 /// As no statement should be.
 const ALL: &str = "SELECT count(pool) FROM scheduler.waiting WHERE org_id = $1 AND attempt = 1";
-
-/// Three executions of each kind.
-struct Ids {
-    org: OrgId,
-    job: Uuid,
-    session: Uuid,
-    token: Uuid,
-    waiting: Vec<Uuid>,
-    running: Vec<Uuid>,
-    ended: Vec<Uuid>,
-}
-
-impl Ids {
-    fn all(&self) -> Vec<Uuid> {
-        [&*self.waiting, &*self.running, &*self.ended].concat()
-    }
-
-    fn places(&self, ids: &[Uuid]) -> Vec<Place> {
-        let place = |id: &Uuid| Place {
-            org: self.org,
-            id: ExecutionId(*id),
-            attempt: 1,
-            token: self.token,
-        };
-        ids.iter().map(place).collect()
-    }
-}
-
-/// Does it, and takes it back where that is possible; how many rows it found.
-async fn call(name: &str, pools: &Pools, ids: &Ids) -> usize {
-    let (org, system) = (ids.org, pools.system());
-    match name {
-        "cancel" | "stop" | "any open" | "ended" | "retry" | "rows" | "summaries" | "page"
-        | "page of a job" | "open page" | "open page of a job" => as_tenant(name, pools, ids).await,
-        "claim" => {
-            let claim = |id: &Uuid| Claim {
-                pool: POOL_DEFAULT.into(),
-                session: ids.session,
-                offer: Offer {
-                    org,
-                    id: ExecutionId(*id),
-                    turn: 0,
-                },
-                token: Uuid::new_v4(),
-            };
-            let claims: Vec<Claim> = ids.waiting.iter().map(claim).collect();
-            let claims: Vec<&Claim> = claims.iter().collect();
-            let mut tx = pools.system_tx().await.unwrap();
-            let answers = Claims.write(&mut tx, &claims).await.unwrap();
-            let granted = |answer: &&Claimed| matches!(answer, Claimed::Granted { .. });
-            answers.iter().filter(granted).count()
-        }
-        "finish" => {
-            // Those that have ended are looked for where they are now.
-            let places = ids.places(&[&*ids.running, &*ids.ended].concat());
-            let ending = |place: Place| Ending {
-                finish: Finish {
-                    place,
-                    outcome: Outcome::Completed,
-                    duration_ms: 1,
-                    result: None,
-                    error: None,
-                    permanent: false,
-                },
-                jitter: 0.5,
-                event_id: Uuid::new_v4(),
-            };
-            let endings: Vec<Ending> = places.into_iter().map(ending).collect();
-            let endings: Vec<&Ending> = endings.iter().collect();
-            let mut tx = pools.system_tx().await.unwrap();
-            let answers = Finishes.write(&mut tx, &endings).await.unwrap();
-            answers
-                .iter()
-                .filter(|answer| answer.moved.is_some())
-                .count()
-        }
-        "lost" => {
-            let mut tx = pools.system_tx().await.unwrap();
-            let lost = lost_in_tx(&mut tx, ids.session, Outcome::Lost, 500).await;
-            lost.unwrap().len()
-        }
-        "log" => {
-            let chunk = |place: Place| LogChunk {
-                place,
-                first: 1,
-                lines: vec!["another".into()],
-            };
-            let places = ids.places(&[&*ids.running, &*ids.ended].concat());
-            let chunks: Vec<LogChunk> = places.into_iter().map(chunk).collect();
-            let mut tx = pools.system_tx().await.unwrap();
-            let kept = chunk::chunks_keep_in_tx(&mut tx, &chunks).await.unwrap();
-            kept.iter().filter(|(meant, _)| *meant).count()
-        }
-        "place" => {
-            let place = ids.places(&ids.running)[0];
-            let found = session::place_get(system, "default", &place).await;
-            usize::from(found.unwrap().is_some())
-        }
-        "progress" => {
-            let word = |place: Place| session::Word {
-                place,
-                progress: serde_json::json!(1),
-            };
-            let words: Vec<_> = ids.places(&ids.running).into_iter().map(word).collect();
-            let found = session::progress_put(system, ids.session, &words).await;
-            found.unwrap().put.len()
-        }
-        "due" => chores::due_make(system, 3).await.unwrap().len(),
-        "forget keys" => usize::try_from(chores::keys_forget(system, 3).await.unwrap()).unwrap(),
-        _ => panic!("no call {name}"),
-    }
-}
-
-async fn as_tenant(name: &str, pools: &Pools, ids: &Ids) -> usize {
-    let org = ids.org;
-    let mut tx = pools.tenant_tx(org).await.unwrap();
-    match name {
-        "cancel" => {
-            let cancelled = change::waiting_cancel_in_tx(&mut tx, org, &ids.waiting).await;
-            cancelled.unwrap().len()
-        }
-        "stop" => {
-            let stopped = change::running_stop_in_tx(&mut tx, org, &ids.running).await;
-            stopped.unwrap().len()
-        }
-        "any open" => {
-            // Of what has ended nothing is open, so both tables are asked for each.
-            let open = change::any_open_in_tx(&mut tx, org, &ids.ended).await;
-            usize::from(open.unwrap())
-        }
-        "ended" => {
-            let ended = change::ended_get_in_tx(&mut tx, org, ExecutionId(ids.ended[0])).await;
-            usize::from(ended.unwrap().is_some())
-        }
-        "retry" => {
-            let asker = Asker {
-                kind: "API_KEY",
-                id: ids.token,
-                credential: ids.token,
-                traceparent: None,
-            };
-            let jobs = [ids.job];
-            let again = change::ended_retry_in_tx(&mut tx, org, &ids.ended, &jobs, &asker).await;
-            again.unwrap().len()
-        }
-        "rows" => {
-            let rows = execution::executions_get_in_tx(&mut tx, org, &ids.all()).await;
-            rows.unwrap().len()
-        }
-        "summaries" => {
-            let rows = execution::summaries_get_in_tx(&mut tx, org, &ids.all()).await;
-            rows.unwrap().len()
-        }
-        _ => {
-            let open = name.starts_with("open");
-            let wanted = Wanted {
-                job: name.ends_with("of a job").then_some(JobId(ids.job)),
-                waiting: open,
-                running: true,
-                ended: if open { vec![] } else { vec!["FAILED"] },
-                from: Uuid::nil(),
-                below: Uuid::max(),
-            };
-            let found = page::executions_find_in_tx(&mut tx, org, &wanted, 3).await;
-            found.unwrap().len()
-        }
-    }
-}
 
 /// The blocks that were read of each table so far.
 async fn blocks(pools: &Pools, org: OrgId, admin: &mut PgConnection) -> BTreeMap<String, i64> {
@@ -380,8 +189,9 @@ async fn planned_now_is_good_later(database: &TestDatabase, mut admin: PgConnect
         waiting: three(),
         running: three(),
         ended: three(),
+        jobs: three(),
     };
-    for name in CALLS {
+    for (name, _) in CALLS {
         call(name, &pools, &ids).await;
     }
     let mut tx = pools.tenant_tx(org).await.unwrap();
@@ -394,16 +204,12 @@ async fn planned_now_is_good_later(database: &TestDatabase, mut admin: PgConnect
     ids.waiting = made(&mut admin, 0).await;
     ids.running = made(&mut admin, 20_000).await;
     ids.ended = made(&mut admin, 30_000).await;
+    for (at, job) in ids.jobs.iter_mut().enumerate() {
+        *job = named(&mut admin, &format!("job {}", 20_000 + at)).await;
+    }
     let mut before = blocks(&pools, org, &mut admin).await;
-    for name in CALLS {
+    for (name, expected) in CALLS {
         let found = call(name, &pools, &ids).await;
-        let expected = match name {
-            "any open" => 0,
-            "ended" | "place" => 1,
-            "rows" | "summaries" => 9,
-            "log" => 6,
-            _ => 3,
-        };
         assert_eq!(found, expected, "rows that `{name}` found");
         let after = blocks(&pools, org, &mut admin).await;
         let (read, table) = most(&before, &after);

@@ -4,10 +4,10 @@
 //! a pause changes one of them, hence waits, and then sees what began. A session of another pool than the caller's is given nothing.
 //! What somebody holds to cancel it is left to him: others' claims are in the same statement, and none waits for him.
 //!
-//! What waits is looked up row by row and deleted by its place: a plan that was made while nothing waited would read all of it for each
-//! row. (What waits is the first from there on, if it is that: only the primary key serves such an order.) The parts are joined in full,
-//! which is done by hashing only: told that each has one row, a planner would compare each of a thousand with each. What is nobody's then
-//! is left out, by a `coalesce` since a plain condition would undo the full join.
+//! Whatever is looked up is looked up row by row, and what waits is deleted by its place: a plan that was made while there was nothing
+//! would read all that there is, each time. (What waits is the first from there on, if it is that: only the primary key serves such an
+//! order.) The parts are joined in full, which is done by hashing only: told that each has one row, a planner would compare each of a
+//! thousand with each. What is nobody's then is left out, by a `coalesce` since a plain condition would undo the full join.
 
 /// What is asked for, the sessions that there are, and what waits of it, as `wanted`.
 macro_rules! asked {
@@ -16,9 +16,9 @@ macro_rules! asked {
         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $6::text[])
         WITH ORDINALITY AS input(org_id, id, session_id, token, caller, place)
     ), session AS MATERIALIZED (
-        SELECT s.id, s.pool FROM scheduler.sessions AS s
-        WHERE s.id IN (SELECT input.session_id FROM input)
-        ORDER BY s.id FOR SHARE
+        SELECT s.* FROM (SELECT DISTINCT session_id FROM input ORDER BY session_id) AS of CROSS JOIN LATERAL (
+            SELECT s.id, s.pool FROM scheduler.sessions AS s WHERE s.id = of.session_id LIMIT 1 FOR SHARE
+        ) AS s
     ), wanted AS MATERIALIZED (
         SELECT input.place, input.session_id, input.token, w.tid, w.org_id, w.id, w.job_id, w.key, w.override
         FROM (
@@ -69,14 +69,17 @@ macro_rules! begun {
 pub(super) const PLAIN: &str = concat!(
     asked!(),
     ", tenant AS MATERIALIZED (
-        SELECT t.org_id FROM scheduler.tenants AS t
-        WHERE t.org_id IN (SELECT wanted.org_id FROM wanted) AND t.paused_at IS NULL AND t.concurrency IS NULL
-        ORDER BY t.org_id FOR SHARE
+        SELECT t.* FROM (SELECT DISTINCT org_id FROM wanted ORDER BY org_id) AS of CROSS JOIN LATERAL (
+            SELECT t.org_id FROM scheduler.tenants AS t
+            WHERE t.org_id = of.org_id AND t.paused_at IS NULL AND t.concurrency IS NULL LIMIT 1 FOR SHARE
+        ) AS t
     ), job AS MATERIALIZED (
-        SELECT j.*, octet_length(j.config::text) AS bytes FROM scheduler.jobs AS j
-        WHERE (j.org_id, j.id) IN (SELECT wanted.org_id, wanted.job_id FROM wanted) AND j.paused_at IS NULL
-            AND j.concurrency IS NULL AND j.rate_max IS NULL AND j.key_concurrency IS NULL
-        ORDER BY j.org_id, j.id FOR SHARE
+        SELECT j.*, octet_length(j.config::text) AS bytes
+        FROM (SELECT DISTINCT org_id, job_id FROM wanted ORDER BY org_id, job_id) AS of CROSS JOIN LATERAL (
+            SELECT j.* FROM scheduler.jobs AS j
+            WHERE j.org_id = of.org_id AND j.id = of.job_id AND j.paused_at IS NULL
+                AND j.concurrency IS NULL AND j.rate_max IS NULL AND j.key_concurrency IS NULL LIMIT 1 FOR SHARE
+        ) AS j
     ), sized AS (
         SELECT wanted.*, job.handler, job.timeout_ms, job.retries, job.backoff_ms,
             job.config || coalesce(wanted.override, '{}') AS effective,
@@ -102,13 +105,14 @@ pub(super) const PLAIN: &str = concat!(
 pub(super) const LIMITED: &str = concat!(
     asked!(),
     ", tenant AS MATERIALIZED (
-        SELECT t.org_id, t.paused_at, t.concurrency FROM scheduler.tenants AS t
-        WHERE t.org_id IN (SELECT wanted.org_id FROM wanted)
-        ORDER BY t.org_id FOR SHARE
+        SELECT t.* FROM (SELECT DISTINCT org_id FROM wanted ORDER BY org_id) AS of CROSS JOIN LATERAL (
+            SELECT t.org_id, t.paused_at, t.concurrency FROM scheduler.tenants AS t WHERE t.org_id = of.org_id
+            LIMIT 1 FOR SHARE
+        ) AS t
     ), job AS MATERIALIZED (
-        SELECT j.* FROM scheduler.jobs AS j
-        WHERE (j.org_id, j.id) IN (SELECT wanted.org_id, wanted.job_id FROM wanted)
-        ORDER BY j.org_id, j.id FOR SHARE
+        SELECT j.* FROM (SELECT DISTINCT org_id, job_id FROM wanted ORDER BY org_id, job_id) AS of CROSS JOIN LATERAL (
+            SELECT j.* FROM scheduler.jobs AS j WHERE j.org_id = of.org_id AND j.id = of.job_id LIMIT 1 FOR SHARE
+        ) AS j
     ), room AS MATERIALIZED (
         SELECT l.*, CASE
                 WHEN l.rate_max IS NULL THEN l.max - l.running

@@ -8,13 +8,14 @@
 macro_rules! complete {
     () => {
         ", tenant AS MATERIALIZED (
-            SELECT t.org_id, t.concurrency FROM scheduler.tenants AS t
-            WHERE t.org_id IN (SELECT found.org_id FROM found)
-            ORDER BY t.org_id FOR SHARE
+            SELECT t.* FROM (SELECT DISTINCT org_id FROM found ORDER BY org_id) AS of CROSS JOIN LATERAL (
+                SELECT t.org_id, t.concurrency FROM scheduler.tenants AS t WHERE t.org_id = of.org_id LIMIT 1 FOR SHARE
+            ) AS t
         ), job AS MATERIALIZED (
-            SELECT j.org_id, j.id, j.concurrency, j.key_concurrency, j.rate_max FROM scheduler.jobs AS j
-            WHERE (j.org_id, j.id) IN (SELECT found.org_id, found.job_id FROM found)
-            ORDER BY j.org_id, j.id FOR SHARE
+            SELECT j.* FROM (SELECT DISTINCT org_id, job_id FROM found ORDER BY org_id, job_id) AS of CROSS JOIN LATERAL (
+                SELECT j.org_id, j.id, j.concurrency, j.key_concurrency, j.rate_max FROM scheduler.jobs AS j
+                WHERE j.org_id = of.org_id AND j.id = of.job_id LIMIT 1 FOR SHARE
+            ) AS j
         ), room AS MATERIALIZED (
             SELECT l.* FROM (
                 SELECT tenant.org_id, '00000000-0000-0000-0000-000000000000'::uuid AS job_id, '' AS key FROM tenant
@@ -152,14 +153,16 @@ pub(super) const PLAIN: &str = concat!(
         ) AS r
         WHERE r.attempt = input.attempt AND r.token = input.token
     ), tenant AS MATERIALIZED (
-        SELECT t.org_id FROM scheduler.tenants AS t
-        WHERE t.org_id IN (SELECT found.org_id FROM found) AND t.concurrency IS NULL
-        ORDER BY t.org_id FOR SHARE
+        SELECT t.* FROM (SELECT DISTINCT org_id FROM found ORDER BY org_id) AS of CROSS JOIN LATERAL (
+            SELECT t.org_id FROM scheduler.tenants AS t
+            WHERE t.org_id = of.org_id AND t.concurrency IS NULL LIMIT 1 FOR SHARE
+        ) AS t
     ), job AS MATERIALIZED (
-        SELECT j.org_id, j.id FROM scheduler.jobs AS j
-        WHERE (j.org_id, j.id) IN (SELECT found.org_id, found.job_id FROM found)
-            AND j.concurrency IS NULL AND j.rate_max IS NULL AND j.key_concurrency IS NULL
-        ORDER BY j.org_id, j.id FOR SHARE
+        SELECT j.* FROM (SELECT DISTINCT org_id, job_id FROM found ORDER BY org_id, job_id) AS of CROSS JOIN LATERAL (
+            SELECT j.org_id, j.id FROM scheduler.jobs AS j
+            WHERE j.org_id = of.org_id AND j.id = of.job_id
+                AND j.concurrency IS NULL AND j.rate_max IS NULL AND j.key_concurrency IS NULL LIMIT 1 FOR SHARE
+        ) AS j
     ), complete AS MATERIALIZED (
         SELECT found.* FROM found
         FULL JOIN tenant ON tenant.org_id = found.org_id
