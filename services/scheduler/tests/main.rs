@@ -23,6 +23,7 @@ mod main {
     pub mod list;
     pub mod log;
     pub mod metrics;
+    pub mod mixed;
     pub mod partition;
     pub mod plans;
     pub mod pools;

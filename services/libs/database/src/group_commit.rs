@@ -41,7 +41,8 @@ pub trait Batch: Send + Sync + 'static {
     /// The key of an item.
     fn key(item: &Self::Item) -> Self::Key;
 
-    /// Whether [`Batch::write`] is one statement, so that a batch of one wave needs no transaction around it.
+    /// Whether each statement of [`Batch::write`] (most have one) stands for itself and is recognised when it is run again, so that a
+    /// batch of one wave needs no transaction around it.
     const ONE_STATEMENT: bool;
 
     /// Writes items with different keys, sorted by key, and answers each, in the same order. It recognises what

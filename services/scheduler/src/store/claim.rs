@@ -19,8 +19,8 @@ use uuid::Uuid;
 
 use crate::store::row;
 
-/// How many bytes of configuration one session is given in one statement, but for a first that is longer. There are two of them, and
-/// their answer is one message.
+/// How many bytes of configuration one session is given at once, but for a first that is longer: by each of the two statements, and
+/// of what it has already. All three are in one message, which may have a megabyte.
 const CONFIG_MAX_BYTES: i64 = 256 * 1024;
 
 /// One execution that one session claims.
@@ -63,7 +63,6 @@ impl Batch for Claims {
     type Answer = Claimed;
     type Key = (Uuid, Uuid);
 
-    // Each of its statements stands for itself: what one of them wrote is recognised.
     const ONE_STATEMENT: bool = true;
 
     fn key(item: &Claim) -> (Uuid, Uuid) {

@@ -15,19 +15,19 @@ const JOBS_STAY: &str = "
     SELECT job.* FROM (SELECT DISTINCT id FROM unnest($2::uuid[]) AS given (id) ORDER BY id) AS wanted CROSS JOIN LATERAL (
         SELECT id, name, handler, enabled, pool, priority, key_concurrency FROM scheduler.jobs
         WHERE org_id = $1 AND id = wanted.id LIMIT 1 FOR KEY SHARE
-    ) AS job";
+    ) AS job ORDER BY job.id";
 
 /// Besides, nobody changes them: who sets a limit for each key must see the keys of what waits, and those of this transaction.
 const JOBS_STAY_AS_THEY_ARE: &str = "
     SELECT job.* FROM (SELECT DISTINCT id FROM unnest($2::uuid[]) AS given (id) ORDER BY id) AS wanted CROSS JOIN LATERAL (
         SELECT id, name, handler, enabled, pool, priority, key_concurrency FROM scheduler.jobs
         WHERE org_id = $1 AND id = wanted.id LIMIT 1 FOR SHARE
-    ) AS job";
+    ) AS job ORDER BY job.id";
 
 const JOB_CONFIGS: &str = "
     SELECT job.* FROM (SELECT DISTINCT id FROM unnest($2::uuid[]) AS given (id) ORDER BY id) AS wanted CROSS JOIN LATERAL (
         SELECT id, handler, config FROM scheduler.jobs WHERE org_id = $1 AND id = wanted.id LIMIT 1
-    ) AS job";
+    ) AS job ORDER BY job.id";
 
 /// In the order of keys, so that two requests cannot wait for each other; of several with one key the oldest gets it.
 const KEYS_TAKE: &str = "

@@ -75,7 +75,6 @@ impl Batch for Finishes {
     type Answer = Ended;
     type Key = (Uuid, Uuid);
 
-    // Each of its statements stands for itself: what one of them wrote is recognised.
     const ONE_STATEMENT: bool = true;
 
     fn key(item: &Ending) -> (Uuid, Uuid) {

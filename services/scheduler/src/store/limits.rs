@@ -47,7 +47,8 @@ const UNSET_TENANT: &str = "
     DELETE FROM scheduler.limits AS l USING scheduler.tenants AS t
     WHERE l.org_id = $1 AND l.job_id = '00000000-0000-0000-0000-000000000000' AND t.org_id = l.org_id AND t.concurrency IS NULL";
 
-// Nothing runs with a key that has no row, while its job counts by keys: the claim sees to that. (In the order of keys, one probe for
+// Nothing runs with a key that has no row, while its job counts by keys: the claim sees to that. The job stays as it is until the
+// commit: else a counter would stay that its job has no use for, and that not everybody counts by. (In the order of keys, one probe for
 // each: joined, a plan that was made while there were no jobs reads all of an organisation for each.)
 const KEYS: &str = "
     INSERT INTO scheduler.limits (org_id, job_id, key, max)
@@ -56,7 +57,8 @@ const KEYS: &str = "
         SELECT DISTINCT * FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS given (org_id, job_id, key) ORDER BY org_id, job_id, key
     ) AS lane
     CROSS JOIN LATERAL (
-        SELECT j.key_concurrency FROM scheduler.jobs AS j WHERE j.org_id = lane.org_id AND j.id = lane.job_id LIMIT 1
+        SELECT j.key_concurrency FROM scheduler.jobs AS j WHERE j.org_id = lane.org_id AND j.id = lane.job_id
+        LIMIT 1 FOR SHARE
     ) AS job
     WHERE job.key_concurrency IS NOT NULL AND lane.key <> ''
     ON CONFLICT ON CONSTRAINT limits_pkey DO NOTHING";

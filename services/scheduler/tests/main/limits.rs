@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use contract::run::Offer;
+use contract::work::Lane;
 use dashfleet_scheduler::config::Timing;
-use dashfleet_scheduler::store::limits::{limits_set_in_tx, limits_set_tenant_in_tx};
+use dashfleet_scheduler::store::limits::{limits_key, limits_set_in_tx, limits_set_tenant_in_tx};
 use domain::execution::Outcome;
 use domain::{JobId, OrgId};
 use futures::future::join_all;
 
-use super::stage::{PLAIN, Sort, Stage, Worker};
+use super::stage::{PATIENCE, PLAIN, Sort, Stage, Worker};
 
 /// Limits that are exceeded now: by the rows that run, not by the counters.
 pub const EXCEEDED: &str = "
@@ -240,4 +241,44 @@ async fn counters_stay_exact_while_limits_are_set_and_taken_away_under_load() {
             .await,
         0
     );
+}
+
+/// How many of the service's own transactions wait for another.
+const STANDS: &str = "
+    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user AND wait_event_type = 'Lock'";
+
+#[tokio::test]
+async fn a_key_gets_no_counter_that_its_job_has_no_use_for() {
+    let stage = Stage::new(Timing::default()).await;
+    let org = OrgId::new();
+    let by_key = Sort {
+        key_concurrency: Some(5),
+        ..PLAIN
+    };
+    let job = stage.job(org, by_key).await;
+    // Somebody takes the limit away, and has not committed it.
+    let mut edit = stage.pools.tenant_tx(org).await.unwrap();
+    sqlx::query("UPDATE scheduler.jobs SET key_concurrency = NULL WHERE id = $1")
+        .bind(job.0)
+        .execute(&mut *edit)
+        .await
+        .unwrap();
+    limits_set_in_tx(&mut edit, org, job).await.unwrap();
+    let lane = Lane {
+        org,
+        job,
+        key: "a".into(),
+    };
+    let commits = async {
+        testkit::eventually("whoever wants a counter waits", PATIENCE, || async {
+            (stage.count(STANDS).await == 1).then_some(())
+        })
+        .await;
+        edit.commit().await.unwrap();
+    };
+    let lanes = [&lane];
+    let (made, ()) = tokio::join!(limits_key(stage.pools.system(), &lanes), commits);
+    made.unwrap();
+    let counters = "SELECT count(*) FROM scheduler.limits";
+    assert_eq!(stage.count(counters).await, 0);
 }

@@ -58,8 +58,8 @@ const SHRINK: &str = "
         END LOOP;
     END $$";
 
-/// One job's executions of the last minute, beside many other jobs and organisations. A session has three of them. (No temporary table: with the first of a connection all plans
-/// of the database are forgotten.)
+/// One job's executions of the last minute, and three of one with a limit, beside many other jobs and organisations. A session has
+/// three of them. (No temporary table: with the first of a connection all plans of the database are forgotten.)
 const FILL: &str = "
     INSERT INTO scheduler.tenants (org_id) SELECT md5('organisation ' || n)::uuid FROM generate_series(1, 45000) AS n;
     INSERT INTO scheduler.jobs (org_id, id, name, handler, pool, timeout_ms, retries, backoff_ms, created_at, updated_at)
@@ -76,6 +76,10 @@ const FILL: &str = "
     INSERT INTO scheduler.waiting (org_id, id, job_id, pool, key, priority, due, run_at, deduplication_key, principal_kind,
         principal_id, credential, scheduled_for, created_at)
     SELECT org, id, job, 'default', '', 0, n % 10 > 0, at, 'key ' || n, 'USER', org, org, at, at FROM public.made WHERE n <= 20000;
+    UPDATE scheduler.jobs SET concurrency = 10 WHERE name = 'job 20001';
+    INSERT INTO scheduler.limits (org_id, job_id, key, max) VALUES (md5('organisation')::uuid, md5('job 20001')::uuid, '', 10);
+    UPDATE scheduler.waiting SET job_id = md5('job 20001')::uuid
+    WHERE id IN (SELECT id FROM public.made WHERE n > 100 AND n <= 103);
     INSERT INTO scheduler.deduplications (org_id, job_id, key, execution_id)
     SELECT org, job, 'key ' || n, id FROM public.made WHERE n <= 20000;
     INSERT INTO scheduler.running (org_id, id, job_id, pool, key, priority, principal_kind, principal_id, credential, scheduled_for,
@@ -190,6 +194,7 @@ async fn planned_now_is_good_later(database: &TestDatabase, mut admin: PgConnect
         running: three(),
         ended: three(),
         jobs: three(),
+        limited: three(),
     };
     for (name, _) in CALLS {
         call(name, &pools, &ids).await;
@@ -202,6 +207,7 @@ async fn planned_now_is_good_later(database: &TestDatabase, mut admin: PgConnect
     sqlx::raw_sql(FILL).execute(&mut admin).await.unwrap();
     sqlx::query(TELL).execute(&mut admin).await.unwrap();
     ids.waiting = made(&mut admin, 0).await;
+    ids.limited = made(&mut admin, 100).await;
     ids.running = made(&mut admin, 20_000).await;
     ids.ended = made(&mut admin, 30_000).await;
     for (at, job) in ids.jobs.iter_mut().enumerate() {

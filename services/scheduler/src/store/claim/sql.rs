@@ -98,10 +98,10 @@ pub(super) const PLAIN: &str = concat!(
 
 /// What begins, from the innermost limit to the outermost: what has room by its key, of that by its job, of that by its organisation.
 /// The limits' rows are held for update, in the order of their keys. Where a limit was set a moment ago and its row is not seen yet,
-/// nothing begins: it is offered again. What the session has already (its claim was answered, and the answer lost) is given again. Rows
-/// at place 0 are the sessions that there are. Limits are looked up one probe each. They are counted by what is an insertion in form
-/// only: each row is there and held, and is found by its key in its newest version, which no place that this statement saw before need
-/// be.
+/// nothing begins: it is offered again. What the session has already (its claim was answered, and the answer lost) is given again, as
+/// much of it as is given anew at most: the rest is told with a renewal. Rows at place 0 are the sessions that there are. Limits are
+/// looked up one probe each. They are counted by what is an insertion in form only: each row is there and held, and is found by its key
+/// in its newest version, which no place that this statement saw before need be.
 pub(super) const LIMITED: &str = concat!(
     asked!(),
     ", tenant AS MATERIALIZED (
@@ -176,15 +176,24 @@ pub(super) const LIMITED: &str = concat!(
             window_count = CASE WHEN l.rate_max IS NULL THEN 0
                 WHEN now() >= l.window_at + l.rate_per_ms * interval '1 ms' THEN EXCLUDED.running
                 ELSE l.window_count + EXCLUDED.running END
-    ), held AS (
-        SELECT input.place, r.org_id, r.id, r.job_id, r.key, r.attempt, r.concluded, r.token AS granted,
+    ), known AS (
+        SELECT input.place, input.session_id, r.org_id, r.id, r.job_id, r.key, r.attempt, r.concluded, r.token AS granted,
             coalesce(j.handler, '') AS handler, coalesce(j.config, '{}') || coalesce(r.override, '{}') AS effective, r.timeout_ms,
             r.principal_kind, r.principal_id, r.scheduled_for, r.traceparent
         FROM input CROSS JOIN LATERAL (
             SELECT r.* FROM scheduler.running AS r WHERE r.org_id = input.org_id AND r.id = input.id LIMIT 1
         ) AS r
-        LEFT JOIN scheduler.jobs AS j ON j.org_id = r.org_id AND j.id = r.job_id
+        LEFT JOIN LATERAL (
+            SELECT j.handler, j.config FROM scheduler.jobs AS j WHERE j.org_id = r.org_id AND j.id = r.job_id LIMIT 1
+        ) AS j ON true
         WHERE r.session_id = input.session_id AND r.pool = input.caller
+    ), held AS (
+        SELECT * FROM (
+            SELECT known.*, row_number() OVER (PARTITION BY session_id ORDER BY place) AS nth,
+                sum(octet_length(effective::text)) OVER (PARTITION BY session_id ORDER BY place) AS bytes
+            FROM known
+        ) AS known
+        WHERE bytes <= $5 OR nth = 1
     )
     SELECT place, org_id, id, job_id, key, attempt + 1 AS attempt, concluded, granted, handler, effective, timeout_ms,
         principal_kind, principal_id, scheduled_for, traceparent, true AS fresh FROM taken

@@ -14,7 +14,7 @@ use domain::{ExecutionId, JobId, OrgId};
 use uuid::Uuid;
 
 /// Every call that finds rows by their ids, pages of lists, and what time and leases do; with how many rows it finds.
-pub const CALLS: [(&str, usize); 30] = [
+pub const CALLS: [(&str, usize); 32] = [
     ("cancel", 3),
     ("stop", 3),
     ("any open", 0),
@@ -35,14 +35,16 @@ pub const CALLS: [(&str, usize); 30] = [
     ("limits", 0),
     ("limits of keys", 3),
     ("claim", 3),
+    ("claim again", 3),
+    ("claim what is limited", 3),
     ("finish", 3),
     ("fail", 3),
     ("lost", 3),
     ("log", 6),
     ("place", 1),
     ("progress", 3),
-    ("lanes", 1),
-    ("first of lanes", 7),
+    ("lanes", 2),
+    ("first of lanes", 10),
     ("due", 3),
     ("forget keys", 3),
 ];
@@ -57,6 +59,8 @@ pub struct Ids {
     pub running: Vec<Uuid>,
     pub ended: Vec<Uuid>,
     pub jobs: Vec<Uuid>,
+    /// What waits of a job with a limit.
+    pub limited: Vec<Uuid>,
 }
 
 impl Ids {
@@ -79,24 +83,9 @@ impl Ids {
 pub async fn call(name: &str, pools: &Pools, ids: &Ids) -> usize {
     let (org, system) = (ids.org, pools.system());
     match name {
-        "claim" => {
-            let claim = |id: &Uuid| Claim {
-                pool: POOL_DEFAULT.into(),
-                session: ids.session,
-                offer: Offer {
-                    org,
-                    id: ExecutionId(*id),
-                    turn: 0,
-                },
-                token: Uuid::new_v4(),
-            };
-            let claims: Vec<Claim> = ids.waiting.iter().map(claim).collect();
-            let claims: Vec<&Claim> = claims.iter().collect();
-            let mut tx = pools.system_tx().await.unwrap();
-            let answers = Claims.write(&mut tx, &claims).await.unwrap();
-            let granted = |answer: &&Claimed| matches!(answer, Claimed::Granted { .. });
-            answers.iter().filter(granted).count()
-        }
+        "claim" => claimed(pools, ids, &ids.waiting, true).await,
+        "claim again" => claimed(pools, ids, &ids.waiting, false).await,
+        "claim what is limited" => claimed(pools, ids, &ids.limited, true).await,
         "finish" | "fail" => {
             let outcome = match name {
                 "finish" => Outcome::Completed,
@@ -161,7 +150,7 @@ pub async fn call(name: &str, pools: &Pools, ids: &Ids) -> usize {
             found.unwrap().len()
         }
         "first of lanes" => {
-            // In one of them something waits.
+            // In two of them something waits.
             let lane = |job: &Uuid| {
                 let lane = Lane {
                     org,
@@ -179,6 +168,30 @@ pub async fn call(name: &str, pools: &Pools, ids: &Ids) -> usize {
         "forget keys" => usize::try_from(chores::keys_forget(system, 3).await.unwrap()).unwrap(),
         _ => as_tenant(name, pools, ids).await,
     }
+}
+
+/// Claims these, and once more unless what begins by it is wanted.
+async fn claimed(pools: &Pools, ids: &Ids, of: &[Uuid], wanted: bool) -> usize {
+    let claim = |id: &Uuid| Claim {
+        pool: POOL_DEFAULT.into(),
+        session: ids.session,
+        offer: Offer {
+            org: ids.org,
+            id: ExecutionId(*id),
+            turn: 0,
+        },
+        token: Uuid::new_v4(),
+    };
+    let claims: Vec<Claim> = of.iter().map(claim).collect();
+    let claims: Vec<&Claim> = claims.iter().collect();
+    let mut tx = pools.system_tx().await.unwrap();
+    let mut answers = Claims.write(&mut tx, &claims).await.unwrap();
+    if !wanted {
+        answers = Claims.write(&mut tx, &claims).await.unwrap();
+    }
+    let given =
+        |answer: &&Claimed| matches!(answer, Claimed::Granted { fresh, .. } if *fresh == wanted);
+    answers.iter().filter(given).count()
 }
 
 async fn as_tenant(name: &str, pools: &Pools, ids: &Ids) -> usize {

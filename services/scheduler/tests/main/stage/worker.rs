@@ -108,14 +108,18 @@ impl Worker {
     }
 
     pub async fn finish_all(&self, places: &[Place], outcome: Outcome) -> Vec<FinishVerdict> {
+        let each: Vec<_> = places.iter().map(|place| (*place, outcome)).collect();
+        self.finish_each(&each).await
+    }
+
+    /// Says in one question how each ended.
+    pub async fn finish_each(&self, each: &[(Place, Outcome)]) -> Vec<FinishVerdict> {
+        let item = |(place, outcome): &(Place, Outcome)| finish(*place, *outcome);
         let finish = RunFinish {
-            items: places.iter().map(|place| finish(*place, outcome)).collect(),
+            items: each.iter().map(item).collect(),
         };
-        self.bus
-            .service_call(&finish, None, ASKING)
-            .await
-            .unwrap()
-            .verdicts
+        let answer = self.bus.service_call(&finish, None, ASKING).await;
+        answer.unwrap().verdicts
     }
 
     pub async fn end(&self) {
