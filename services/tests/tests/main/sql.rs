@@ -343,6 +343,12 @@ fn is_chosen(variable: &str, before: &str, code: &str) -> bool {
         && calls.all(|(at, _)| names_one(code[at..].split(')').next().unwrap_or_default()))
 }
 
+/// The file with the statements of this one, if it has one.
+fn of_sql(path: &str) -> Option<String> {
+    let sql = format!("{}/sql.rs", path.strip_suffix(".rs")?);
+    files::rust().contains(&sql).then_some(sql)
+}
+
 #[test]
 fn sql_is_in_the_store_in_constants_that_are_all_used() {
     let mut wrong = Vec::new();
@@ -359,8 +365,16 @@ fn sql_is_in_the_store_in_constants_that_are_all_used() {
             wrong.push(format!("{path}: SQL that no test can prepare"));
         }
         let constants = constants(&code);
+        // Long statements have a file of their own: `a/sql.rs`, for `a.rs` alone.
+        let beside = of_sql(&path)
+            .map(|sql| self::constants(&files::code(&sql)))
+            .unwrap_or_default();
         for (before, argument) in arguments(&code) {
-            let known = constants.get(&argument).is_some_and(|text| is_sql(text));
+            let text = match argument.strip_prefix("sql::") {
+                Some(name) => beside.get(name),
+                None => constants.get(&argument),
+            };
+            let known = text.is_some_and(|text| is_sql(text));
             if !in_store {
                 wrong.push(format!("{path}: runs SQL outside the store"));
             } else if !known && !is_chosen(&argument, before, &code) {
@@ -370,6 +384,8 @@ fn sql_is_in_the_store_in_constants_that_are_all_used() {
             }
         }
         if in_store {
+            let user = path.strip_suffix("/sql.rs").map(|of| format!("{of}.rs"));
+            let code = code + &user.map(|user| files::code(&user)).unwrap_or_default();
             let words: Vec<&str> = code
                 .split(|c: char| !c.is_alphanumeric() && c != '_')
                 .collect();
