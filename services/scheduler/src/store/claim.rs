@@ -17,6 +17,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection, Row};
 use uuid::Uuid;
 
+use crate::store::left::{filled, left};
 use crate::store::row;
 
 /// How many bytes of configuration one session is given at once, but for a first that is longer: by each of the two statements, and
@@ -76,26 +77,18 @@ impl Batch for Claims {
     ) -> Written<'a, Claimed> {
         Box::pin(async move {
             let given = ask(sql::PLAIN, connection, items).await?.answers;
-            let left: Vec<&Claim> = items
-                .iter()
-                .zip(&given)
-                .filter(|(_, given)| given.is_none())
-                .map(|(item, _)| *item)
-                .collect();
+            let left = left(items, &given);
             let judged = match left.is_empty() {
                 true => Judged::default(),
                 false => ask(sql::LIMITED, connection, &left).await?,
             };
-            let mut verdicts = left.iter().zip(judged.answers).map(|(item, answer)| {
+            let verdicts = left.iter().zip(judged.answers).map(|(item, answer)| {
                 answer.unwrap_or(match judged.sessions.contains(&item.session) {
                     true => Claimed::Refused,
                     false => Claimed::NoSession,
                 })
             });
-            Ok(given
-                .into_iter()
-                .filter_map(|given| given.or_else(|| verdicts.next()))
-                .collect())
+            Ok(filled(given, verdicts))
         })
     }
 }

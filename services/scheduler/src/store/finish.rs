@@ -15,6 +15,8 @@ use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
+use crate::store::left::{filled, left};
+
 /// An attempt's end, as it is written.
 #[derive(Clone, Debug)]
 pub struct Ending {
@@ -94,17 +96,8 @@ impl Batch for Finishes {
                 .iter()
                 .map(|item| completed(item).then(|| plain.next()).flatten().flatten())
                 .collect();
-            let left: Vec<&Ending> = items
-                .iter()
-                .zip(&answers)
-                .filter(|(_, answer)| answer.is_none())
-                .map(|(item, _)| *item)
-                .collect();
-            let mut judged = judged(connection, &left).await?.into_iter();
-            Ok(answers
-                .into_iter()
-                .filter_map(|answer| answer.or_else(|| judged.next()))
-                .collect())
+            let judged = judged(connection, &left(items, &answers)).await?;
+            Ok(filled(answers, judged))
         })
     }
 }
@@ -176,19 +169,8 @@ async fn judged(
             });
         }
     }
-    let absent: Vec<&Ending> = items
-        .iter()
-        .zip(&answers)
-        .filter(|(_, answer)| answer.is_none())
-        .map(|(item, _)| *item)
-        .collect();
-    let mut absent = was(connection, &absent).await?.into_iter();
-    Ok(answers
-        .into_iter()
-        .map(|answer| {
-            answer.unwrap_or_else(|| Ended::unmoved(absent.next().unwrap_or(FinishVerdict::Retry)))
-        })
-        .collect())
+    let absent = was(connection, &left(items, &answers)).await?;
+    Ok(filled(answers, absent.into_iter().map(Ended::unmoved)))
 }
 
 /// Attempts that do not run: those that ended by a finish are DUPLICATE, the others FENCED. What a session had when it was over ended

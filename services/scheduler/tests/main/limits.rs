@@ -12,7 +12,7 @@ use domain::execution::Outcome;
 use domain::{JobId, OrgId};
 use futures::future::join_all;
 
-use super::stage::{PATIENCE, PLAIN, Sort, Stage, Worker};
+use super::stage::{PATIENCE, PLAIN, STANDS, Sort, Stage, Worker};
 
 /// Limits that are exceeded now: by the rows that run, not by the counters.
 pub const EXCEEDED: &str = "
@@ -242,10 +242,6 @@ async fn counters_stay_exact_while_limits_are_set_and_taken_away_under_load() {
         0
     );
 }
-
-/// How many of the service's own transactions wait for another.
-const STANDS: &str = "
-    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user AND wait_event_type = 'Lock'";
 
 #[tokio::test]
 async fn a_key_gets_no_counter_that_its_job_has_no_use_for() {

@@ -6,6 +6,7 @@ use domain::access::Role;
 use domain::execution::ExecutionStatus;
 
 use super::job::edit;
+use super::stage::STANDS;
 use super::world::{PATIENCE, World, execute, refused};
 
 #[tokio::test]
@@ -61,10 +62,6 @@ async fn what_waits_is_cancelled_what_runs_is_asked_and_what_has_ended_stays() {
         serde_json::json!({ "cancelled": 1, "asked": 1 })
     );
 }
-
-/// How many of the organisations' transactions wait for another.
-const STANDS: &str = "
-    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user AND wait_event_type = 'Lock'";
 
 #[tokio::test]
 async fn while_a_job_is_removed_what_else_is_claimed_begins() {

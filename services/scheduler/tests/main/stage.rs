@@ -20,6 +20,10 @@ mod worker;
 
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How many transactions of the role that asks wait for another.
+pub const STANDS: &str = "
+    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user AND wait_event_type = 'Lock'";
+
 pub struct Stage {
     pub nats: Nats,
     _database: TestDatabase,

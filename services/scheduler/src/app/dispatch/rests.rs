@@ -1,7 +1,7 @@
 //! Rests: who has little to do comes beside others that have much, and finds programs and database busy with that. It is next, and yet
 //! waits at each step for a processor. So while such newcomers are about and wait longer than on an idle system, what the others
-//! have is offered in smaller rounds, and after each they rest twice as long as half of its answers took (but no longer than [`MAX`]):
-//! more than half of the time belongs to who comes.
+//! have is offered in smaller rounds, and after each they rest four times as long as half of its answers took ([`TIMES`]; but no longer
+//! than [`MAX`]). The other half comes meanwhile, so more than half of the time belongs to who comes.
 //!
 //! Nobody rests where newcomers do not wait (there are processors enough), nor where all have much. Only those that have much rest:
 //! whatever else waits is offered meanwhile.
@@ -26,6 +26,8 @@ const REMEMBERED: Duration = Duration::from_secs(30);
 const WAIT: Duration = Duration::from_millis(5);
 /// One may be late for any reason; so many of the last eight were not by chance.
 const LATE: u32 = 2;
+/// So many times what half of its answers took is rested after a round.
+const TIMES: u32 = 4;
 /// The longest rest.
 const MAX: Duration = Duration::from_millis(50);
 /// For so long at most the answers to a round are waited for.
@@ -168,7 +170,7 @@ impl Rests {
             return;
         }
         let took = now.saturating_duration_since(*asked);
-        self.until = Some(now + (2 * took).min(MAX));
+        self.until = Some(now + (TIMES * took).min(MAX));
         self.round = None;
     }
 
@@ -241,7 +243,7 @@ mod tests {
     async fn beside_a_newcomer_who_has_much_rests() {
         let (busy, now) = (OrgId::new(), Instant::now());
         let mut rests = waited(busy, now);
-        let until = now + 3 * TOOK;
+        let until = now + TOOK + TIMES * TOOK;
         assert_eq!(round(&mut rests, &chosen(busy, MANY), now), Some(until));
         assert!(rests.has_much(busy) && !rests.has_much(OrgId::new()));
         assert_eq!(rests.until(until), None);

@@ -4,7 +4,6 @@ use contract::audit::chain::hex;
 use contract::job::{Job, JobList, JobPage};
 use contract::{Grant, Problem};
 use domain::access::JOBS_READ;
-use domain::text::check_name;
 
 use crate::app::App;
 use crate::error::SchedulerError;
@@ -64,8 +63,9 @@ fn place(cursor: &str) -> Option<String> {
     }
     let byte = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
     let bytes: Option<Vec<u8>> = cursor.as_bytes().chunks(2).map(byte).collect();
+    // Whether it is a good name is nobody's question here: jobs keep theirs when the rule of names becomes stricter.
     let name = String::from_utf8(bytes?).ok()?;
-    check_name(&name).is_ok().then_some(name)
+    (!name.is_empty() && !name.contains('\0')).then_some(name)
 }
 
 #[cfg(test)]
@@ -74,10 +74,12 @@ mod tests {
 
     #[test]
     fn a_cursor_is_read_as_it_is_written() {
-        for name in ["a", "Übung 3", "nightly/sync"] {
+        let strict = "\u{200b}";
+        assert!(domain::text::check_name(strict).is_err());
+        for name in ["a", "Übung 3", "nightly/sync", strict] {
             assert_eq!(place(&hex::text(name.as_bytes())).as_deref(), Some(name));
         }
-        for bad in ["", "6", "zz", "00", "20", &"61".repeat(900)] {
+        for bad in ["", "6", "zz", "00", "ff", &"61".repeat(900)] {
             assert_eq!(place(bad), None, "{bad}");
         }
     }
