@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use contract::audit::TurnedAway;
+use contract::{Problem, ProblemKind};
 use poem::http::header;
-use poem::{Request, RequestBody};
+use poem::{FromRequest, Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+use uuid::Uuid;
 
 use crate::browser::session::{self, InCookie};
-use crate::credentials::{Credentials, Granted};
+use crate::credentials::{Credentials, Doubt, Granted};
 use crate::error::Refused;
 use crate::error::catalogue::Kind;
 use crate::limits::class::Weight;
@@ -51,6 +53,47 @@ impl Caller {
     #[must_use]
     pub fn credential(&self) -> domain::CredentialId {
         self.0.credential
+    }
+
+    /// The person who asks, or the key.
+    #[must_use]
+    pub fn one(&self) -> Uuid {
+        self.0.person.unwrap_or(self.0.credential.0)
+    }
+
+    /// Whether a doubt is about this one.
+    #[must_use]
+    pub fn is_doubted(&self, doubt: Doubt) -> bool {
+        doubt.is_about(&self.0)
+    }
+
+    /// Has the rights of this moment from now on, in what goes on after the request. Whether they are new: `false` when identity did not
+    /// say anything since.
+    ///
+    /// # Errors
+    /// Identity's refusal, or that it is away; FORBIDDEN where the key is not taken any more.
+    pub async fn renew(
+        &mut self,
+        credentials: &Arc<Credentials>,
+        presented: &Presented,
+    ) -> Result<bool, Problem> {
+        let granted = credentials.again(self.credential(), &presented.0).await?;
+        if !granted.admits(self.1.address) {
+            let words = TurnedAway::Network.words();
+            return Err(Problem::new(ProblemKind::Forbidden, words));
+        }
+        let is_new = !Arc::ptr_eq(&self.0, &granted);
+        self.0 = granted;
+        Ok(is_new)
+    }
+}
+
+/// The credential as the request presents it, for what goes on after it. It is never logged.
+pub struct Presented(String);
+
+impl<'a> FromRequest<'a> for Presented {
+    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
+        Ok(Self(text(request).await?.to_owned()))
     }
 }
 
@@ -101,11 +144,7 @@ impl<'a> ApiExtractor<'a> for Caller {
         _body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let presented = match request.headers().contains_key(header::AUTHORIZATION) {
-            true => presented(request)?,
-            false => in_cookie(request).await?,
-        };
-        let granted = granted(request, presented).await?;
+        let granted = granted(request, text(request).await?).await?;
         if granted.legacy {
             return Err(turned_away(request, &granted, TurnedAway::LegacyKey).into());
         }
@@ -177,6 +216,14 @@ fn note(request: &Request, granted: &Arc<Granted>, reason: TurnedAway) -> Result
     let attempts = credentials(request)?.attempts();
     attempts.note(granted, visit.address, operation, reason);
     Ok(())
+}
+
+/// The credential that a request presents: in a header, or else in a cookie.
+async fn text(request: &Request) -> Result<&str, Refused> {
+    match request.headers().contains_key(header::AUTHORIZATION) {
+        true => presented(request),
+        false => in_cookie(request).await,
+    }
 }
 
 /// The access token in a cookie, with which a page of ours asks.

@@ -19,7 +19,9 @@ use domain::{CredentialId, OrgId, Timestamp};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use sha2::{Digest, Sha256};
+use tokio::sync::broadcast;
 use tracing::Instrument;
+use uuid::Uuid;
 
 use self::attempts::Attempts;
 use crate::address;
@@ -42,6 +44,8 @@ const KEPT_FRESH: Duration = Duration::from_secs(1);
 const RENEW_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest credential.
 const CREDENTIAL_MAX_BYTES: usize = 512;
+/// How many doubts wait for whoever hears of them; who misses one has to doubt.
+const DOUBTS_MAX: usize = 256;
 /// What credentials begin with: access tokens, API keys, legacy keys.
 const PREFIXES: [&str; 3] = ["dfa_", "dfk_", "dfl_"];
 
@@ -57,6 +61,8 @@ pub struct Granted {
     pub credential: CredentialId,
     /// The organisation.
     pub org: OrgId,
+    /// The person who logged in; nothing for a key.
+    pub person: Option<Uuid>,
     /// When it expires.
     pub expires_at: Timestamp,
     /// How fast its credential goes, and the person behind it.
@@ -73,6 +79,10 @@ impl fmt::Debug for Granted {
             .field("credential", &self.credential)
             .finish_non_exhaustive()
     }
+}
+
+fn revoked() -> Problem {
+    Problem::new(ProblemKind::Unauthenticated, "the credential was revoked")
 }
 
 /// Networks as they are kept. What cannot be read is no network, so it lets nobody in; the log says so, for whoever
@@ -131,6 +141,7 @@ pub struct Credentials {
     fresh: Duration,
     renew: Duration,
     memory: Mutex<Memory>,
+    told: broadcast::Sender<Doubt>,
 }
 
 impl fmt::Debug for Credentials {
@@ -148,6 +159,18 @@ pub enum Doubt {
     Organization(OrgId),
     /// Those of one credential.
     Credential(CredentialId),
+}
+
+impl Doubt {
+    /// Whether this one's rights may have changed.
+    #[must_use]
+    pub fn is_about(self, granted: &Granted) -> bool {
+        match self {
+            Self::All => true,
+            Self::Organization(org) => granted.org == org,
+            Self::Credential(credential) => granted.credential == credential,
+        }
+    }
 }
 
 /// What is known about a credential without asking.
@@ -178,6 +201,7 @@ impl Credentials {
             fresh: config.patience.grant_fresh,
             renew: config.patience.grant_renew,
             memory: Mutex::new(memory),
+            told: broadcast::Sender::new(DOUBTS_MAX),
         })
     }
 
@@ -287,6 +311,8 @@ impl Credentials {
         memory
             .granted
             .retain(|entry| entry.granted.credential != credential);
+        drop(memory);
+        self.tell(Doubt::Credential(credential));
     }
 
     /// Asks identity again before the next use.
@@ -295,16 +321,57 @@ impl Credentials {
         let mut memory = self.memory();
         memory.doubts += 1;
         memory.granted.retain(|entry| {
-            let doubted = match whose {
-                Doubt::All => true,
-                Doubt::Organization(org) => entry.granted.org == org,
-                Doubt::Credential(credential) => entry.granted.credential == credential,
-            };
-            if doubted {
+            if whose.is_about(&entry.granted) {
                 entry.fresh_until = now;
             }
             true
         });
+        drop(memory);
+        self.tell(whose);
+    }
+
+    fn tell(&self, whose: Doubt) {
+        // Nobody may be there to hear it.
+        drop(self.told.send(whose));
+    }
+
+    /// Whose rights may have changed, from now on: for what goes on after a request.
+    #[must_use]
+    pub fn doubts(&self) -> broadcast::Receiver<Doubt> {
+        self.told.subscribe()
+    }
+
+    /// The grant that a credential has now, for what goes on after a request. It is no attempt to get in.
+    ///
+    /// # Errors
+    /// Identity's refusal, or that it is away.
+    pub async fn again(
+        self: &Arc<Self>,
+        id: CredentialId,
+        credential: &str,
+    ) -> Result<Arc<Granted>, Problem> {
+        // Nobody presents it: no audit is to tell of somebody who still does.
+        if self.memory().revoked.get(&id).is_some() {
+            return Err(revoked());
+        }
+        let hash: Hash = Sha256::digest(credential.as_bytes()).into();
+        let mut answer = None;
+        // One answer may have been under way since before the doubt.
+        for _ in 0..2 {
+            match self.known(&hash) {
+                Known::Good { granted, renew } => {
+                    if renew {
+                        drop(self.ask(hash, credential, self.timeout));
+                    }
+                    return Ok(granted);
+                }
+                Known::Bad(problem) => return Err(problem),
+                Known::Stale | Known::Nothing => {
+                    answer = Some(self.ask(hash, credential, self.timeout).await?);
+                }
+            }
+        }
+        answer.ok_or_else(|| Problem::unavailable("nobody could be asked"))
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -373,15 +440,14 @@ impl Credentials {
         let mut memory = self.memory();
         memory.asking.remove(&hash);
         let problem = match answer {
-            Ok(exchanged) if memory.revoked.get(&exchanged.credential).is_some() => {
-                Problem::new(ProblemKind::Unauthenticated, "the credential was revoked")
-            }
+            Ok(exchanged) if memory.revoked.get(&exchanged.credential).is_some() => revoked(),
             Ok(exchanged) => {
                 let person = principal::person(&exchanged.grant);
                 let granted = Arc::new(Granted {
                     token: exchanged.grant,
                     credential: exchanged.credential,
                     org: exchanged.org,
+                    person,
                     expires_at: exchanged.expires_at,
                     paces: self.limits.paces(exchanged.credential, person),
                     networks: networks(exchanged.credential, exchanged.networks.as_ref()),

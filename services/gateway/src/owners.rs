@@ -6,8 +6,9 @@ use std::time::Duration;
 use bus::{Bus, Subscription, Unread};
 use contract::{Call, Problem, ProblemKind};
 use domain::OrgId;
+use tokio::sync::broadcast;
 
-use crate::caller::Caller;
+use crate::caller::{Caller, Presented};
 use crate::config::Patience;
 use crate::credentials::{Credentials, Doubt};
 
@@ -142,6 +143,20 @@ impl Owners {
     pub async fn live(&self, org: OrgId, noun: &str, id: &str) -> Result<Subscription, Problem> {
         let subject = contract::subject::live(org, noun, id);
         Ok(self.bus.subscribe(&subject).await?)
+    }
+
+    /// Whose rights may have changed, from now on.
+    #[must_use]
+    pub fn doubts(&self) -> broadcast::Receiver<Doubt> {
+        self.credentials.doubts()
+    }
+
+    /// Gives a caller the rights of this moment.
+    ///
+    /// # Errors
+    /// As [`Caller::renew`].
+    pub async fn renew(&self, caller: &mut Caller, presented: &Presented) -> Result<bool, Problem> {
+        caller.renew(&self.credentials, presented).await
     }
 
     /// Whether the bus itself is there.

@@ -22,7 +22,8 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// `DASHFLEET_SCHEDULER_POOLS`: the pools of workers that there are. The bootstrap job is told the same list.
     pub pools: Vec<String>,
-    /// `DASHFLEET_EXECUTION_RETENTION_DAYS`: for how long ended executions are kept.
+    /// `DASHFLEET_EXECUTION_RETENTION_DAYS`: for how many days after its end an execution is kept, at least: it goes
+    /// with all others that were made on the same day.
     pub retention_days: i32,
     /// Times; no variables, tests have less patience.
     pub timing: Timing,

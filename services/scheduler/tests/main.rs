@@ -30,6 +30,7 @@ mod main {
     pub mod random;
     pub mod remove;
     pub mod retention;
+    pub mod rights;
     pub mod run;
     pub mod stage;
     pub mod world;

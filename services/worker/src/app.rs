@@ -107,9 +107,10 @@ impl Worker {
             let ended = Box::pin(life.run(shutdown)).await;
             match ended {
                 End::Drained(by) => {
+                    let gone = life.are_handlers_gone();
                     drop(life);
                     keeper.abort();
-                    self.end(&session, by).await;
+                    self.end(&session, gone, by).await;
                 }
                 End::Lost => {
                     let gone = life.bury().await;
@@ -133,9 +134,13 @@ impl Worker {
         }
     }
 
-    async fn end(&mut self, session: &Session, by: Instant) {
-        // Handlers are gone; those that could not be ended in time end with the process.
+    /// The session is over. One that holds on to its thread in spite of all ends with the process, a few seconds from now: what this worker
+    /// has may begin elsewhere when its session expires, and no sooner. So nobody is told then.
+    async fn end(&mut self, session: &Session, gone: bool, by: Instant) {
         session.end();
+        if !gone {
+            return;
+        }
         let bus = self.host.bus.clone();
         if session::end(&bus, session, by.max(Instant::now() + FLUSH_MAX)).await {
             self.metrics.sessions.with_label_values(&["ended"]).inc();

@@ -65,7 +65,7 @@ mod tests {
             Builtin::HttpRequest => http_request::request(org, config).map(Some),
             Builtin::Action => {
                 let now = Timestamp::now();
-                action::create(config, now, now, "e:0".into()).map(|_| None)
+                action::create(config, now, now).map(|_| None)
             }
         }
     }

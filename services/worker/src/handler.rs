@@ -181,8 +181,8 @@ impl Context {
         }
     }
 
-    /// What tells a repetition to others: `<execution>:<attempts before this one whose end is known>`. An attempt that only
-    /// replaces one whose worker was lost has the same.
+    /// What tells a repetition to others: `<execution>:<attempts before this one whose handlers came to an end>`. An attempt that follows
+    /// one whose worker was lost, or that was stopped in the middle (its time was up, say), has the same: nobody knows what that one did.
     #[must_use]
     pub fn idempotency_key(&self) -> String {
         format!("{}:{}", self.execution, self.concluded)
@@ -226,8 +226,8 @@ impl Context {
         }
     }
 
-    /// Queues an action, with the right that whoever asked for the execution has now. Asked again with the same
-    /// idempotency key it is the same action, so it asks until it is answered.
+    /// Queues an action, with the right that whoever asked for the execution has now. Asked again in the same execution it is the same
+    /// action, so it asks until it is answered.
     ///
     /// # Errors
     /// [`Failure`] with the reason of the refusal; permanent when it would be refused again. Also when the worker's lease is in

@@ -19,6 +19,8 @@ use crate::store::idempotency::KEYS;
 
 /// What keys are filed under: one call for whoever gives them, whether it creates one action or many.
 pub(crate) const ROUTE: &str = "actions.create";
+/// What those are filed under that say alone which action is meant.
+const ROUTE_BY_KEY: &str = "actions.create-by-key";
 
 /// One action that somebody asks for.
 pub(crate) struct Asked<'a> {
@@ -51,7 +53,11 @@ impl App {
             request.not_after,
             request.idempotent,
         )?;
-        let key = Key::of(&KEYS, ROUTE, request.idempotency_key.as_deref(), &request)?;
+        let key = request.idempotency_key.as_deref();
+        let key = match request.by_key_alone {
+            true => Key::of(&KEYS, ROUTE_BY_KEY, key, &())?,
+            false => Key::of(&KEYS, ROUTE, key, &request)?,
+        };
         let asked = Asked {
             author,
             call: "action.create",

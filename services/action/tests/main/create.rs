@@ -316,15 +316,29 @@ async fn the_scheduler_creates_with_the_right_of_the_grant_that_it_forwards() {
     let scheduler = world.nats.bus("scheduler").await;
     let request = ActionCreate {
         idempotency_key: Some("an execution's".into()),
+        by_key_alone: true,
         ..new_action(agent.machine, "ping", json!({}))
+    };
+    // Its next attempt, later, of a job that was edited meanwhile.
+    let again = ActionCreate {
+        not_after: Some(Timestamp::now().plus(chrono::Duration::seconds(60))),
+        payload: json!({ "message": "hello" }),
+        kind: "message".into(),
+        ..request.clone()
     };
     let grant = world.grant(world.org, Role::Operator);
     let mut made = Vec::new();
-    for _ in 0..2 {
-        let asked = scheduler.service_call(&request, Some(&grant), PATIENCE);
+    for request in [&request, &request, &again] {
+        let asked = scheduler.service_call(request, Some(&grant), PATIENCE);
         made.push(asked.await.unwrap().id);
     }
-    assert_eq!(made[0], made[1]);
+    assert_eq!(made, [made[0]; 3]);
+    // It is no user's key.
+    let theirs = ActionCreate {
+        by_key_alone: false,
+        ..request.clone()
+    };
+    assert_ne!(world.ask(&theirs).await.unwrap().id, made[0]);
     assert_eq!(world.status(made[0]).await, "QUEUED");
     let viewer = world.grant(world.org, Role::Viewer);
     let stranger = world.grant(OrgId::new(), Role::Owner);

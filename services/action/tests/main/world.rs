@@ -402,6 +402,7 @@ pub fn new_action(machine: MachineId, kind: &str, payload: Value) -> ActionCreat
         not_after: None,
         idempotent: false,
         idempotency_key: None,
+        by_key_alone: false,
     }
 }
 

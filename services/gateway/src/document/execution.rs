@@ -109,12 +109,12 @@ pub struct Execution {
     started_at: Option<DateTime<Utc>>,
     /// When it ended.
     completed_at: Option<DateTime<Utc>>,
-    /// How long the last attempt took, in milliseconds; once it has ended.
+    /// From the last attempt's start, when it was given to a worker, to the commit of its end, in milliseconds; once it has ended.
     duration: Option<i64>,
     /// What the handler returned.
     result: Option<Value>,
     error: Option<ExecutionError>,
-    /// What the handler last said of how far it is.
+    /// What the handler last said of how far it is; while it runs.
     progress: Option<Value>,
     /// The attempts before, the last fifty of them.
     attempts: Option<Vec<Attempt>>,

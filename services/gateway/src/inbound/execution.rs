@@ -1,4 +1,5 @@
-//! Executions of jobs, and what is said of all of them ([`settings`]). [`logs`] follows what one logs, [`streams`] bounds how many do.
+//! Executions of jobs, and what is said of all of them ([`settings`]). [`logs`] follows what one logs, as long as its
+//! [`reader`] may; [`streams`] bounds how many do.
 
 use std::sync::Arc;
 
@@ -16,16 +17,18 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use self::logs::Logs;
+use self::reader::Reader;
 use self::streams::Streams;
 use super::idempotency::{IdempotencyKey, explain};
 use super::parameter::{Id, Limit, LogLine, Maybe, Word};
-use crate::caller::Caller;
+use crate::caller::{Caller, Presented};
 use crate::document::Tag;
 use crate::json::{Given, Passed, Shown};
 use crate::owners::Owners;
 use crate::refusal::{Change, ChangeWithBody, Listing, Question, Refusal};
 
 pub mod logs;
+pub mod reader;
 pub mod settings;
 pub mod streams;
 
@@ -278,12 +281,13 @@ impl Executions {
     ///
     /// Server-sent events. `log` has lines, and its id is the place of the last of them: what is kept comes first, all of it or what is
     /// after `Last-Event-ID` (or `after`), then what is logged from now on. `end` says in which `status` the execution ended,
-    /// and ends the stream. It also ends with the credential's grant, within five minutes, with `problem`: who connects again with
-    /// the last id goes on from there, and misses nothing that is kept.
+    /// and ends the stream. It also ends with the credential's grant, within five minutes, and as soon as the credential is revoked, with
+    /// `problem`: who connects again with the last id goes on from there, and misses nothing that is kept.
     #[oai(path = "/:id/logs", method = "get", operation_id = "execution_logs")]
     async fn logs(
         &self,
         caller: Caller,
+        presented: Presented,
         /// The execution.
         id: Path<Id>,
         /// The place of the last line that is known, such as `2-17`: its attempt, and its number in it.
@@ -292,10 +296,11 @@ impl Executions {
         #[oai(name = "Last-Event-ID")]
         last: Header<Maybe<LogLine>>,
     ) -> Result<Logs, Refusal<Question>> {
-        let turn = self.streams.take(caller.credential())?;
+        let turn = self.streams.take(caller.org(), caller.one())?;
         let after = last.0.0.or(after.0.0).map(|line| line.0);
         let id = ExecutionId::from(id.0.0);
-        let logs = Logs::begin(&self.owners, caller, id, after, turn, &self.shutdown).await?;
+        let reader = Reader::new(&self.owners, caller, presented, turn).await?;
+        let logs = Logs::begin(&self.owners, reader, id, after, &self.shutdown).await?;
         Ok(logs)
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use contract::live::Live;
 use domain::execution::ExecutionStatus;
 use serde_json::{Value, json};
+use testkit::eventually;
 
 use crate::standin::{ELSEWHERE, HERE, told};
 use crate::world::{GOOD, World};
@@ -173,6 +174,41 @@ async fn who_comes_back_goes_on_where_it_was() {
     );
     assert_eq!(world.get(&logs(ELSEWHERE, "")).await.status, 404);
     assert_eq!(world.get_as("", &logs(HERE, "")).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_stream_is_over_when_its_credential_is_revoked_and_goes_on_when_another_is() {
+    let mut world = World::new().await;
+    world.scheduler.logs(1, 0, &["a"]);
+    let mut reader = Reader::open(&world, "", None).await;
+    assert_eq!(reader.lines(1).await.0, ["a"]);
+    // Of somebody else, and of somebody, as far as is known here: it is asked again, and goes on.
+    world.revoked(world.identity.credential("dfa_good")).await;
+    let asked = world.identity.exchanges();
+    world.event("user", "edited", json!({})).await;
+    eventually("it is asked again", PATIENCE, || async {
+        (world.identity.exchanges() > asked).then_some(())
+    })
+    .await;
+    world.scheduler.logs(1, 1, &["b"]);
+    let scheduler = world.nats.bus("scheduler").await;
+    tell(&world, &scheduler, told(HERE, 1, 1, &["b"])).await;
+    assert_eq!(reader.lines(1).await.0, ["b"]);
+    let began = Instant::now();
+    // What is known here is not asked for.
+    world.identity_leaves().await;
+    world.revoked(world.identity.credential(GOOD)).await;
+    let (_, name, data) = reader.next().await.expect("a reason");
+    assert_eq!(
+        (name.as_str(), &data["kind"]),
+        ("problem", &json!("UNAUTHENTICATED"))
+    );
+    assert_eq!(reader.next().await, None);
+    assert!(
+        began.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[tokio::test]

@@ -29,6 +29,10 @@ pub struct ActionCreate {
     /// The caller's `Idempotency-Key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
+    /// Whether the key alone says which action is meant, whatever else is asked for with it. So it is for an attempt of an execution:
+    /// the one before it may have read other words in the job, or had another deadline. Such keys are apart from all others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_key_alone: bool,
 }
 
 /// `action.fan-out`: every machine that a selector chooses is to do one thing. All of them or none: one commit.

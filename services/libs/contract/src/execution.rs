@@ -93,7 +93,7 @@ pub struct Execution {
     /// Why it did not complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ExecutionError>,
-    /// What the handler last said of how far it is.
+    /// What the handler last said of how far it is; while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Value>,
     /// The attempts before.

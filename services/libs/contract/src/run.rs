@@ -146,7 +146,8 @@ pub struct Assignment {
     pub timeout_ms: i64,
     /// On whose behalf.
     pub run_as: RunAs,
-    /// Attempts before this one whose end is known, from 0: the same in every attempt that only replaces a lost one.
+    /// Attempts before this one whose handlers came to an end, COMPLETED or FAILED, from 0: the same in every attempt that follows one that was
+    /// lost, or stopped in the middle.
     pub concluded: i32,
     /// When it was to run first.
     pub scheduled_for: Timestamp,
@@ -183,6 +184,9 @@ pub struct Finish {
     /// Whether another attempt is useless, whatever the job allows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub permanent: bool,
+    /// Whether its handler did not begin: of what is handed back so, the job's rate has not used up anything.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unbegun: bool,
 }
 
 /// What became of a finish.
@@ -237,7 +241,8 @@ pub struct RunLogged {
 }
 
 /// `run.act`: `builtin/action` queues an action with the right that the execution's principal has now. FORBIDDEN when it has
-/// none; CONFLICT when the attempt is not this worker's any more.
+/// none; CONFLICT when the attempt is not this worker's any more, or its job does not say this action (any more). The key is the
+/// scheduler's to give: however many attempts an execution has, it queues one action.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunAct {

@@ -8,6 +8,8 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
+use crate::access::action_scope;
+
 pub mod action;
 pub mod examples;
 pub mod http;
@@ -67,6 +69,33 @@ impl Builtin {
     #[must_use]
     pub fn takes_anything(self) -> bool {
         self == Self::Noop
+    }
+
+    /// Whether somebody needs a right besides to have it run: then it acts with theirs.
+    #[must_use]
+    pub fn needs_scope(self) -> bool {
+        !self.scoped_fields().is_empty()
+    }
+
+    /// What that scope is about: an execution that was asked for with something else than its job says keeps these as they were then.
+    #[must_use]
+    pub fn scoped_fields(self) -> &'static [&'static str] {
+        match self {
+            Self::Noop | Self::Sleep | Self::HttpCheck | Self::HttpRequest => &[],
+            Self::Action => &["machineId", "kind"],
+        }
+    }
+
+    /// The scope that somebody needs besides to have it run with this.
+    #[must_use]
+    pub fn scope(self, given: Given<'_>) -> Option<&'static str> {
+        match self {
+            Self::Noop | Self::Sleep | Self::HttpCheck | Self::HttpRequest => None,
+            Self::Action => {
+                let config = ActionConfig::read(given).ok()?;
+                Some(action_scope(config.kind))
+            }
+        }
     }
 
     /// Whether it can run with this.

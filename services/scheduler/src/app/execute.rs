@@ -28,7 +28,7 @@ use crate::store::idempotency::KEYS;
 
 mod item;
 mod record;
-mod settle;
+pub(in crate::app) mod settle;
 
 /// How often a transaction is run before its asker is told that it collided.
 const TRIES: u32 = 5;
@@ -55,8 +55,8 @@ impl App {
     /// Asks for an execution of a job. While one with the same deduplication key waits or runs, that one is the answer.
     ///
     /// # Errors
-    /// INVALID or TOO_LARGE naming the field; FORBIDDEN without `jobs:execute`; NOT_FOUND; CONFLICT when the job is disabled, and
-    /// for a key used for another body; UNAVAILABLE, OUTCOME_UNKNOWN.
+    /// INVALID or TOO_LARGE naming the field; FORBIDDEN without `jobs:execute`; NOT_FOUND; CONFLICT when the job is disabled or its pool
+    /// is no more, and for a key used for another body; UNAVAILABLE, OUTCOME_UNKNOWN.
     pub async fn job_execute(
         &self,
         author: &Author,
@@ -198,8 +198,8 @@ impl App {
         {
             return Ok(Committed::Before(before));
         }
-        let jobs = jobs_in_tx(&mut tx, org, items).await?;
-        configs_in_tx(&mut tx, org, items, &jobs).await?;
+        let jobs = jobs_in_tx(&mut tx, org, items, &self.worker_pools).await?;
+        let pinned = configs_in_tx(&mut tx, author, items, &jobs).await?;
         let ids = keys_in_tx(&mut tx, org, items).await?;
         if let Some(key) = asked.key {
             let record = recorded(&ids, &duplicates(&ids, items));
@@ -209,9 +209,9 @@ impl App {
             }
         }
         let mut new = Vec::with_capacity(items.len());
-        for (item, id) in items.iter().zip(&ids) {
+        for (index, (item, id)) in items.iter().zip(&ids).enumerate() {
             if let Some(job) = jobs.get(&item.job.0).filter(|_| item.id.0 == *id) {
-                new.push(item.new_execution(job));
+                new.push(item.new_execution(job, pinned.get(&index)));
             }
         }
         limits_in_tx(&mut tx, org, &new, &jobs).await?;

@@ -2,7 +2,7 @@
 //! given, with the field's name; what only the moment shows (a host that does not answer, a right that somebody lost, a job that was
 //! edited while an execution waited) is the worker's to find.
 
-use contract::Problem;
+use contract::{Author, Problem};
 use domain::builtin::{Builtin, ConfigError, Given};
 use serde_json::{Map, Value};
 
@@ -24,9 +24,43 @@ pub fn check(handler: &str, config: &Map<String, Value>) -> Result<(), Problem> 
     }
 }
 
+/// Refuses somebody who has no right to what a handler does when it is given this: their executions would act with their right, but so
+/// would those that others asked for, or begin again.
+///
+/// # Errors
+/// FORBIDDEN naming the scope.
+pub fn require(author: &Author, handler: &str, given: Given<'_>) -> Result<(), Problem> {
+    let scope = Builtin::of(handler).and_then(|builtin| builtin.scope(given));
+    scope.map_or(Ok(()), |scope| author.require(scope))
+}
+
 /// Whether it matters what an execution replaces of its job's configuration.
 pub fn is_particular(handler: &str) -> bool {
     Builtin::of(handler).is_some_and(|builtin| !builtin.takes_anything())
+}
+
+/// What an execution replaces, with what it keeps of its job's configuration as it is now: what its author has the right to. Whoever
+/// edits the job later would else have it do something that neither has asked for.
+pub fn pinned(
+    handler: &str,
+    config: &Map<String, Value>,
+    replaced: &Map<String, Value>,
+) -> Option<Value> {
+    let names = Builtin::of(handler)?.scoped_fields();
+    let mut pinned = replaced.clone();
+    for name in names {
+        if let Some(value) = config.get(*name)
+            && !pinned.contains_key(*name)
+        {
+            pinned.insert((*name).to_owned(), value.clone());
+        }
+    }
+    (pinned.len() > replaced.len()).then_some(Value::Object(pinned))
+}
+
+/// Whether it matters who asks for an execution.
+pub fn needs_scope(handler: &str) -> bool {
+    Builtin::of(handler).is_some_and(Builtin::needs_scope)
 }
 
 /// Checks what an execution replaces of its job's configuration, together with the rest of it.

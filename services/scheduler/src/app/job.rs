@@ -7,13 +7,16 @@ use contract::work::Lane;
 use contract::{Author, FieldError, Grant, Problem, ProblemKind};
 use database::DatabaseError;
 use domain::access::{JOBS_READ, JOBS_WRITE};
+use domain::builtin::Given;
 use domain::job::JOBS_MAX;
 use domain::{JobId, Timestamp};
 use owner::idempotency::Key;
+use serde_json::Map;
 
-use crate::app::{App, audit};
+use crate::app::{App, audit, handler};
 use crate::error::SchedulerError;
 use crate::store::idempotency::KEYS;
+use crate::store::job::JobRow;
 use crate::store::{job, limits};
 
 mod draft;
@@ -34,7 +37,8 @@ impl App {
     /// Makes a job.
     ///
     /// # Errors
-    /// INVALID naming the field, TOO_LARGE naming `config`; FORBIDDEN without `jobs:write`; CONFLICT naming `name` when another
+    /// INVALID naming the field, TOO_LARGE naming `config`; FORBIDDEN without `jobs:write`, and without the scope of what the job does
+    /// (`builtin/action`); CONFLICT naming `name` when another
     /// job has it, when there are as many jobs as there may be, and for a key used for another body; UNAVAILABLE,
     /// OUTCOME_UNKNOWN.
     pub async fn job_create(
@@ -47,6 +51,7 @@ impl App {
         let key = Key::of(&KEYS, ROUTE, request.idempotency_key.as_deref(), &request)?;
         let row = new_row(request);
         self.job_check(&row)?;
+        may_have(author, &row)?;
         let mut tx = self.pools.tenant_tx(org).await?;
         if let Some(key) = &key
             && let Some(made) = key.take_in_tx(&mut tx, org, &[row.id]).await?
@@ -97,7 +102,12 @@ impl App {
         let before = job::job_lock_in_tx(&mut tx, org, request.job_id).await?;
         let before = before.ok_or_else(|| Problem::not_found("job"))?;
         let mut after = edited(&before, request);
-        self.job_check(&after)?;
+        if !is_switched(&before, &after) {
+            self.job_check(&after)?;
+        }
+        if (&after.handler, &after.config) != (&before.handler, &before.config) {
+            may_have(author, &after)?;
+        }
         if after == before {
             return before.view();
         }
@@ -129,6 +139,24 @@ impl App {
         }
         after.view()
     }
+}
+
+/// Whether a job is switched on or off, and nothing else changes. That is possible whatever has become of its pool, or of the rules, since it
+/// was made.
+fn is_switched(before: &JobRow, after: &JobRow) -> bool {
+    let switched = JobRow {
+        enabled: after.enabled,
+        paused_at: after.paused_at,
+        ..before.clone()
+    };
+    switched == *after
+}
+
+/// Refuses somebody who has no right to what a job does.
+fn may_have(author: &Author, row: &JobRow) -> Result<(), Problem> {
+    let empty = Map::new();
+    let config = row.config.as_object().unwrap_or(&empty);
+    handler::require(author, &row.handler, Given::of(config))
 }
 
 /// Another job has the name.

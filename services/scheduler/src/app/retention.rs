@@ -73,11 +73,14 @@ async fn keep(app: &App, days: i32) -> bool {
         Ok(())
     };
     let dropped = async {
-        let dropped = chores::partitions_drop(system, days).await?;
-        if dropped > 0 {
+        // A day at a time.
+        loop {
+            let dropped = chores::partitions_drop(system, days).await?;
+            if dropped == 0 {
+                return Ok(());
+            }
             tracing::info!(dropped, days, "executions that ended long ago are gone");
         }
-        Ok(())
     };
     let forgotten = async {
         while chores::keys_forget(system, AT_ONCE).await? == AT_ONCE.unsigned_abs() {}

@@ -64,7 +64,7 @@ const CANCEL: &str = "
     ), event AS (
         INSERT INTO scheduler.outbox (id, org_id, noun, verb, subject_id, version, at, data)
         SELECT gen_random_uuid(), $1, 'execution', 'cancelled', id, version, ended_at,
-            jsonb_build_object('jobId', job_id, 'status', 'CANCELLED', 'attempt', attempt)
+            jsonb_build_object('jobId', job_id, 'status', 'CANCELLED', 'attempt', attempt, 'deadLetter', false)
         FROM kept
     )
     SELECT id FROM kept ORDER BY id";
@@ -106,7 +106,7 @@ const ENDED: &str = "
     SELECT id, job_id, key, deduplication_key, status FROM scheduler.ended
     WHERE org_id = $1 AND id BETWEEN $2 AND $2 ORDER BY id LIMIT 1";
 
-/// What has ended and can begin again, the oldest first: its job is there and enabled, and its deduplication key is free
+/// What has ended and can begin again, the oldest first: its job is there, enabled and in one of the pools, and its deduplication key is free
 /// (one probe for each: joined, all the keys would be walked for each). The inner limit is none: it tells the planner to take rows in
 /// the order of an index, one by one, instead of sorting all that failed.
 const AGAIN: &str = "
@@ -118,7 +118,8 @@ const AGAIN: &str = "
             ORDER BY id LIMIT (SELECT 2147483647)
         ) AS ended
         CROSS JOIN LATERAL (
-            SELECT FROM scheduler.jobs AS job WHERE job.org_id = $1 AND job.id = ended.job_id AND job.enabled LIMIT 1
+            SELECT FROM scheduler.jobs AS job
+            WHERE job.org_id = $1 AND job.id = ended.job_id AND job.enabled AND job.pool = ANY ($6) LIMIT 1
         ) AS job
         LEFT JOIN LATERAL (
             SELECT true AS held FROM scheduler.deduplications AS taken WHERE taken.org_id = $1
@@ -133,11 +134,12 @@ const AGAIN_OF_JOB: &str = "
     CROSS JOIN LATERAL (
         SELECT ended.* FROM (
             SELECT id, job_id, key, deduplication_key, status FROM scheduler.ended
-            WHERE org_id = $1 AND job_id = $6 AND status = wanted.status AND id >= $2 AND id < $3
+            WHERE org_id = $1 AND job_id = $7 AND status = wanted.status AND id >= $2 AND id < $3
             ORDER BY id LIMIT (SELECT 2147483647)
         ) AS ended
         CROSS JOIN LATERAL (
-            SELECT FROM scheduler.jobs AS job WHERE job.org_id = $1 AND job.id = ended.job_id AND job.enabled LIMIT 1
+            SELECT FROM scheduler.jobs AS job
+            WHERE job.org_id = $1 AND job.id = ended.job_id AND job.enabled AND job.pool = ANY ($6) LIMIT 1
         ) AS job
         LEFT JOIN LATERAL (
             SELECT true AS held FROM scheduler.deduplications AS taken WHERE taken.org_id = $1
@@ -325,7 +327,7 @@ pub async fn ended_get_in_tx(
         .await?)
 }
 
-/// The oldest executions that are wanted, of those that have ended and can begin again.
+/// The oldest executions that are wanted, of those that have ended and can begin again, in one of these pools.
 ///
 /// # Errors
 /// [`DatabaseError`].
@@ -333,6 +335,7 @@ pub async fn ended_find_in_tx(
     tx: &mut Tx,
     org: OrgId,
     wanted: &Wanted,
+    pools: &[String],
     limit: i64,
 ) -> Result<Vec<Ended>, DatabaseError> {
     let sql = if wanted.job.is_some() {
@@ -345,7 +348,8 @@ pub async fn ended_find_in_tx(
         .bind(wanted.from)
         .bind(wanted.below)
         .bind(limit)
-        .bind(&wanted.ended);
+        .bind(&wanted.ended)
+        .bind(pools);
     if let Some(job) = wanted.job {
         query = query.bind(job.0);
     }

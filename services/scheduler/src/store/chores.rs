@@ -84,7 +84,8 @@ pub async fn partitions_ensure_open(pool: &PgPool, most: i64) -> Result<i32, Dat
         .await?)
 }
 
-/// Drops the partitions of more than so many days ago; says how many it dropped.
+/// Drops the partitions of more than so many days ago in which nothing is open, and nothing ended since: those of the first such day;
+/// says how many it dropped.
 ///
 /// # Errors
 /// [`DatabaseError`].

@@ -155,6 +155,7 @@ async fn judged(
         .bind(column(items, |item| item.finish.permanent))
         .bind(column(items, |item| item.jitter))
         .bind(column(items, |item| item.event_id))
+        .bind(column(items, |item| item.finish.unbegun))
         .fetch_all(&mut *connection)
         .await?;
     let mut answers: Vec<Option<Ended>> = items.iter().map(|_| None).collect();

@@ -6,15 +6,18 @@ use database::{DatabaseError, Tx};
 use domain::{JobId, OrgId};
 use sqlx::PgPool;
 
+// Without a rate there is no window, and one that is set begins with a new one: what began before is counted nowhere.
 const SET_JOB: &str = "
-    INSERT INTO scheduler.limits (org_id, job_id, key, max, running, rate_max, rate_per_ms)
+    INSERT INTO scheduler.limits AS l (org_id, job_id, key, max, running, rate_max, rate_per_ms)
     SELECT j.org_id, j.id, '', j.concurrency,
         (SELECT count(*)::integer FROM scheduler.running AS r WHERE r.org_id = j.org_id AND r.job_id = j.id),
         j.rate_max, j.rate_per_ms
     FROM scheduler.jobs AS j
     WHERE j.org_id = $1 AND j.id = $2 AND (j.concurrency IS NOT NULL OR j.rate_max IS NOT NULL)
     ON CONFLICT ON CONSTRAINT limits_pkey
-        DO UPDATE SET max = EXCLUDED.max, rate_max = EXCLUDED.rate_max, rate_per_ms = EXCLUDED.rate_per_ms";
+        DO UPDATE SET max = EXCLUDED.max, rate_max = EXCLUDED.rate_max, rate_per_ms = EXCLUDED.rate_per_ms,
+            window_at = CASE WHEN l.rate_max IS NULL OR EXCLUDED.rate_max IS NULL THEN EXCLUDED.window_at ELSE l.window_at END,
+            window_count = CASE WHEN l.rate_max IS NULL OR EXCLUDED.rate_max IS NULL THEN 0 ELSE l.window_count END";
 
 const UNSET_JOB: &str = "
     DELETE FROM scheduler.limits AS l USING scheduler.jobs AS j

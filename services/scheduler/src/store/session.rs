@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use contract::run::Place;
 use database::{DatabaseError, Tx};
+use serde_json::Value;
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -54,10 +55,13 @@ const PROGRESS: &str = "
 
 // From here to here, in this order: only the primary key serves that.
 const PLACE: &str = "
-    SELECT r.principal_kind, r.principal_id, r.credential
+    SELECT r.principal_kind, r.principal_id, r.credential, j.handler, j.config || coalesce(r.override, '{}') AS config
     FROM (
         SELECT * FROM scheduler.running WHERE org_id = $1 AND id BETWEEN $2 AND $2 ORDER BY id LIMIT 1
     ) AS r JOIN scheduler.sessions AS s ON s.id = r.session_id
+    CROSS JOIN LATERAL (
+        SELECT j.handler, j.config FROM scheduler.jobs AS j WHERE j.org_id = $1 AND j.id = r.job_id LIMIT 1
+    ) AS j
     WHERE r.attempt = $3 AND r.token = $4 AND s.pool = $5 AND s.expires_at > now()";
 
 const LOCK: &str = "SELECT id FROM scheduler.sessions WHERE id = $1 AND pool = $2 FOR UPDATE";
@@ -219,7 +223,18 @@ pub async fn progress_put(
     Ok(found)
 }
 
-/// The principal of an attempt that is a worker's of this pool, whose lease holds: kind, id and credential.
+/// An attempt that is a worker's: on whose behalf, and what its job says now.
+#[derive(Clone, Debug, sqlx::FromRow)]
+#[allow(missing_docs)] // the columns are explained in the migration
+pub struct Placed {
+    pub principal_kind: String,
+    pub principal_id: Uuid,
+    pub credential: Uuid,
+    pub handler: String,
+    pub config: Value,
+}
+
+/// An attempt that is a worker's of this pool, whose lease holds.
 ///
 /// # Errors
 /// [`DatabaseError`].
@@ -227,7 +242,7 @@ pub async fn place_get(
     pool: &PgPool,
     of: &str,
     place: &Place,
-) -> Result<Option<(String, Uuid, Uuid)>, DatabaseError> {
+) -> Result<Option<Placed>, DatabaseError> {
     Ok(sqlx::query_as(PLACE)
         .bind(place.org.0)
         .bind(place.id.0)

@@ -82,18 +82,27 @@ impl Others {
     }
 }
 
-fn request(place: Place) -> RunAct {
+/// What the job says is asked for.
+fn request(place: Place, machine: MachineId) -> RunAct {
     RunAct {
         place,
         action: ActionCreate {
-            machine_id: MachineId::new(),
+            machine_id: machine,
             kind: "ping".into(),
             payload: json!({}),
             not_after: None,
-            idempotent: true,
-            idempotency_key: Some("key".into()),
+            idempotent: false,
+            idempotency_key: None,
+            by_key_alone: false,
         },
     }
+}
+
+/// Has the stage's jobs tell a machine to do something.
+async fn acting(stage: &Stage, machine: MachineId) {
+    let config = json!({ "machineId": machine, "kind": "ping" });
+    let sql = format!("UPDATE scheduler.jobs SET handler = 'builtin/action', config = '{config}'");
+    stage.execute(&sql).await;
 }
 
 async fn act(worker: &Worker, request: &RunAct) -> Result<Action, Problem> {
@@ -111,19 +120,28 @@ async fn only_the_attempt_that_a_worker_has_may_act_and_for_no_other_is_anybody_
     let stage = Stage::new(timing).await;
     let others = Others::start(&stage).await;
     let offer = stage.waiting(Sort::with_retries(1), 1).await[0];
+    let machine = MachineId::new();
+    acting(&stage, machine).await;
     let worker = stage.worker().await;
     let allowed = async |place: Place| {
         let (identity, action) = others.count();
-        let asked = request(place);
+        let asked = request(place, machine);
         let queued = act(&worker, &asked).await.unwrap();
         assert_eq!(queued.machine_id, asked.action.machine_id);
         assert_eq!(others.count(), (identity + 1, action + 1));
         let heard = others.heard.lock().unwrap();
-        assert_eq!(heard.actions.last(), Some(&asked.action));
+        // All attempts ask for one action.
+        let expected = ActionCreate {
+            idempotency_key: Some(place.id.to_string()),
+            by_key_alone: true,
+            ..asked.action
+        };
+        assert_eq!(heard.actions.last(), Some(&expected));
     };
     let refused = async |what: &str, place: Place| {
         let before = others.count();
-        let problem = act(&worker, &request(place)).await.unwrap_err();
+        let asked = request(place, machine);
+        let problem = act(&worker, &asked).await.unwrap_err();
         assert_eq!(problem.kind, ProblemKind::Conflict, "{what}: {problem}");
         assert_eq!(others.count(), before, "{what}: somebody was asked");
     };
@@ -168,11 +186,58 @@ async fn only_the_attempt_that_a_worker_has_may_act_and_for_no_other_is_anybody_
     // It is the worker's, and its principal has no right any more: action is not asked.
     others.heard.lock().unwrap().refuses = true;
     let (identity, action) = others.count();
-    let problem = act(&worker, &request(place)).await.unwrap_err();
+    let asked = request(place, machine);
+    let problem = act(&worker, &asked).await.unwrap_err();
     assert_eq!(problem.kind, ProblemKind::Forbidden);
     assert_eq!(others.count(), (identity + 1, action));
     others.heard.lock().unwrap().refuses = false;
 
     worker.conclude(place, Outcome::Completed).await;
     refused("it has ended", place).await;
+}
+
+#[tokio::test]
+async fn an_attempt_queues_what_its_job_says_and_nothing_else() {
+    let stage = Stage::new(Timing::default()).await;
+    let others = Others::start(&stage).await;
+    let offer = stage.waiting(Sort::with_retries(1), 1).await[0];
+    let machine = MachineId::new();
+    let worker = stage.worker().await;
+    let place = worker.place(offer).await;
+    let said = request(place, machine);
+    let with = |change: &dyn Fn(&mut ActionCreate)| {
+        let mut other = said.clone();
+        change(&mut other.action);
+        other
+    };
+    let refused = async |what: &str, asked: &RunAct| {
+        let problem = act(&worker, asked).await.unwrap_err();
+        assert_eq!(problem.kind, ProblemKind::Conflict, "{what}: {problem}");
+        assert_eq!(others.count(), (0, 0), "{what}: somebody was asked");
+    };
+    refused("its job does nothing", &said).await;
+    acting(&stage, machine).await;
+    for (what, other) in [
+        (
+            "another machine",
+            with(&|action| action.machine_id = MachineId::new()),
+        ),
+        (
+            "another kind",
+            with(&|action| action.kind = "reboot".into()),
+        ),
+        (
+            "more than it says",
+            with(&|action| action.payload = json!({ "a": 1 })),
+        ),
+        ("again and again", with(&|action| action.idempotent = true)),
+        (
+            "with an end",
+            with(&|action| action.not_after = Some(Timestamp::now())),
+        ),
+    ] {
+        refused(what, &other).await;
+    }
+    act(&worker, &said).await.unwrap();
+    assert_eq!(others.count(), (1, 1));
 }

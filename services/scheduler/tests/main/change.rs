@@ -2,12 +2,13 @@
 
 use contract::execution::{Execution, ExecutionCancel, ExecutionRetry};
 use contract::job::{JobEdit, JobExecute, Order};
+use contract::merge::Edit;
 use contract::{Problem, ProblemKind};
 use domain::access::Role;
 use domain::execution::{ExecutionStatus, Outcome};
 use domain::{ExecutionId, OrgId, Timestamp};
 
-use super::job::edit;
+use super::job::{POOL_GONE, edit};
 use super::world::{World, execute, key_claims, refused, run_as, with_key};
 
 const TRACED: &str = "UPDATE scheduler.running SET traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'";
@@ -43,7 +44,7 @@ async fn what_waits_is_cancelled_at_once_and_once() {
     assert_eq!((event.verb.as_str(), event.version), ("cancelled", 2));
     assert_eq!(
         event.data,
-        serde_json::json!({ "jobId": job.id, "status": "CANCELLED", "attempt": 0 })
+        serde_json::json!({ "jobId": job.id, "status": "CANCELLED", "attempt": 0, "deadLetter": false })
     );
     let entry = world.audited("execution.cancel", 1).await.remove(0);
     assert_eq!(entry.before.unwrap()["status"], "PENDING");
@@ -173,7 +174,7 @@ async fn whoever_begins_an_execution_again_is_who_it_runs_for() {
 }
 
 #[tokio::test]
-async fn what_is_of_a_disabled_job_does_not_begin_again() {
+async fn of_a_job_that_may_not_begin_nothing_begins_again() {
     let world = World::new().await;
     let job = world.job("a").await;
     let failed = world.ended(job.id, "FAILED").await;
@@ -181,14 +182,27 @@ async fn what_is_of_a_disabled_job_does_not_begin_again() {
         enabled: Some(enabled),
         ..edit(job.id)
     };
-    world.ask(&enabled(false)).await.unwrap();
-    // In the words that whoever executes it hears.
-    let asked = world.ask(&execute(job.id)).await.unwrap_err();
-    let refusal = world.retry(failed).await.unwrap_err();
-    assert_eq!(refusal.kind, ProblemKind::Conflict);
-    assert_eq!((refusal.kind, refusal.detail), (asked.kind, asked.detail));
-    assert_eq!(world.status(failed).await, ExecutionStatus::Failed);
-    world.ask(&enabled(true)).await.unwrap();
+    for is_gone in [false, true] {
+        if is_gone {
+            world.run(POOL_GONE).await;
+        } else {
+            world.ask(&enabled(false)).await.unwrap();
+        }
+        // In the words that whoever executes it hears.
+        let asked = world.ask(&execute(job.id)).await.unwrap_err();
+        let refusal = world.retry(failed).await.unwrap_err();
+        assert_eq!(refusal.kind, ProblemKind::Conflict);
+        assert_eq!((refusal.kind, refusal.detail), (asked.kind, asked.detail));
+        assert_eq!(world.status(failed).await, ExecutionStatus::Failed);
+        if !is_gone {
+            world.ask(&enabled(true)).await.unwrap();
+        }
+    }
+    let there = JobEdit {
+        pool: Edit::Set("default".into()),
+        ..edit(job.id)
+    };
+    world.ask(&there).await.unwrap();
     world.retry(failed).await.unwrap();
     world.audited("execution.retry", 1).await;
 }

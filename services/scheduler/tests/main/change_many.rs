@@ -206,25 +206,32 @@ async fn whoever_begins_many_again_is_who_they_run_for() {
 }
 
 #[tokio::test]
-async fn what_is_of_a_disabled_job_holds_back_no_other() {
+async fn what_is_of_a_job_that_may_not_begin_holds_back_no_other() {
     let world = World::new().await;
     let (job, other) = (world.job("a").await, world.job("b").await);
+    let gone = world.job("c").await;
     let failed = world.ended(job.id, "FAILED").await;
+    let lost = world.ended(gone.id, "FAILED").await;
     let theirs = world.ended(other.id, "FAILED").await;
     let disable = JobEdit {
         enabled: Some(false),
         ..edit(job.id)
     };
     world.ask(&disable).await.unwrap();
+    world
+        .run("UPDATE scheduler.jobs SET pool = 'gone' WHERE name = 'c'")
+        .await;
     let dead = ExecutionFilter {
         dead_letter: Some(true),
         ..ExecutionFilter::default()
     };
-    for (filter, count) in [(of(job.id), 0), (dead, 1)] {
+    for (filter, count) in [(of(job.id), 0), (of(gone.id), 0), (dead, 1)] {
         let changed = world.ask(&retry(filter)).await.unwrap();
         assert_eq!((changed.count, changed.more), (count, false));
     }
-    assert_eq!(world.status(failed).await, ExecutionStatus::Failed);
+    for id in [failed, lost] {
+        assert_eq!(world.status(id).await, ExecutionStatus::Failed);
+    }
     assert_eq!(world.status(theirs).await, ExecutionStatus::Pending);
 }
 

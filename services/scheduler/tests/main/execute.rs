@@ -18,25 +18,25 @@ use super::world::{World, execute, fields, new_job, refused, with_key};
 const WAITING: &str = "SELECT count(*) FROM scheduler.waiting";
 const KEYS: &str = "SELECT count(*) FROM scheduler.deduplications";
 
-fn item(job: JobId, order: Order) -> BatchItem {
+pub fn item(job: JobId, order: Order) -> BatchItem {
     BatchItem { job_id: job, order }
 }
 
-fn batch(items: Vec<BatchItem>) -> ExecutionBatch {
+pub fn batch(items: Vec<BatchItem>) -> ExecutionBatch {
     ExecutionBatch {
         items,
         idempotency_key: None,
     }
 }
 
-fn with_config(config: Value) -> Order {
+pub fn with_config(config: Value) -> Order {
     Order {
         config: Some(fields(config)),
         ..Order::default()
     }
 }
 
-fn asked(job: JobId, order: Order) -> JobExecute {
+pub fn asked(job: JobId, order: Order) -> JobExecute {
     JobExecute {
         order,
         ..execute(job)

@@ -10,7 +10,46 @@ use domain::access::Role;
 use domain::{JobId, OrgId};
 use serde_json::{Value, json};
 
-use super::world::{World, fields, new_job, refused};
+use super::world::{World, execute, fields, new_job, refused};
+
+pub const POOL_GONE: &str = "UPDATE scheduler.jobs SET pool = 'gone'";
+
+#[tokio::test]
+async fn a_job_whose_pool_is_gone_begins_nothing_and_can_be_switched_off() {
+    let world = World::new().await;
+    let job = world.job("a").await;
+    world.run(POOL_GONE).await;
+    let begun = world.ask(&execute(job.id)).await;
+    assert_eq!(
+        begun.as_ref().err().map(|it| it.kind),
+        Some(ProblemKind::Conflict)
+    );
+    let reason = begun.unwrap_err().detail;
+    assert!(reason.contains("`gone`"), "{reason}");
+    for (enabled, paused) in [
+        (Some(false), None),
+        (None, Some(true)),
+        (Some(true), Some(false)),
+    ] {
+        let switch = JobEdit {
+            enabled,
+            paused,
+            ..edit(job.id)
+        };
+        let after = world.ask(&switch).await.unwrap();
+        assert_eq!(after.enabled, enabled.unwrap_or(false));
+    }
+    // Whatever else is edited, a pool is chosen with it.
+    let more = |pool| JobEdit {
+        priority: Edit::Set(3),
+        pool,
+        ..edit(job.id)
+    };
+    let refusal = world.ask(&more(Edit::Keep)).await;
+    assert_eq!(refused(refusal), (ProblemKind::Invalid, "pool".to_owned()));
+    world.ask(&more(Edit::Set("default".into()))).await.unwrap();
+    world.ask(&execute(job.id)).await.unwrap();
+}
 
 /// An edit that changes nothing.
 pub fn edit(job: JobId) -> JobEdit {

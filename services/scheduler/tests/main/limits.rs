@@ -100,6 +100,35 @@ async fn a_rate_lets_so_many_begin_in_each_of_its_windows() {
 }
 
 #[tokio::test]
+async fn what_is_handed_back_before_it_began_uses_up_no_rate() {
+    let stage = Stage::new(Timing::default()).await;
+    let sort = Sort {
+        rate: Some((1, 86_400_000)),
+        ..PLAIN
+    };
+    let offers = stage.waiting(sort, 2).await;
+    let worker = stage.worker().await;
+    let first = worker.place(offers[0]).await;
+    assert_eq!(worker.claim(&offers[1..]).await, []);
+    worker.hand_back(first).await;
+    let second = worker.place(offers[1]).await;
+    // It began, and then its worker ended.
+    worker.conclude(second, Outcome::HandedBack).await;
+    assert_eq!(worker.claim(&offers).await, []);
+    // A window that has begun since then counts its own.
+    stage
+        .execute("UPDATE scheduler.limits SET window_count = 0")
+        .await;
+    let third = worker.place(offers[0]).await;
+    stage
+        .execute("UPDATE scheduler.limits SET window_at = now()")
+        .await;
+    worker.hand_back(third).await;
+    assert_eq!(worker.claim(&offers).await, []);
+    assert_eq!(stage.count(EXCEEDED).await + stage.count(WRONG).await, 0);
+}
+
+#[tokio::test]
 async fn what_is_paused_waits() {
     let stage = Stage::new(Timing::default()).await;
     let (org, other) = (OrgId::new(), OrgId::new());

@@ -1,8 +1,10 @@
-//! What is old goes by the day: its partitions are dropped, or stay while an execution will come back to them.
+//! What is old goes by the day: its partitions are dropped, or stay while an execution will come back to them,
+//! or one of them ended not so long ago.
 
 use dashfleet_scheduler::config::Timing;
 use dashfleet_scheduler::store::chores::partitions_drop;
 use domain::{JobId, OrgId};
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use super::stage::{PLAIN, Stage};
@@ -78,8 +80,12 @@ impl Past {
         assert_eq!(begun.rows_affected(), 1);
     }
 
-    async fn finish(&self, id: Uuid) {
-        let ended = sqlx::query(FINISH)
+    /// So many days ago.
+    async fn finish(&self, id: Uuid, days: i32) {
+        let then = format!("started_at, now() - interval '{days} days'");
+        let finish = FINISH.replace("started_at, now()", &then);
+        assert_ne!(finish, FINISH);
+        let ended = sqlx::query(AssertSqlSafe(finish))
             .bind(vec![id])
             .bind("COMPLETED")
             .execute(self.stage.pools.system())
@@ -88,11 +94,11 @@ impl Past {
         assert_eq!(ended.rows_affected(), 1);
     }
 
-    /// One of that day that has ended.
+    /// One of that day that ended on that day.
     async fn ended(&self, days: i32, nth: u128) {
         let id = self.waiting(days, nth).await;
         self.begin(id).await;
-        self.finish(id).await;
+        self.finish(id, days).await;
     }
 
     /// How many partitions the service's own call drops.
@@ -151,12 +157,26 @@ async fn old_days_are_dropped_and_one_that_something_open_will_end_in_stays() {
 
     past.begin(waits).await;
     assert_eq!(past.drop_old().await, 0, "it runs now");
-    past.finish(waits).await;
+    past.finish(waits, 31).await;
     assert_eq!(past.drop_old().await, 2);
     assert_eq!(past.kept().await, [vec![5, 42], vec![5, 42]]);
-    past.finish(runs).await;
+    past.finish(runs, 31).await;
     assert_eq!(past.drop_old().await, 2);
     assert_eq!(past.kept().await, [vec![5], vec![5]]);
+    assert_eq!(past.rows().await, [2, 2]);
+}
+
+#[tokio::test]
+async fn what_ended_late_is_kept_as_long_as_any_other() {
+    let past = Past::new(&[40, 41]).await;
+    for (days, ended) in [(40, 29), (41, 31)] {
+        past.ended(days, 1).await;
+        let late = past.waiting(days, 2).await;
+        past.begin(late).await;
+        past.finish(late, ended).await;
+    }
+    assert_eq!(past.drop_old().await, 2);
+    assert_eq!(past.kept().await, [vec![40], vec![40]]);
     assert_eq!(past.rows().await, [2, 2]);
 }
 

@@ -115,7 +115,8 @@ async fn what_fails_is_tried_as_often_as_its_job_says_and_then_is_a_dead_letter(
     for attempt in 1..=3 {
         let granted = worker.claim(&offers).await;
         assert_eq!(granted[0].place.attempt, attempt);
-        assert_eq!(granted[0].concluded, attempt - 1);
+        // What one did whose time was up nobody knows.
+        assert_eq!(granted[0].concluded, [0, 1, 1][attempt as usize - 1]);
         let outcome = match attempt {
             2 => Outcome::Timeout,
             _ => Outcome::Failed,

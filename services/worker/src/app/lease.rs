@@ -108,10 +108,14 @@ impl Session {
         self.over.is_cancelled() || now >= asked + self.terms.doubted
     }
 
-    /// Whether handlers must not take another step: looked at before each of them.
+    /// Whether handlers must not take another step: looked at before each of them. Once it is over it stays so: a handler that was
+    /// dropped for this is gone, and an answer that comes too late must not leave its execution to nobody.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.over.is_cancelled() || self.left().is_zero()
+        if !self.over.is_cancelled() && self.left().is_zero() {
+            self.end();
+        }
+        self.over.is_cancelled()
     }
 
     /// Ends it here, whatever the scheduler thinks: handlers are ended, and nothing begins in it.
@@ -181,6 +185,18 @@ mod tests {
         assert!(session.is_over() && session.is_doubted() && !session.is_lost());
         session.lose();
         assert!(session.is_lost());
+    }
+
+    #[test]
+    fn what_was_over_once_is_not_renewed() {
+        let asked = boot_now().saturating_sub(LEASE);
+        let begun = || Session::begun(Uuid::now_v7(), asked, LEASE);
+        let (seen, unseen) = (begun(), begun());
+        assert!(seen.is_over());
+        for session in [&seen, &unseen] {
+            session.renewed(boot_now());
+        }
+        assert!(seen.is_over() && !unseen.is_over());
     }
 
     #[test]

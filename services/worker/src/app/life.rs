@@ -450,6 +450,21 @@ impl<'a> Life<'a> {
             && self.worker.finishes.is_empty()
     }
 
+    /// Whether no handler runs any more, of those that had all the time there is to be gone.
+    pub(super) fn are_handlers_gone(&mut self) -> bool {
+        while let Some(ended) = self.attempts.try_join_next() {
+            self.ended(ended);
+        }
+        let gone = self.attempts.is_empty();
+        if !gone {
+            tracing::error!(
+                handlers = self.attempts.len(),
+                "handlers hold on to their threads; their executions wait until the session expires"
+            );
+        }
+        gone
+    }
+
     /// The session is over: waits until its handlers are gone, which they are at their next step. Whether they are. What was
     /// done before, and what did not begin, may still be told: perhaps the scheduler holds the session yet.
     pub(super) async fn bury(mut self) -> bool {
@@ -466,13 +481,7 @@ impl<'a> Life<'a> {
         while let Ok(Some(ended)) = timeout_at(by, self.settling.join_next()).await {
             self.settled(ended);
         }
-        let gone = self.attempts.is_empty();
-        if !gone {
-            tracing::error!(
-                handlers = self.attempts.len(),
-                "handlers hold on to their threads; their executions wait until the session expires"
-            );
-        }
+        let gone = self.are_handlers_gone();
         for id in self.held.keys() {
             self.worker.host.progress.forget(*id);
         }

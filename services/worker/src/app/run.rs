@@ -152,6 +152,7 @@ pub(crate) async fn attempt(work: Work) -> Ended {
             result: conclusion.result,
             error: conclusion.error,
             permanent: conclusion.permanent,
+            unbegun: false,
         })
     });
     Ended { place, finish, log }
@@ -166,6 +167,7 @@ pub(crate) fn handed_back(place: Place) -> Finish {
         result: None,
         error: None,
         permanent: false,
+        unbegun: true,
     }
 }
 

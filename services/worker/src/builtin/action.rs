@@ -21,12 +21,7 @@ impl Handler for Action {
 }
 
 async fn act(context: &Context) -> Result<Value, Failure> {
-    let create = create(
-        &context.config,
-        context.scheduled_for,
-        Timestamp::now(),
-        context.idempotency_key(),
-    )?;
+    let create = create(&context.config, context.scheduled_for, Timestamp::now())?;
     let what = format!("{} on {}", create.kind, create.machine_id);
     let queued = context.act(create).await.inspect_err(|failure| {
         context.log(Level::Error, &format!("{what}: {}", failure.message));
@@ -39,12 +34,10 @@ pub(super) fn create(
     config: &Map<String, Value>,
     scheduled_for: Timestamp,
     now: Timestamp,
-    key: String,
 ) -> Result<ActionCreate, Failure> {
     let config = ActionConfig::read(Given::of(config))?;
     let not_after = config.not_after.map(|after| {
-        // The same in each repetition, as the same key must mean the same action; except for one that runs so late that this
-        // time has passed.
+        // One that runs so late that this time has passed has as long from now.
         let planned = scheduled_for.plus(after);
         if planned > now {
             planned
@@ -58,7 +51,9 @@ pub(super) fn create(
         payload: config.payload.cloned().unwrap_or_else(|| json!({})),
         not_after,
         idempotent: false,
-        idempotency_key: Some(key),
+        // The scheduler gives it the execution's.
+        idempotency_key: None,
+        by_key_alone: false,
     })
 }
 
@@ -73,12 +68,12 @@ mod tests {
     }
 
     #[test]
-    fn a_repetition_asks_for_the_same_action() {
+    fn one_that_is_late_has_as_long_from_then() {
         let machine = MachineId::new();
         let config = config(json!({ "machineId": machine, "kind": "ping", "notAfterMs": 60_000 }));
         let planned = Timestamp::now();
         let later = |seconds: i64| planned.plus(chrono::Duration::seconds(seconds));
-        let at = |now: Timestamp| create(&config, planned, now, "e:0".into()).expect("an action");
+        let at = |now: Timestamp| create(&config, planned, now).expect("an action");
         assert_eq!(at(later(1)), at(later(50)));
         assert_eq!(at(later(1)).not_after, Some(later(60)));
         assert_eq!(at(later(1)).payload, json!({}));

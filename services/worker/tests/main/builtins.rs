@@ -1,9 +1,11 @@
 //! The handlers that are always there, as a job uses them.
 
 use contract::{Problem, ProblemKind};
+use dashfleet_worker::{Context, Failure, Handler};
 use domain::MachineId;
 use domain::execution::Outcome;
-use serde_json::json;
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -192,22 +194,18 @@ async fn http_request_returns_what_came_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn action_is_queued_with_the_key_of_the_execution() {
+async fn action_is_queued_and_asked_for_until_it_is_answered() {
     let world = World::new(Options::default()).await;
     let machine = MachineId::new();
     let config = json!({ "machineId": machine, "kind": "message", "payload": { "message": "hi" } });
-    let id = world
-        .scheduler
-        .execution_with("builtin/action", config.clone(), |assignment| {
-            assignment.concluded = 2;
-        });
-    world.scheduler.offer(&[id]).await;
+    let id = world.scheduler.run("builtin/action", config.clone()).await;
     let finish = world.scheduler.ended(id).await;
     assert_eq!(finish.outcome, Outcome::Completed, "{finish:?}");
     assert!(finish.result.unwrap()["actionId"].is_string());
     let act = world.scheduler.state().acts[0].clone();
     assert_eq!(act.place, finish.place);
-    assert_eq!(act.action.idempotency_key, Some(format!("{id}:2")));
+    // The key is the scheduler's to give.
+    assert!(act.action.idempotency_key.is_none() && !act.action.by_key_alone);
     assert_eq!(
         (act.action.machine_id, act.action.kind.as_str()),
         (machine, "message")
@@ -216,7 +214,7 @@ async fn action_is_queued_with_the_key_of_the_execution() {
         (act.action.payload, act.action.not_after),
         (json!({ "message": "hi" }), None)
     );
-    // A refusal for want of a right lasts; what passes is asked again with the same key.
+    // A refusal for want of a right lasts; what passes is asked again, for the same.
     let forbidden = Problem::new(ProblemKind::Forbidden, "actions:write is missing");
     world.scheduler.state().act_refusal = Some(forbidden);
     let id = world.scheduler.run("builtin/action", config.clone()).await;
@@ -238,13 +236,29 @@ async fn action_is_queued_with_the_key_of_the_execution() {
     world.scheduler.state().act_refusal = None;
     assert_eq!(world.scheduler.ended(id).await.outcome, Outcome::Completed);
     let state = world.scheduler.state();
-    let keys = state
-        .acts
-        .iter()
-        .filter(|act| act.place.id == id)
-        .map(|act| &act.action);
-    assert!(
-        keys.clone()
-            .all(|action| action.idempotency_key == Some(format!("{id}:0")))
-    );
+    let mut asked = state.acts.iter().filter(|act| act.place.id == id);
+    let first = asked.next().unwrap();
+    assert!(asked.all(|again| again == first));
+}
+
+/// Returns its key.
+struct Key;
+
+impl Handler for Key {
+    fn run<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<Value, Failure>> {
+        Box::pin(async { Ok(json!(context.idempotency_key())) })
+    }
+}
+
+#[tokio::test]
+async fn a_handler_is_told_what_marks_a_repetition() {
+    let world = World::with("test/key", Key).await;
+    let id = world
+        .scheduler
+        .execution_with("test/key", json!({}), |assignment| {
+            assignment.concluded = 2;
+        });
+    world.scheduler.offer(&[id]).await;
+    let finish = world.scheduler.ended(id).await;
+    assert_eq!(finish.result, Some(json!(format!("{id}:2"))));
 }

@@ -11,9 +11,12 @@ use testkit::eventually;
 use super::scheduler::PATIENCE;
 use super::world::{Gauge, Options, World, does};
 
-/// Handlers that hear nothing, that fail, and that panic.
+/// Longer than a worker takes to end that waits for nobody.
+const HELD: Duration = Duration::from_secs(8);
+
+/// Handlers that hear nothing, that fail, that panic, and that hold their thread.
 fn handlers(gauge: &Gauge) -> Handlers {
-    let (counting, polite) = (gauge.clone(), gauge.clone());
+    let [counting, polite, holding] = [(); 3].map(|()| gauge.clone());
     Handlers::builtin()
         .with(
             "test/deaf",
@@ -55,6 +58,17 @@ fn handlers(gauge: &Gauge) -> Handlers {
         .with(
             "test/panics-early",
             does(|_| panic!("before the first step")),
+        )
+        .with(
+            "test/holds-its-thread",
+            does(move |_| {
+                let inside = holding.enter();
+                Box::pin(async move {
+                    std::thread::sleep(HELD);
+                    drop(inside);
+                    Ok(Value::Null)
+                })
+            }),
         )
 }
 
@@ -240,6 +254,34 @@ async fn a_worker_that_ends_lets_handlers_finish_and_hands_back_the_rest() {
         offers.any(|offer| offer.id == id)
     };
     assert!(!claimed(late), "nothing more is claimed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_a_handler_cannot_be_stopped_in_begins_nowhere_else_while_it_goes_on() {
+    let gauge = Gauge::default();
+    let mut world = world(&gauge, Duration::from_millis(200)).await;
+    let stuck = world
+        .scheduler
+        .run("test/holds-its-thread", json!({}))
+        .await;
+    let long = world
+        .scheduler
+        .run("builtin/sleep", json!({ "ms": 60_000 }))
+        .await;
+    for id in [stuck, long] {
+        world.scheduler.begun(id).await;
+    }
+    eventually("it holds its thread", PATIENCE, || async {
+        (gauge.now() == 1).then_some(())
+    })
+    .await;
+    world.stop();
+    world.stopped().await;
+    assert_eq!(gauge.now(), 1, "it is there yet");
+    let state = world.scheduler.state();
+    assert!(state.ends.is_empty(), "its session is left to expire");
+    let running: Vec<&ExecutionId> = state.running.keys().collect();
+    assert_eq!(running, [&stuck], "the other is handed back");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -76,6 +76,7 @@ impl Create {
                 not_after,
                 idempotent,
                 idempotency_key,
+                by_key_alone: false,
             })),
             (None, Some(selector)) => Ok(Asked::Many(ActionFanOut {
                 selector,

@@ -23,8 +23,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::streams::Turn;
-use crate::caller::Caller;
+use super::reader::Reader;
 use crate::document::execution as documented;
 use crate::owners::Owners;
 
@@ -35,6 +34,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(15);
 const LIVE_MAX: usize = 32;
 /// How many events wait for a client.
 const EVENTS_MAX: usize = 8;
+/// How long they may wait; then the stream is over, and its place is somebody else's.
+const TAKEN_MAX: Duration = Duration::from_secs(60);
 /// When a browser may connect again, in milliseconds.
 const RETRY_MS: u32 = 2_000;
 
@@ -44,7 +45,7 @@ pub struct Logs(Body);
 /// Somebody who follows a log.
 struct Follow {
     owners: Owners,
-    caller: Caller,
+    reader: Reader,
     execution: ExecutionId,
     /// The last line that was sent.
     place: Option<LogPlace>,
@@ -53,7 +54,6 @@ struct Follow {
     is_deaf: bool,
     events: mpsc::Sender<Bytes>,
     shutdown: Shutdown,
-    _turn: Turn,
 }
 
 /// What was told live of the execution.
@@ -91,34 +91,32 @@ impl Logs {
     /// The owner's refusal.
     pub async fn begin(
         owners: &Owners,
-        caller: Caller,
+        reader: Reader,
         execution: ExecutionId,
         after: Option<LogPlace>,
-        turn: Turn,
         shutdown: &Shutdown,
     ) -> Result<Self, Problem> {
         // Heard before it is asked: nothing falls between what is kept and what is live.
         let live = owners
-            .live(caller.org(), "execution", &execution.token())
+            .live(reader.caller().org(), "execution", &execution.token())
             .await?;
         let question = ExecutionLog {
             execution_id: execution,
             after,
         };
-        let page = owners.read(&caller, &question).await?;
+        let page = owners.read(reader.caller(), &question).await?;
         let (tell, told) = mpsc::channel(LIVE_MAX);
         tokio::spawn(pass_on(live, tell));
         let (events, taken) = mpsc::channel(EVENTS_MAX);
         let follow = Follow {
             owners: owners.clone(),
-            caller,
+            reader,
             execution,
             place: after,
             live: told,
             is_deaf: false,
             events,
             shutdown: shutdown.clone(),
-            _turn: turn,
         };
         // The client's address goes along: the request's own work ends here.
         tokio::spawn(bus::client::carried(follow.run(page)));
@@ -172,19 +170,28 @@ impl Follow {
                     return;
                 }
             }
+            let settled = tokio::select! {
+                () = self.events.closed() => return,
+                () = self.shutdown.begun() => return,
+                settled = self.reader.settle(&self.owners) => settled,
+            };
+            if let Err(problem) = settled {
+                return self.refuse(&problem).await;
+            }
             let question = ExecutionLog {
                 execution_id: self.execution,
                 after: self.place,
             };
-            page = match self.owners.read(&self.caller, &question).await {
+            page = match self.owners.read(self.reader.caller(), &question).await {
                 Ok(page) => page,
-                Err(problem) => {
-                    let data = json!({ "kind": problem.kind, "detail": problem.detail });
-                    self.send(event("problem", &data)).await;
-                    return;
-                }
+                Err(problem) => return self.refuse(&problem).await,
             };
         }
+    }
+
+    async fn refuse(&mut self, problem: &Problem) {
+        let data = json!({ "kind": problem.kind, "detail": problem.detail });
+        self.send(event("problem", &data)).await;
     }
 
     /// Sends what is told live, until the owner is to be asked; `false` when the stream is over.
@@ -195,6 +202,7 @@ impl Follow {
                 () = self.events.closed() => return false,
                 () = self.shutdown.begun() => return false,
                 () = sleep_until(look) => return self.send(Bytes::from_static(b":\n\n")).await,
+                () = self.reader.doubted() => return true,
                 told = self.live.recv(), if !self.is_deaf => told,
             };
             match told.map(|told| fresh(told, self.place)) {
@@ -221,10 +229,10 @@ impl Follow {
         self.send(text.into()).await
     }
 
-    /// Waits until the client takes it; `false` when it is gone, or the end has begun.
+    /// Waits until the client takes it; `false` when it is gone or takes too long, or the end has begun.
     async fn send(&mut self, text: Bytes) -> bool {
         tokio::select! {
-            sent = self.events.send(text) => sent.is_ok(),
+            sent = self.events.send_timeout(text, TAKEN_MAX) => sent.is_ok(),
             () = self.shutdown.begun() => false,
         }
     }

@@ -3,49 +3,72 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use domain::CredentialId;
+use contract::server_config::MAX_SUBSCRIPTIONS;
+use domain::OrgId;
+use uuid::Uuid;
 
 use crate::error::Refused;
 use crate::error::catalogue::Kind;
 
 /// Streams of this replica.
-const STREAMS_MAX: usize = 1_024;
-/// Those of them that one credential may have: nobody takes all of them.
+const STREAMS_MAX: usize = 512;
+/// Those of them that one organisation may have: none takes all of them.
+const OF_ORG_MAX: usize = 256;
+/// Those of them that one person may have, or one key.
 const OF_ONE_MAX: usize = 64;
 
-/// The streams of this replica, by their credentials.
+// What has no room on the bus any more is refused there after a reconnection, be it what answers come by.
+const _: () = assert!(2 * STREAMS_MAX <= MAX_SUBSCRIPTIONS);
+
+/// The streams of this replica.
 #[derive(Debug, Default)]
 pub struct Streams {
-    open: Mutex<HashMap<CredentialId, usize>>,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    all: usize,
+    /// By organisations, and by people and keys.
+    of: HashMap<Uuid, usize>,
 }
 
 /// A stream's place; given back when it is dropped.
 #[derive(Debug)]
 pub struct Turn {
     streams: Arc<Streams>,
-    credential: CredentialId,
+    org: OrgId,
+    one: Uuid,
 }
 
 impl Streams {
     /// Takes a place.
     ///
     /// # Errors
-    /// 429 when the credential has as many streams as it may; 503 when this replica has.
-    pub fn take(self: &Arc<Self>, credential: CredentialId) -> Result<Turn, Refused> {
+    /// 429 when this one, a person or a key, or the organisation has as many streams as it may; 503 when this replica has.
+    pub fn take(self: &Arc<Self>, org: OrgId, one: Uuid) -> Result<Turn, Refused> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.values().sum::<usize>() >= STREAMS_MAX {
+        if open.all >= STREAMS_MAX {
             let detail = format!("{STREAMS_MAX} streams are open here; try again");
             return Err(Refused::new(Kind::Unavailable, detail));
         }
-        let own = open.entry(credential).or_default();
-        if *own >= OF_ONE_MAX {
-            let detail = format!("this credential has {OF_ONE_MAX} streams open");
-            return Err(Refused::new(Kind::RateLimited, detail));
+        for (id, most, who) in [
+            (one, OF_ONE_MAX, "whoever asks"),
+            (org.0, OF_ORG_MAX, "the organisation"),
+        ] {
+            if open.of.get(&id).is_some_and(|own| *own >= most) {
+                let detail = format!("{who} has {most} streams open here");
+                return Err(Refused::new(Kind::RateLimited, detail));
+            }
         }
-        *own += 1;
+        open.all += 1;
+        for id in [one, org.0] {
+            *open.of.entry(id).or_default() += 1;
+        }
         Ok(Turn {
             streams: self.clone(),
-            credential,
+            org,
+            one,
         })
     }
 }
@@ -54,10 +77,13 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let open = &self.streams.open;
         let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = open.get_mut(&self.credential) {
-            *own = own.saturating_sub(1);
-            if *own == 0 {
-                open.remove(&self.credential);
+        open.all = open.all.saturating_sub(1);
+        for id in [self.one, self.org.0] {
+            if let Some(own) = open.of.get_mut(&id) {
+                *own = own.saturating_sub(1);
+                if *own == 0 {
+                    open.of.remove(&id);
+                }
             }
         }
     }
@@ -70,19 +96,26 @@ mod tests {
     #[test]
     fn nobody_takes_all_and_what_ends_is_given_back() {
         let streams = Arc::<Streams>::default();
-        let one = CredentialId::new();
+        let (org, one) = (OrgId::new(), Uuid::now_v7());
         let mut turns: Vec<Turn> = (0..OF_ONE_MAX)
-            .map(|_| streams.take(one).expect("a place"))
+            .map(|_| streams.take(org, one).expect("a place"))
             .collect();
-        let refused = streams.take(one).expect_err("too many of one");
+        let refused = streams.take(org, one).expect_err("too many of one");
         assert_eq!(refused.kind, Kind::RateLimited);
-        while turns.len() < STREAMS_MAX {
-            turns.push(streams.take(CredentialId::new()).expect("a place"));
+        while turns.len() < OF_ORG_MAX {
+            turns.push(streams.take(org, Uuid::now_v7()).expect("a place"));
         }
-        let refused = streams.take(CredentialId::new()).expect_err("too many");
-        assert_eq!(refused.kind, Kind::Unavailable);
+        let refused = streams.take(org, Uuid::now_v7());
+        assert_eq!(refused.expect_err("of one org").kind, Kind::RateLimited);
+        let other = || streams.take(OrgId::new(), Uuid::now_v7());
+        while turns.len() < STREAMS_MAX {
+            turns.push(other().expect("a place"));
+        }
+        assert_eq!(other().expect_err("too many").kind, Kind::Unavailable);
         turns.clear();
-        assert!(streams.open.lock().expect("a lock").is_empty());
-        assert!(streams.take(one).is_ok());
+        let open = streams.open.lock().expect("a lock");
+        assert!(open.all == 0 && open.of.is_empty());
+        drop(open);
+        assert!(streams.take(org, one).is_ok());
     }
 }

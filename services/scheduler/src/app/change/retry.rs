@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::{PORTION, TRIES, check_many, conflict};
 use crate::app::execute::asker;
+use crate::app::execute::settle::refusal;
 use crate::app::execution::wanted;
 use crate::app::{App, audit};
 use crate::error::SchedulerError;
@@ -28,8 +29,8 @@ impl App {
     /// and is on behalf of this author from now on.
     ///
     /// # Errors
-    /// FORBIDDEN without `jobs:execute`; NOT_FOUND; CONFLICT when it completed or has not ended, when its job is gone or disabled, and when
-    /// another has its deduplication key; UNAVAILABLE, OUTCOME_UNKNOWN.
+    /// FORBIDDEN without `jobs:execute`; NOT_FOUND; CONFLICT when it completed or has not ended, when its job is gone or disabled or
+    /// in a pool that is no more, and when another has its deduplication key; UNAVAILABLE, OUTCOME_UNKNOWN.
     pub async fn execution_retry(
         &self,
         author: &Author,
@@ -67,7 +68,7 @@ impl App {
             return Err(conflict("the execution has completed"));
         }
         let status = ended.status.clone();
-        let retried = retry_in_tx(&mut tx, author, vec![ended]).await?;
+        let retried = retry_in_tx(&mut tx, author, vec![ended], &self.worker_pools).await?;
         let Some(again) = retried.again.into_iter().next() else {
             return Err(match retried.refused {
                 Some(why) => conflict(why),
@@ -84,7 +85,7 @@ impl App {
     }
 
     /// Begins the oldest executions again that a filter means and that can: all of them, or none. Those whose job is gone or
-    /// disabled, or whose deduplication key another has, stay as they are.
+    /// disabled or in a pool that is no more, or whose deduplication key another has, stay as they are.
     ///
     /// # Errors
     /// FORBIDDEN without `jobs:execute`; INVALID naming the field; UNAVAILABLE, OUTCOME_UNKNOWN.
@@ -129,11 +130,17 @@ impl App {
         let mut wanted = wanted(filter)?;
         wanted.ended.retain(|status| *status != "COMPLETED");
         let mut tx = self.pools.tenant_tx(org).await?;
-        let mut ended =
-            change::ended_find_in_tx(&mut tx, org, &wanted, BATCH_MAX as i64 + 1).await?;
+        let mut ended = change::ended_find_in_tx(
+            &mut tx,
+            org,
+            &wanted,
+            &self.worker_pools,
+            BATCH_MAX as i64 + 1,
+        )
+        .await?;
         let more = ended.len() > BATCH_MAX;
         ended.truncate(BATCH_MAX);
-        let retried = retry_in_tx(&mut tx, author, ended).await?;
+        let retried = retry_in_tx(&mut tx, author, ended, &self.worker_pools).await?;
         let count = retried.again.len();
         if count > 0 {
             let entry = author
@@ -169,11 +176,13 @@ struct Retried {
     refused: Option<String>,
 }
 
-/// Begins executions again, as far as their jobs are there and enabled, and their deduplication keys are free.
+/// Begins executions again, as far as their jobs are there, enabled and in one of the `pools`, and their deduplication keys are
+/// free.
 async fn retry_in_tx(
     tx: &mut Tx,
     author: &Author,
     mut ended: Vec<Ended>,
+    pools: &[String],
 ) -> Result<Retried, SchedulerError> {
     let org = author.org;
     let mut refused = None;
@@ -184,12 +193,12 @@ async fn retry_in_tx(
     ended.retain(|ended| {
         let job = jobs.binary_search_by_key(&ended.job_id, |job| job.id);
         let why = match job.ok().and_then(|place| jobs.get(place)) {
-            Some(job) if job.enabled => return true,
-            Some(job) => format!("the job `{}` is disabled", job.name),
-            None => "the execution's job is gone".to_owned(),
+            Some(job) => refusal(job, pools),
+            None => Some("the execution's job is gone".to_owned()),
         };
-        refused = Some(why);
-        false
+        let may = why.is_none();
+        refused = why.or(refused.take());
+        may
     });
     let taken: Vec<Deduplication> = ended.iter().filter_map(deduplication).collect();
     if !taken.is_empty() {
@@ -217,7 +226,7 @@ async fn retry_in_tx(
     }
     let there: Vec<Uuid> = jobs
         .iter()
-        .filter(|job| job.enabled)
+        .filter(|job| refusal(job, pools).is_none())
         .map(|job| job.id)
         .collect();
     let asker = asker(author);

@@ -7,12 +7,16 @@ use domain::{JobId, OrgId};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::shares::Shares;
+
+mod shares;
+
 /// How many lanes one round looks at.
 const LANES_AT_ONCE: usize = 128;
 /// Of each organisation at least so many, while there are not too many organisations.
 const LANES_EACH: usize = 4;
-/// How many lanes are known at once. Beyond that one that is held back makes way for a new one; where none is, the new one is left to a
-/// later look.
+/// How many lanes are known at once. Beyond that one of the organisation that has most makes way for a new one; where all have about as many,
+/// one that is held back; where none is, the new one is left to a later look.
 const LANES_MAX: usize = 20_000;
 
 /// What of a lane is known.
@@ -38,6 +42,10 @@ impl Standing {
 pub(super) struct Known {
     /// How each stands, and since which round.
     lanes: BTreeMap<Lane, (Standing, u64)>,
+    /// How many of them each organisation has.
+    shares: Shares,
+    /// Whether any of them may be held back.
+    any_held: bool,
     /// How many rounds there were. What a round found is older than what was heard since it began.
     round: u64,
     /// Where the last round ended in an organisation of more lanes than one round looks at, so that each has its turn.
@@ -69,26 +77,58 @@ impl Known {
     /// Something waits in a lane, perhaps.
     pub(super) fn open(&mut self, lane: Lane) {
         if self.lanes.len() >= LANES_MAX && !self.lanes.contains_key(&lane) {
-            // What is held back is found again by a look.
-            let is_held =
-                |(_, stands): &(_, &(Standing, u64))| matches!(stands.0, Standing::Held(_));
-            let Some(held) = self
-                .lanes
-                .iter()
-                .find(is_held)
-                .map(|(lane, _)| lane.clone())
-            else {
+            // What makes way is found again by a look.
+            let Some(other) = self.least_needed(lane.org) else {
                 return;
             };
-            self.lanes.remove(&held);
+            self.forget(&other);
         }
-        self.lanes.insert(lane, (Standing::Open, self.round));
+        let org = lane.org;
+        let before = self.lanes.insert(lane, (Standing::Open, self.round));
+        if before.is_none() {
+            self.shares.more(org);
+        }
+    }
+
+    fn forget(&mut self, lane: &Lane) {
+        if self.lanes.remove(lane).is_some() {
+            self.shares.fewer(lane.org);
+        }
+    }
+
+    /// The lane that makes way for one of `org`. Whoever comes finds room, however many lanes somebody else has.
+    fn least_needed(&mut self, org: OrgId) -> Option<Lane> {
+        let (biggest, most) = self.shares.most()?;
+        if most > self.shares.of(org) + 1 {
+            let (lane, _) = self.lanes.range(first_of(biggest)..).next()?;
+            return Some(lane.clone());
+        }
+        if !self.any_held {
+            return None;
+        }
+        // Nobody's lane makes way for one that has more.
+        let least = self.shares.of(org);
+        self.any_held = false;
+        for (lane, (standing, _)) in &self.lanes {
+            if matches!(standing, Standing::Held(_)) {
+                self.any_held = true;
+                if self.shares.of(lane.org) >= least {
+                    return Some(lane.clone());
+                }
+            }
+        }
+        None
     }
 
     /// All that waits was looked for: what is held back and was not found does not wait any more.
     pub(super) fn keep_held(&mut self, found: &HashSet<Lane>) {
+        let shares = &mut self.shares;
         self.lanes.retain(|lane, (standing, _)| {
-            matches!(standing, Standing::Open) || found.contains(lane)
+            let stays = matches!(standing, Standing::Open) || found.contains(lane);
+            if !stays {
+                shares.fewer(lane.org);
+            }
+            stays
         });
     }
 
@@ -106,6 +146,7 @@ impl Known {
             && stands.0 == Standing::Open
         {
             stands.0 = Standing::Held(Some(until));
+            self.any_held = true;
         }
     }
 
@@ -115,6 +156,7 @@ impl Known {
             && stands.1 < self.round
         {
             stands.0 = standing;
+            self.any_held |= standing != Standing::Open;
         }
     }
 
@@ -125,7 +167,7 @@ impl Known {
             .get(lane)
             .is_some_and(|(_, since)| *since < self.round)
         {
-            self.lanes.remove(lane);
+            self.forget(lane);
         }
     }
 
@@ -304,6 +346,41 @@ mod tests {
         let next = known.next(|_| 0.0, |_| false);
         let new = next.iter().filter(|lane| !first.contains(*lane)).count();
         assert!(new >= 64, "{new}");
+    }
+
+    #[test]
+    fn whoever_comes_finds_room_beside_one_with_too_many_lanes() {
+        let (mut known, [many, few]) = (Known::default(), [OrgId::new(), OrgId::new()]);
+        for _ in 0..=LANES_MAX {
+            known.open(lane(many));
+        }
+        assert_eq!(known.lanes.len(), LANES_MAX);
+        let late = lane(few);
+        known.ring(late.clone());
+        assert!(known.knows(few) && known.lanes.len() == LANES_MAX);
+        assert!(known.next(|_| 0.0, |_| false).contains(&late));
+        // Up to half, and no further.
+        for _ in 0..LANES_MAX {
+            known.open(lane(few));
+        }
+        for org in [many, few] {
+            assert_eq!(known.shares.of(org), LANES_MAX / 2);
+        }
+        known.next(|_| 0.0, |_| false);
+        known.found_none(&late);
+        assert_eq!(known.shares.of(few), LANES_MAX / 2 - 1);
+        assert_eq!(known.shares.most(), Some((many, LANES_MAX / 2)));
+    }
+
+    #[test]
+    fn whoever_has_most_pushes_out_nobody() {
+        let (mut known, [many, few]) = (Known::default(), [OrgId::new(), OrgId::new()]);
+        let held = lane(few);
+        known.rest(held.clone(), Instant::now());
+        for _ in 0..=LANES_MAX {
+            known.open(lane(many));
+        }
+        assert!(known.knows(few) && known.lanes.len() == LANES_MAX);
     }
 
     #[test]

@@ -79,7 +79,11 @@ impl Item {
         (!fields.is_empty()).then_some(fields)
     }
 
-    pub(super) fn new_execution<'a>(&'a self, job: &'a JobHead) -> NewExecution<'a> {
+    pub(super) fn new_execution<'a>(
+        &'a self,
+        job: &'a JobHead,
+        pinned: Option<&'a Value>,
+    ) -> NewExecution<'a> {
         NewExecution {
             id: self.id.0,
             job_id: job.id,
@@ -87,7 +91,7 @@ impl Item {
             key: self.order.concurrency_key.as_deref().unwrap_or_default(),
             priority: self.order.priority.unwrap_or(job.priority),
             run_at: self.order.run_at.map(Timestamp::utc),
-            replaced: self.replaced.as_ref(),
+            replaced: pinned.or(self.replaced.as_ref()),
             deduplication_key: self.order.deduplication_key.as_deref(),
             created_at: made_at(self.id).utc(),
         }

@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use contract::{FieldError, Problem, ProblemKind};
+use contract::{Author, FieldError, Problem, ProblemKind};
 use database::Tx;
 use domain::OrgId;
-use serde_json::Map;
+use domain::builtin::Given;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::item::Item;
@@ -20,11 +21,30 @@ const KEY_TRIES: u32 = 5;
 /// Of how many jobs the configurations are looked at in one go: each may have 64 KiB.
 const CONFIGS_AT_ONCE: usize = 100;
 
-/// The jobs of all items. They stay until the commit; as they are, when there are concurrency keys.
+/// Replacements of items, by their places, that keep more than they said.
+pub(super) type Pinned = HashMap<usize, Value>;
+
+/// Why nothing of a job may begin, if so: it is disabled, or its pool is none of the `pools`, which have workers.
+pub(in crate::app) fn refusal(job: &JobHead, pools: &[String]) -> Option<String> {
+    let (name, pool) = (&job.name, &job.pool);
+    if !job.enabled {
+        return Some(format!("the job `{name}` is disabled"));
+    }
+    let is_gone = !pools.contains(pool);
+    is_gone.then(|| {
+        format!(
+            "the job `{name}` is in the pool `{pool}`, which has no workers here: give it another"
+        )
+    })
+}
+
+/// The jobs of all items, which must be enabled, and in one of the `pools`, which have workers. They stay until the commit; as they
+/// are, when there are concurrency keys.
 pub(super) async fn jobs_in_tx(
     tx: &mut Tx,
     org: OrgId,
     items: &[Item],
+    pools: &[String],
 ) -> Result<HashMap<Uuid, JobHead>, SchedulerError> {
     let ids: BTreeSet<Uuid> = items.iter().map(|item| item.job.0).collect();
     let ids: Vec<Uuid> = ids.into_iter().collect();
@@ -34,43 +54,34 @@ pub(super) async fn jobs_in_tx(
     let found = enqueue::jobs_share_in_tx(tx, org, &ids, has_keys).await?;
     let jobs: HashMap<Uuid, JobHead> = found.into_iter().map(|job| (job.id, job)).collect();
     for item in items {
-        let problem = match jobs.get(&item.job.0) {
-            Some(job) if job.enabled => continue,
-            Some(job) => {
-                let text = format!("the job `{}` is disabled", job.name);
-                Problem::new(ProblemKind::Conflict, text)
-            }
+        let problem = match jobs.get(&item.job.0).map(|job| refusal(job, pools)) {
+            Some(None) => continue,
+            Some(Some(text)) => Problem::new(ProblemKind::Conflict, text),
             None => Problem::not_found("job"),
         };
-        if !item.place.is_in_list() {
-            return Err(problem.into());
-        }
-        let error = FieldError {
-            path: item.place.path("jobId"),
-            message: problem.detail.clone(),
-        };
-        return Err(Problem {
-            errors: vec![error],
-            ..problem
-        }
-        .into());
+        return Err(at_job(item, problem).into());
     }
     Ok(jobs)
 }
 
-/// Checks what items replace of their jobs' configurations, together with the rest of those. Nothing is looked at for items that
-/// replace nothing: what their jobs say was checked when it was given.
+/// Checks what items replace of their jobs' configurations, together with the rest of those, and that their author has the right to what
+/// their jobs do. Nothing else is looked at for items that replace nothing: what their jobs say was checked when it was given. What
+/// becomes of their replacements is the answer, where they keep more of their jobs' configurations than they say.
 pub(super) async fn configs_in_tx(
     tx: &mut Tx,
-    org: OrgId,
+    author: &Author,
     items: &[Item],
     jobs: &HashMap<Uuid, JobHead>,
-) -> Result<(), SchedulerError> {
+) -> Result<Pinned, SchedulerError> {
+    let mut pinned = Pinned::new();
     let mut replacing: BTreeMap<Uuid, Vec<(usize, &Item)>> = BTreeMap::new();
     for (index, item) in items.iter().enumerate() {
         let job = jobs.get(&item.job.0);
-        let job = job.filter(|job| handler::is_particular(&job.handler));
-        if job.is_some() && item.replaced_fields().is_some() {
+        let matters = |job: &&JobHead| {
+            let replaces = item.replaced_fields().is_some();
+            replaces && handler::is_particular(&job.handler) || handler::needs_scope(&job.handler)
+        };
+        if job.is_some_and(|job| matters(&job)) {
             let of_job = replacing.entry(item.job.0).or_default();
             of_job.push((index, item));
         }
@@ -79,26 +90,60 @@ pub(super) async fn configs_in_tx(
     // Jobs come in the order of their ids; what is named is the first of the items that are wrong.
     let mut first: Option<(usize, Problem)> = None;
     for ids in ids.chunks(CONFIGS_AT_ONCE) {
-        for job in enqueue::job_configs_in_tx(tx, org, ids).await? {
+        for job in enqueue::job_configs_in_tx(tx, author.org, ids).await? {
             let empty = Map::new();
             let config = job.config.as_object().unwrap_or(&empty);
             for (index, item) in replacing.get(&job.id).into_iter().flatten() {
                 if first.as_ref().is_some_and(|(before, _)| before < index) {
                     break;
                 }
-                if let Some(fields) = item.replaced_fields()
-                    && let Err(error) = handler::check_replaced(&job.handler, config, fields)
-                {
-                    let path = item.place.path("config");
-                    first = Some((*index, handler::wrong(&path, error)));
-                    break;
+                match config_check(author, item, &job.handler, config) {
+                    Ok(Some(more)) => drop(pinned.insert(*index, more)),
+                    Ok(None) => {}
+                    Err(problem) => {
+                        first = Some((*index, problem));
+                        break;
+                    }
                 }
             }
         }
     }
     match first {
         Some((_, problem)) => Err(problem.into()),
-        None => Ok(()),
+        None => Ok(pinned),
+    }
+}
+
+/// Checks what an item's execution is given, as [`configs_in_tx`] does; says what it keeps.
+fn config_check(
+    author: &Author,
+    item: &Item,
+    handler: &str,
+    config: &Map<String, Value>,
+) -> Result<Option<Value>, Problem> {
+    let mut given = Given::of(config);
+    let fields = item.replaced_fields();
+    if let Some(fields) = fields {
+        handler::check_replaced(handler, config, fields)
+            .map_err(|error| handler::wrong(&item.place.path("config"), error))?;
+        given = given.replacing(fields);
+    }
+    handler::require(author, handler, given).map_err(|problem| at_job(item, problem))?;
+    Ok(fields.and_then(|fields| handler::pinned(handler, config, fields)))
+}
+
+/// What is wrong with the job that an item names: said at its place, in a list.
+fn at_job(item: &Item, problem: Problem) -> Problem {
+    if !item.place.is_in_list() {
+        return problem;
+    }
+    let error = FieldError {
+        path: item.place.path("jobId"),
+        message: problem.detail.clone(),
+    };
+    Problem {
+        errors: vec![error],
+        ..problem
     }
 }
 

@@ -23,11 +23,11 @@ macro_rules! complete {
                 UNION SELECT found.org_id, found.job_id, found.key FROM found
                 ORDER BY org_id, job_id, key
             ) AS of CROSS JOIN LATERAL (
-                SELECT l.org_id, l.job_id, l.key FROM scheduler.limits AS l
+                SELECT l.org_id, l.job_id, l.key, l.window_at FROM scheduler.limits AS l
                 WHERE l.org_id = of.org_id AND l.job_id = of.job_id AND l.key = of.key LIMIT 1 FOR NO KEY UPDATE
             ) AS l
         ), complete AS MATERIALIZED (
-            SELECT found.*, coalesce(of_tenant.org_id, of_job.org_id, of_key.org_id) IS NOT NULL AS limited
+            SELECT found.*, of_job.window_at, coalesce(of_tenant.org_id, of_job.org_id, of_key.org_id) IS NOT NULL AS limited
             FROM found
             FULL JOIN tenant ON tenant.org_id = found.org_id
             FULL JOIN job ON job.org_id = found.org_id AND job.id = found.job_id
@@ -48,19 +48,22 @@ macro_rules! complete {
 
 /// From `taken` (deleted from `running`, with what its end was, and whether its worker `said` so) to `judged`, with what waits again.
 /// What nobody said has no token any more: whoever shows it later is told that the attempt was not theirs ([`WAS`]). The limits are
-/// counted as in a claim: by what is an insertion in form only, since each row is there and held.
+/// counted as in a claim: by what is an insertion in form only, since each row is there and held. What was given `back` before its handler
+/// began has used up nothing of its window.
 macro_rules! judged {
     () => {
         ", counted AS (
-            INSERT INTO scheduler.limits AS l (org_id, job_id, key, running)
-            SELECT org_id, job_id, key, count(*) FILTER (WHERE ends) FROM (
-                SELECT org_id, '00000000-0000-0000-0000-000000000000'::uuid AS job_id, '' AS key, true AS ends FROM taken
-                UNION ALL SELECT org_id, job_id, '', true FROM taken
-                UNION ALL SELECT org_id, job_id, key, true FROM taken WHERE key <> ''
-                UNION ALL SELECT org_id, job_id, key, false FROM room
+            INSERT INTO scheduler.limits AS l (org_id, job_id, key, running, window_count)
+            SELECT org_id, job_id, key, count(*) FILTER (WHERE ends), count(*) FILTER (WHERE back) FROM (
+                SELECT org_id, '00000000-0000-0000-0000-000000000000'::uuid AS job_id, '' AS key, true AS ends, false AS back
+                FROM taken
+                UNION ALL SELECT org_id, job_id, '', true, back FROM taken
+                UNION ALL SELECT org_id, job_id, key, true, false FROM taken WHERE key <> ''
+                UNION ALL SELECT org_id, job_id, key, false, false FROM room
             ) AS each
             GROUP BY org_id, job_id, key HAVING bool_or(ends) AND NOT bool_and(ends)
-            ON CONFLICT ON CONSTRAINT limits_pkey DO UPDATE SET running = l.running - EXCLUDED.running
+            ON CONFLICT ON CONSTRAINT limits_pkey DO UPDATE SET
+                running = l.running - EXCLUDED.running, window_count = greatest(l.window_count - EXCLUDED.window_count, 0)
         ), judged AS MATERIALIZED (
             SELECT taken.*,
                 CASE
@@ -73,7 +76,7 @@ macro_rules! judged {
                 END AS status,
                 failures + CASE WHEN outcome IN ('FAILED', 'TIMEOUT') THEN 1 ELSE 0 END AS failures_now,
                 losses + CASE WHEN outcome = 'LOST' THEN 1 ELSE 0 END AS losses_now,
-                concluded + CASE WHEN outcome IN ('LOST', 'HANDED_BACK') THEN 0 ELSE 1 END AS concluded_now,
+                concluded + CASE WHEN outcome IN ('COMPLETED', 'FAILED') THEN 1 ELSE 0 END AS concluded_now,
                 CASE WHEN outcome IN ('FAILED', 'TIMEOUT') THEN now() + interval '1 ms'
                     * least(backoff_ms * power(2, least(failures, 30)), 3600000) * (1 - 0.25 * jitter)
                     ELSE now() END AS again_at
@@ -191,10 +194,10 @@ pub(super) const PLAIN: &str = concat!(
 pub(super) const FINISH: &str = concat!(
     "WITH found AS MATERIALIZED (
         SELECT r.tid, r.org_id, r.id, r.job_id, r.key, input.attempt, input.token, input.place, input.outcome, input.result,
-            input.error, input.permanent, input.jitter, input.event_id
+            input.error, input.permanent, input.jitter, input.event_id, input.unbegun
         FROM unnest($2::uuid[], $3::uuid[], $4::int[], $5::uuid[], $6::text[], $7::jsonb[], $8::jsonb[], $9::bool[],
-            $10::float8[], $11::uuid[])
-        WITH ORDINALITY AS input(org_id, id, attempt, token, outcome, result, error, permanent, jitter, event_id, place)
+            $10::float8[], $11::uuid[], $12::bool[])
+        WITH ORDINALITY AS input(org_id, id, attempt, token, outcome, result, error, permanent, jitter, event_id, unbegun, place)
         CROSS JOIN LATERAL (
             SELECT r.ctid AS tid, r.* FROM scheduler.running AS r WHERE r.org_id = input.org_id AND r.id = input.id LIMIT 1
         ) AS r
@@ -206,7 +209,8 @@ pub(super) const FINISH: &str = concat!(
         WHERE r.ctid = complete.tid AND r.org_id = complete.org_id AND r.id = complete.id AND r.attempt = complete.attempt
             AND r.token = complete.token
         RETURNING r.*, complete.place, complete.outcome, complete.result, complete.error, complete.permanent, complete.jitter,
-            complete.event_id, complete.limited, true AS said
+            complete.event_id, complete.limited, true AS said,
+            coalesce(complete.unbegun AND complete.outcome = 'HANDED_BACK' AND r.started_at >= complete.window_at, false) AS back
     )",
     judged!(),
     ended!(),
@@ -246,7 +250,8 @@ pub(super) const LOST: &str = concat!(
         RETURNING r.*, complete.limited, 0::bigint AS place, $3::text AS outcome, NULL::jsonb AS result,
             CASE WHEN $3 = 'LOST' THEN jsonb_build_object('message',
                 'the worker was lost: nobody knows how far the attempt came') END AS error,
-            false AS permanent, 0::float8 AS jitter, gen_random_uuid() AS event_id, false AS said
+            false AS permanent, 0::float8 AS jitter, gen_random_uuid() AS event_id, false AS said,
+            false AS back
     )",
     judged!(),
     ended!(),

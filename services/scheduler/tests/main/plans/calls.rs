@@ -101,6 +101,7 @@ pub async fn call(name: &str, pools: &Pools, ids: &Ids) -> usize {
                     result: None,
                     error: None,
                     permanent: false,
+                    unbegun: false,
                 },
                 jitter: 0.5,
                 event_id: Uuid::new_v4(),
@@ -243,7 +244,8 @@ async fn as_tenant(name: &str, pools: &Pools, ids: &Ids) -> usize {
                 from: Uuid::nil(),
                 below: Uuid::max(),
             };
-            let found = change::ended_find_in_tx(&mut tx, org, &wanted, 3).await;
+            let pools = ["default".to_owned()];
+            let found = change::ended_find_in_tx(&mut tx, org, &wanted, &pools, 3).await;
             found.unwrap().len()
         }
         "jobs" => {

@@ -115,10 +115,9 @@ impl Cast {
             notes.changed.insert(job.0, now);
         }
         let rate = after.rate_max.zip(after.rate_per_ms);
-        let is_counted = after.concurrency.is_some() || rate.is_some();
         let known = notes.rates.get_mut(&job.0).unwrap();
         known
-            .change(&seen[0], rate, is_counted)
+            .change(&seen[0], rate)
             .unwrap_or_else(|wrong| panic!("rate of {job}, before {edit:?}: {wrong}"));
     }
 

@@ -3,8 +3,7 @@
 //! here is guessed by a clock, and nothing is believed of the counter that the rows do not say as well.
 //!
 //! A window begins with the first of its begins, and lasts as long as the rate says that holds when the next begins. A rate that is
-//! set while a window lasts has what the window has. While there is none, whatever begins makes the window forget what it had; and
-//! where nothing else of the job is limited there is no window then.
+//! changed while a window lasts has what the window has; one that is set where there was none begins with a new window.
 
 use std::collections::HashSet;
 
@@ -93,21 +92,17 @@ impl Rate {
         Ok(())
     }
 
-    /// The job's row has changed since it was `seen`, and was held all the while. `is_counted`: one of its limits has a counter.
-    pub fn change(
-        &mut self,
-        seen: &Seen,
-        rate: Option<(i32, i64)>,
-        is_counted: bool,
-    ) -> Result<(), String> {
+    /// The job's row has changed since it was `seen`, and was held all the while.
+    pub fn change(&mut self, seen: &Seen, rate: Option<(i32, i64)>) -> Result<(), String> {
         if seen.version != self.version {
             return Err(format!("{} is not version {}", seen.version, self.version));
         }
         self.look(seen)?;
+        let is_same = self.rate.is_some() && rate.is_some();
         self.version += 1;
         self.rate = rate;
         self.earlier.clone_from(&self.begun);
-        if !is_counted {
+        if !is_same {
             self.window_at = DateTime::<Utc>::UNIX_EPOCH;
             self.before.clone_from(&self.begun);
         }
@@ -149,9 +144,6 @@ impl Rate {
             let text = "and there is no rate";
             return Err(format!("a window since {}, {text}", seen.window_at));
         }
-        if seen.ids.iter().any(|id| !self.begun.contains(id)) {
-            self.before = seen.ids.iter().copied().collect();
-        }
         Ok(())
     }
 }
@@ -192,7 +184,7 @@ fn what_breaks_a_rate_is_noticed() {
 fn a_rate_that_is_changed_has_what_its_window_has() {
     let mut rate = Rate::new(Some((3, 100)));
     let three = [0, 1, 2];
-    rate.change(&stands(1, 0, 3, &three), Some((2, 50)), true)
+    rate.change(&stands(1, 0, 3, &three), Some((2, 50)))
         .unwrap();
     rate.look(&stands(2, 0, 3, &three)).unwrap();
     let fourth = |window, counted, at| {
@@ -205,34 +197,20 @@ fn a_rate_that_is_changed_has_what_its_window_has() {
     assert!(fourth(49, 1, 49).contains("lasted"));
     // What the old rate let begin last is looked at by the change.
     let mut rate = Rate::new(Some((2, 100)));
-    let more = rate.change(&stands(1, 0, 3, &three), Some((3, 100)), true);
+    let more = rate.change(&stands(1, 0, 3, &three), Some((3, 100)));
     assert!(more.unwrap_err().contains("2 may"));
 }
 
 #[test]
-fn a_rate_that_was_taken_away_forgets_its_window_when_something_began() {
+fn a_rate_that_was_taken_away_and_is_set_again_begins_with_a_new_window() {
     let (mut rate, often) = (Rate::new(Some((2, 100))), Some((2, 100)));
     let two = [0, 1];
-    let mut gone = rate.clone();
-    rate.change(&stands(1, 0, 2, &two), None, true).unwrap();
-    let moved = rate.clone().look(&stands(2, 200, 0, &[0, 1, 200]));
+    rate.change(&stands(1, 0, 2, &two), None).unwrap();
+    let moved = rate.clone().look(&stands(2, 0, 0, &[0, 1, 200]));
     assert!(moved.unwrap_err().contains("no rate"));
-    // Nothing began meanwhile.
-    let mut same = rate.clone();
-    same.change(&stands(2, 0, 2, &two), often, true).unwrap();
-    let third = same.look(&stands(3, 0, 3, &[0, 1, 2]));
-    assert!(third.unwrap_err().contains("2 may"));
-    // Two did.
-    rate.change(&stands(2, 0, 0, &[0, 1, 2, 3]), often, true)
+    rate.change(&stands(2, NEVER, 0, &[0, 1, 2]), often)
         .unwrap();
-    rate.look(&stands(3, 0, 2, &[0, 1, 2, 3, 4, 5])).unwrap();
-    let third = rate.look(&stands(3, 0, 3, &[0, 1, 2, 3, 4, 5, 6]));
-    assert!(third.unwrap_err().contains("2 may"));
-    // There was no counter meanwhile.
-    gone.change(&stands(1, 0, 2, &two), None, false).unwrap();
-    gone.change(&stands(2, NEVER, 0, &two), often, true)
-        .unwrap();
-    gone.look(&stands(3, 2, 2, &[0, 1, 2, 3])).unwrap();
-    let third = gone.look(&stands(3, 2, 3, &[0, 1, 2, 3, 4]));
+    rate.look(&stands(3, 3, 2, &[0, 1, 2, 3, 4])).unwrap();
+    let third = rate.look(&stands(3, 3, 3, &[0, 1, 2, 3, 4, 5]));
     assert!(third.unwrap_err().contains("2 may"));
 }

@@ -107,6 +107,18 @@ impl Worker {
         assert_eq!(verdict, FinishVerdict::Applied, "{outcome:?} of {place:?}");
     }
 
+    /// Gives back one whose handler did not begin.
+    pub async fn hand_back(&self, place: Place) {
+        let finish = RunFinish {
+            items: vec![Finish {
+                unbegun: true,
+                ..finish(place, Outcome::HandedBack)
+            }],
+        };
+        let answer = self.bus.service_call(&finish, None, ASKING).await;
+        assert_eq!(answer.unwrap().verdicts, [FinishVerdict::Applied]);
+    }
+
     pub async fn finish_all(&self, places: &[Place], outcome: Outcome) -> Vec<FinishVerdict> {
         let each: Vec<_> = places.iter().map(|place| (*place, outcome)).collect();
         self.finish_each(&each).await
@@ -142,5 +154,6 @@ pub fn finish(place: Place, outcome: Outcome) -> Finish {
             stack: None,
         }),
         permanent: false,
+        unbegun: false,
     }
 }

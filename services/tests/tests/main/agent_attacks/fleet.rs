@@ -283,6 +283,7 @@ impl Fleet {
             not_after: None,
             idempotent: false,
             idempotency_key: None,
+            by_key_alone: false,
         };
         let created = eventually("action knows the machine", PATIENCE, || async {
             self.ask(tenant, &request).await.ok()

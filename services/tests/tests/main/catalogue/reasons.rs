@@ -121,7 +121,7 @@ pub const NO_PREFIX: [(&str, &str); 30] = [
 ];
 
 /// Policies of the owner, whose functions see no more than what these say, and why they are there.
-pub const RETENTION: [(&str, &str); 6] = [
+pub const RETENTION: [(&str, &str); 7] = [
     (
         "identity.audit_events.retention",
         "removes what is older than 90 days, by a function, from the front",
@@ -143,6 +143,10 @@ pub const RETENTION: [(&str, &str); 6] = [
         "looks, before a day's executions are removed, whether one of them still waits",
     ),
     ("scheduler.running.retention", "likewise, whether one runs"),
+    (
+        "scheduler.ended.retention",
+        "likewise, and whether one ended not so long ago",
+    ),
 ];
 
 /// What a tenant's transaction may not even select.
