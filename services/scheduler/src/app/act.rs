@@ -23,8 +23,8 @@ impl App {
     /// Queues an action for a handler.
     ///
     /// # Errors
-    /// CONFLICT when the attempt is not this worker's any more, or not about this action; FORBIDDEN when the principal has no such right (any more);
-    /// what the action service refuses; UNAVAILABLE.
+    /// CONFLICT when the attempt is not this worker's any more, or not about this action; FORBIDDEN when the principal has no such
+    /// right (any more); what the action service refuses; UNAVAILABLE.
     pub async fn run_act(&self, pool: &str, request: RunAct) -> Result<Action, SchedulerError> {
         let place = request.place;
         let found = session::place_get(self.pools.system(), pool, &place).await?;

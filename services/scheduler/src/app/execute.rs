@@ -28,7 +28,7 @@ use crate::store::idempotency::KEYS;
 
 mod item;
 mod record;
-pub(in crate::app) mod settle;
+mod settle;
 
 /// How often a transaction is run before its asker is told that it collided.
 const TRIES: u32 = 5;

@@ -28,7 +28,7 @@ mod rules;
 use draft::{edited, new_row};
 pub(crate) use record::changed;
 use record::{event, resource, told};
-pub(crate) use rules::{check_json, within};
+pub(crate) use rules::{check_json, refusal, within};
 
 /// What keys of requests that make a job are filed under.
 const ROUTE: &str = "job.create";

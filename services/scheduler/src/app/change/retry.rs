@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 use super::{PORTION, TRIES, check_many, conflict};
 use crate::app::execute::asker;
-use crate::app::execute::settle::refusal;
 use crate::app::execution::wanted;
+use crate::app::job::refusal;
 use crate::app::{App, audit};
 use crate::error::SchedulerError;
 use crate::store::change::{self, Again, Ended};

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::item::Item;
 use crate::app::handler;
+use crate::app::job::refusal;
 use crate::error::SchedulerError;
 use crate::store::enqueue::{self, Deduplication, JobHead, NewExecution};
 use crate::store::limits;
@@ -23,20 +24,6 @@ const CONFIGS_AT_ONCE: usize = 100;
 
 /// Replacements of items, by their places, that keep more than they said.
 pub(super) type Pinned = HashMap<usize, Value>;
-
-/// Why nothing of a job may begin, if so: it is disabled, or its pool is none of the `pools`, which have workers.
-pub(in crate::app) fn refusal(job: &JobHead, pools: &[String]) -> Option<String> {
-    let (name, pool) = (&job.name, &job.pool);
-    if !job.enabled {
-        return Some(format!("the job `{name}` is disabled"));
-    }
-    let is_gone = !pools.contains(pool);
-    is_gone.then(|| {
-        format!(
-            "the job `{name}` is in the pool `{pool}`, which has no workers here: give it another"
-        )
-    })
-}
 
 /// The jobs of all items, which must be enabled, and in one of the `pools`, which have workers. They stay until the commit; as they
 /// are, when there are concurrency keys.

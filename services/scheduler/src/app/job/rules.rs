@@ -1,4 +1,4 @@
-//! What a job may be.
+//! What a job may be, and when nothing of it may begin.
 
 use contract::{Problem, ProblemKind};
 use domain::job::{
@@ -9,6 +9,7 @@ use domain::text::{check_name, check_text};
 use serde_json::{Map, Value};
 
 use crate::app::{App, handler};
+use crate::store::enqueue::JobHead;
 use crate::store::job::JobRow;
 
 impl App {
@@ -44,6 +45,20 @@ impl App {
         }
         Ok(())
     }
+}
+
+/// Why nothing of a job may begin, if so: it is disabled, or its pool is none of the `pools`, which have workers.
+pub(crate) fn refusal(job: &JobHead, pools: &[String]) -> Option<String> {
+    let (name, pool) = (&job.name, &job.pool);
+    if !job.enabled {
+        return Some(format!("the job `{name}` is disabled"));
+    }
+    let is_gone = !pools.contains(pool);
+    is_gone.then(|| {
+        format!(
+            "the job `{name}` is in the pool `{pool}`, which has no workers here: give it another"
+        )
+    })
 }
 
 /// Refuses a number that is out of bounds.
