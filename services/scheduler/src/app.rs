@@ -48,6 +48,8 @@ pub struct App {
     pub worker_pools: Vec<String>,
     /// Claims, as a group commit.
     pub claims: GroupCommit<Claims>,
+    /// The claims in which somebody comes who had nothing offered: he does not wait until what others claim is committed.
+    pub first_claims: GroupCommit<Claims>,
     /// Finishes, as a group commit.
     pub finishes: GroupCommit<Finishes>,
     /// Says that something waits, or was taken.

@@ -40,6 +40,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), SchedulerErro
     let outboxes = Outboxes::new(SERVICE, &bus, &pools);
     let metrics = metrics::Metrics::new()?;
     let (claims, claiming) = GroupCommit::start(&pools, store::claim::Claims);
+    let (first_claims, first_claiming) = GroupCommit::start(&pools, store::claim::Claims);
     let (finishes, finishing) = GroupCommit::start(&pools, store::finish::Finishes);
     let replica = Uuid::now_v7();
     let app = Arc::new(App {
@@ -47,6 +48,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), SchedulerErro
         pools: pools.clone(),
         worker_pools: config.pools.clone(),
         claims,
+        first_claims,
         finishes,
         bell: Doorbell::new(&bus, replica),
         relay: outboxes.relay.clone(),
@@ -68,7 +70,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), SchedulerErro
     let address = &service.admin_addr;
     admin::serve(address, metrics.registry(), readiness, &shutdown).await?;
     let mut background = start_background(&app, &outboxes, config.retention_days);
-    background.extend([tokio::spawn(claiming), tokio::spawn(finishing)]);
+    let committing = [claiming, first_claiming].map(tokio::spawn);
+    background.extend(committing);
+    background.push(tokio::spawn(finishing));
 
     let verifier = GrantVerifier::over(&bus, SERVICE);
     let endpoints = Service::start(&bus, SERVICE, Some(verifier)).await?;

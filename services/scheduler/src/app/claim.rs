@@ -36,8 +36,14 @@ impl App {
             return Err(Problem::invalid("returned", text).into());
         }
         let of: Arc<str> = pool.into();
+        // All of them in one, whose answer has a bound.
+        let has_first = request.offers.iter().any(|offer| offer.turn == 0);
+        let committer = match has_first {
+            true => &self.first_claims,
+            false => &self.claims,
+        };
         let claims = request.offers.iter().map(|offer| {
-            self.claims.submit(Claim {
+            committer.submit(Claim {
                 pool: of.clone(),
                 session: request.session_id,
                 offer: *offer,

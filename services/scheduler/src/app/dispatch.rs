@@ -34,8 +34,10 @@ mod rests;
 const HOLD: Duration = Duration::from_secs(3);
 /// How often it says so, and how often the others ask.
 const HOLD_EVERY: Duration = Duration::from_secs(1);
-/// How often what waits is counted, for whoever looks at the metrics.
-const COUNT_EVERY: Duration = Duration::from_secs(5);
+/// How often what waits is counted, for whoever looks at the metrics: between these,
+const COUNT_EVERY: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(60)];
+/// and for one part of the time in so many. A hundred thousand take 100 ms, in which everybody else has a processor less.
+const COUNT_PARTS: u32 = 200;
 /// How many lanes one look around finds.
 const LOOK_MAX: i64 = 2_000;
 /// So many lanes at most are remembered between looks.
@@ -75,13 +77,26 @@ pub async fn run(app: Arc<App>, pool: String) {
     }
 }
 
-/// Counts what waits, for whoever looks at the metrics: how many, and how long the first of them, in seconds.
-async fn count(app: Arc<App>, pool: String) -> Option<(i64, f64)> {
+/// Counts what waits, for whoever looks at the metrics.
+async fn count(app: Arc<App>, pool: String) -> Counted {
+    let began = Instant::now();
     let counted = lanes::lanes_age(app.pools.system(), &pool).await;
     if let Err(error) = &counted {
         tracing::debug!(%error, pool, "what waits is not counted this time");
     }
-    counted.ok()
+    let [least, most] = COUNT_EVERY;
+    Counted {
+        ages: counted.ok(),
+        again_at: began + (began.elapsed() * COUNT_PARTS).clamp(least, most),
+    }
+}
+
+/// What waits.
+struct Counted {
+    /// How many, and how long the first of them, in seconds.
+    ages: Option<(i64, f64)>,
+    /// When that is counted again.
+    again_at: Instant,
 }
 
 /// What the first of some lanes are.
@@ -111,10 +126,10 @@ struct Dispatcher<'a> {
     passed: HashSet<Lane>,
     /// Whether those that have much rested when that was last asked.
     rested: bool,
-    /// When what waits was last counted.
-    counted: Option<Instant>,
+    /// When what waits is counted again.
+    count_at: Instant,
     /// The count, while it is under way: it is said while this dispatcher leads, and never after.
-    counting: JoinSet<Option<(i64, f64)>>,
+    counting: JoinSet<Counted>,
 }
 
 impl<'a> Dispatcher<'a> {
@@ -132,7 +147,7 @@ impl<'a> Dispatcher<'a> {
             looked: None,
             passed: HashSet::new(),
             rested: false,
-            counted: None,
+            count_at: Instant::now(),
             counting: JoinSet::new(),
         }
     }
@@ -187,10 +202,13 @@ impl<'a> Dispatcher<'a> {
                     }
                 }
                 Some(round) = self.asked.join_next() => self.told(round).await?,
-                Some(Ok(Some((waiting, age)))) = self.counting.join_next() => {
-                    let (metrics, of) = (&self.app.metrics, [self.pool]);
-                    metrics.waiting.with_label_values(&of).set(waiting as f64);
-                    metrics.queue_age.with_label_values(&of).set(age);
+                Some(Ok(counted)) = self.counting.join_next() => {
+                    self.count_at = counted.again_at;
+                    if let Some((waiting, age)) = counted.ages {
+                        let (metrics, of) = (&self.app.metrics, [self.pool]);
+                        metrics.waiting.with_label_values(&of).set(waiting as f64);
+                        metrics.queue_age.with_label_values(&of).set(age);
+                    }
                 }
                 () = tokio::time::sleep_until(wake) => self.changed = true,
             }
@@ -327,9 +345,7 @@ impl<'a> Dispatcher<'a> {
             self.window.unanswered();
         }
         self.changed = true;
-        let due = self.counted.is_none_or(|at| at.elapsed() >= COUNT_EVERY);
-        if due && self.counting.is_empty() {
-            self.counted = Some(Instant::now());
+        if self.count_at <= Instant::now() && self.counting.is_empty() {
             // Beside the dispatcher: counting a hundred thousand takes longer than anybody should wait for an offer.
             let counting = count(self.app.clone(), self.pool.to_owned());
             self.counting.spawn(counting);

@@ -8,6 +8,10 @@ use uuid::Uuid;
 
 use super::stage::{PATIENCE, PLAIN, Sort, Stage, finish, next_of};
 
+/// Who waits for somebody else's transaction.
+const WAITERS: &str = "
+    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_execution_is_granted_to_one_worker_however_many_claim_it() {
     let stage = Stage::with_replicas(2, Timing::default()).await;
@@ -53,6 +57,36 @@ async fn a_claim_leaves_what_is_being_cancelled_and_waits_for_nobody() {
         (worker.places(&offers).await.len() == 2).then_some(())
     })
     .await;
+}
+
+/// A claim waits where somebody sets a limit. Who comes meanwhile and had nothing offered waits for neither.
+#[tokio::test]
+async fn who_had_nothing_offered_waits_for_nobodys_claim() {
+    let stage = Stage::new(Timing::default()).await;
+    let [mut held, ours] = [
+        stage.waiting(PLAIN, 1).await[0],
+        stage.waiting(PLAIN, 1).await[0],
+    ];
+    held.turn = 1;
+    let worker = stage.worker().await;
+    let mut limiting = stage.pools.system_tx().await.unwrap();
+    sqlx::query("SELECT FROM scheduler.tenants WHERE org_id = $1 FOR UPDATE")
+        .bind(held.org.0)
+        .execute(&mut *limiting)
+        .await
+        .unwrap();
+    let ours = async {
+        testkit::eventually("the other claim waits", PATIENCE, || async {
+            (stage.count(WAITERS).await > 0).then_some(())
+        })
+        .await;
+        let place = worker.place(ours).await;
+        assert_eq!(stage.state(held.id).await, "waiting");
+        limiting.commit().await.unwrap();
+        place
+    };
+    let (place, of_held) = tokio::join!(ours, worker.place(held));
+    assert_eq!((place.attempt, of_held.attempt), (1, 1));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
-use super::Bench;
+use super::bench::Bench;
 
 /// How often each page is asked for, and how often before it counts: plans are made for good after some.
 const ASKED: usize = 200;
@@ -49,28 +49,53 @@ fn questions(job: Uuid, middle: Uuid) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Each page's median in milliseconds.
-pub async fn measured(bench: &mut Bench) -> Vec<(&'static str, f64)> {
+/// A page's median in milliseconds: of the product with a little history, and of the filled one.
+pub struct Page {
+    pub name: &'static str,
+    pub base: f64,
+    pub full: f64,
+}
+
+/// What to ask of a product.
+async fn asked(bench: &mut Bench) -> Vec<(&'static str, String)> {
     let job = sqlx::query_scalar(JOB).bind(bench.org);
     let job: Uuid = job.fetch_one(&mut bench.owner).await.expect("a job");
     let middle = sqlx::query_scalar(MIDDLE).bind(bench.org);
     let middle: Uuid = middle.fetch_one(&mut bench.owner).await.expect("an id");
-    let mut found = Vec::new();
-    for (name, question) in questions(job, middle) {
-        let path = format!("/api/v1/executions?{question}");
-        let mut took = Vec::with_capacity(ASKED);
+    questions(job, middle)
+}
+
+/// How long a page took, in milliseconds.
+async fn page(bench: &Bench, name: &str, question: &str) -> f64 {
+    let path = format!("/api/v1/executions?{question}");
+    let began = Instant::now();
+    let page = bench.api.get(&path).await;
+    let passed = began.elapsed().as_secs_f64() * 1_000.0;
+    let items = page["items"].as_array().map_or(0, Vec::len);
+    let full = if name == "RUNNING" { 0 } else { PAGE };
+    assert_eq!(items, full, "GET {path}");
+    passed
+}
+
+/// Each page of both products, asked for in turn.
+pub async fn measured(little: &mut Bench, full: &mut Bench) -> Vec<Page> {
+    let questions = asked(little).await.into_iter().zip(asked(full).await);
+    let mut pages = Vec::new();
+    for ((name, of_little), (_, of_full)) in questions {
+        let mut took = [const { Vec::new() }; 2];
         for place in 0..WARM_UP + ASKED {
-            let began = Instant::now();
-            let page = bench.api.get(&path).await;
-            let passed = began.elapsed().as_secs_f64() * 1_000.0;
-            let items = page["items"].as_array().map_or(0, Vec::len);
-            let full = if name == "RUNNING" { 0 } else { PAGE };
-            assert_eq!(items, full, "GET {path}");
+            let passed = [
+                page(little, name, &of_little).await,
+                page(full, name, &of_full).await,
+            ];
             if place >= WARM_UP {
-                took.push(passed);
+                for (took, passed) in took.iter_mut().zip(passed) {
+                    took.push(passed);
+                }
             }
         }
-        found.push((name, super::median(took)));
+        let [base, full] = took.map(super::median);
+        pages.push(Page { name, base, full });
     }
-    found
+    pages
 }

@@ -255,18 +255,19 @@ impl<'a> Life<'a> {
         metrics.waiting.set(self.worker.finishes.len() as i64);
     }
 
-    /// Asks for what there is room for: at once while a slot has nothing to come, else when a third of what is prefetched is used up, so
-    /// that few claims ask for many. Says whether it asked.
+    /// Asks for what there is room for: at once while a slot has nothing to come, else when a third of what is prefetched is used up, and
+    /// two of a few, so that few claims ask for many. Says whether it asked.
     fn claim(&mut self, now: Instant) -> bool {
         let prefetch = self.worker.pace.prefetch(now);
         let slots = self.worker.config.concurrency;
         let given = self.ready.len() + self.claims.asked();
+        let few = prefetch.saturating_sub(1).clamp(1, 2);
         let room = Room {
             free: self.room(now),
             soon: prefetch + 1,
             enough: match self.attempts.len() + given < slots {
                 true => 1,
-                false => prefetch.div_ceil(3).clamp(1, ENOUGH_MAX),
+                false => prefetch.div_ceil(3).clamp(few, ENOUGH_MAX),
             },
             last: self.ready.back().map(|ready| ready.turn),
             // As much again as is prefetched: it begins soon. Where handlers last nothing does.
