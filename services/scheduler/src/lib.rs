@@ -42,6 +42,11 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), SchedulerErro
     let (claims, claiming) = GroupCommit::start(&pools, store::claim::Claims);
     let (first_claims, first_claiming) = GroupCommit::start(&pools, store::claim::Claims);
     let (finishes, finishing) = GroupCommit::start(&pools, store::finish::Finishes);
+    let committers = [
+        tokio::spawn(claiming),
+        tokio::spawn(first_claiming),
+        tokio::spawn(finishing),
+    ];
     let replica = Uuid::now_v7();
     let app = Arc::new(App {
         bus: bus.clone(),
@@ -70,9 +75,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), SchedulerErro
     let address = &service.admin_addr;
     admin::serve(address, metrics.registry(), readiness, &shutdown).await?;
     let mut background = start_background(&app, &outboxes, config.retention_days);
-    let committing = [claiming, first_claiming].map(tokio::spawn);
-    background.extend(committing);
-    background.push(tokio::spawn(finishing));
+    background.extend(committers);
 
     let verifier = GrantVerifier::over(&bus, SERVICE);
     let endpoints = Service::start(&bus, SERVICE, Some(verifier)).await?;
