@@ -48,7 +48,7 @@ pub struct App {
     pub worker_pools: Vec<String>,
     /// Claims, as a group commit.
     pub claims: GroupCommit<Claims>,
-    /// The claims in which somebody comes who had nothing offered: he does not wait until what others claim is committed.
+    /// The claims of requests in which somebody comes who had nothing offered: they do not wait until all others are committed.
     pub first_claims: GroupCommit<Claims>,
     /// Finishes, as a group commit.
     pub finishes: GroupCommit<Finishes>,

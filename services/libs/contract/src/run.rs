@@ -19,7 +19,8 @@ pub struct Offer {
     pub org: OrgId,
     /// The execution.
     pub id: ExecutionId,
-    /// Its place among what is offered: of two that a worker has no room for yet the lower goes first. Not a number of anything.
+    /// Its place among what is offered: of two that a worker has no room for yet the lower goes first. Not a number of anything; 0
+    /// says that its organisation had nothing else out, and then the claim waits for no others.
     #[serde(default)]
     pub turn: u64,
 }

@@ -34,10 +34,11 @@ mod rests;
 const HOLD: Duration = Duration::from_secs(3);
 /// How often it says so, and how often the others ask.
 const HOLD_EVERY: Duration = Duration::from_secs(1);
-/// How often what waits is counted, for whoever looks at the metrics: between these,
-const COUNT_EVERY: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(60)];
-/// and for one part of the time in so many. A hundred thousand take 100 ms, in which everybody else has a processor less.
-const COUNT_PARTS: u32 = 200;
+/// How often what waits is counted, for whoever looks at the metrics,
+const COUNT_EVERY: Duration = Duration::from_secs(5);
+/// or after so long for each that was counted: two hundred times what it took. (A hundred thousand take 100 ms, in which everybody else
+/// has a processor less.)
+const COUNT_REST: f64 = 200e-6;
 /// How many lanes one look around finds.
 const LOOK_MAX: i64 = 2_000;
 /// So many lanes at most are remembered between looks.
@@ -77,26 +78,13 @@ pub async fn run(app: Arc<App>, pool: String) {
     }
 }
 
-/// Counts what waits, for whoever looks at the metrics.
-async fn count(app: Arc<App>, pool: String) -> Counted {
-    let began = Instant::now();
+/// Counts what waits, for whoever looks at the metrics: how many, and how long the first of them, in seconds.
+async fn count(app: Arc<App>, pool: String) -> Option<(i64, f64)> {
     let counted = lanes::lanes_age(app.pools.system(), &pool).await;
     if let Err(error) = &counted {
         tracing::debug!(%error, pool, "what waits is not counted this time");
     }
-    let [least, most] = COUNT_EVERY;
-    Counted {
-        ages: counted.ok(),
-        again_at: began + (began.elapsed() * COUNT_PARTS).clamp(least, most),
-    }
-}
-
-/// What waits.
-struct Counted {
-    /// How many, and how long the first of them, in seconds.
-    ages: Option<(i64, f64)>,
-    /// When that is counted again.
-    again_at: Instant,
+    counted.ok()
 }
 
 /// What the first of some lanes are.
@@ -129,7 +117,7 @@ struct Dispatcher<'a> {
     /// When what waits is counted again.
     count_at: Instant,
     /// The count, while it is under way: it is said while this dispatcher leads, and never after.
-    counting: JoinSet<Counted>,
+    counting: JoinSet<Option<(i64, f64)>>,
 }
 
 impl<'a> Dispatcher<'a> {
@@ -202,13 +190,12 @@ impl<'a> Dispatcher<'a> {
                     }
                 }
                 Some(round) = self.asked.join_next() => self.told(round).await?,
-                Some(Ok(counted)) = self.counting.join_next() => {
-                    self.count_at = counted.again_at;
-                    if let Some((waiting, age)) = counted.ages {
-                        let (metrics, of) = (&self.app.metrics, [self.pool]);
-                        metrics.waiting.with_label_values(&of).set(waiting as f64);
-                        metrics.queue_age.with_label_values(&of).set(age);
-                    }
+                Some(Ok(Some((waiting, age)))) = self.counting.join_next() => {
+                    let (metrics, of) = (&self.app.metrics, [self.pool]);
+                    metrics.waiting.with_label_values(&of).set(waiting as f64);
+                    metrics.queue_age.with_label_values(&of).set(age);
+                    let rest = Duration::from_secs_f64(waiting.max(0) as f64 * COUNT_REST);
+                    self.count_at = self.count_at.max(Instant::now() + rest);
                 }
                 () = tokio::time::sleep_until(wake) => self.changed = true,
             }
@@ -346,6 +333,7 @@ impl<'a> Dispatcher<'a> {
         }
         self.changed = true;
         if self.count_at <= Instant::now() && self.counting.is_empty() {
+            self.count_at = Instant::now() + COUNT_EVERY;
             // Beside the dispatcher: counting a hundred thousand takes longer than anybody should wait for an offer.
             let counting = count(self.app.clone(), self.pool.to_owned());
             self.counting.spawn(counting);

@@ -90,10 +90,11 @@ impl App {
             false => Vec::new(),
         };
         let written = self.progress_write(id, request.progress).await;
+        // It has them: nobody comes with these.
         let offer = |(org, id)| Offer {
             org: OrgId(org),
             id: ExecutionId(id),
-            turn: 0,
+            turn: 1,
         };
         Ok(RunLease {
             progress_missed: !written,

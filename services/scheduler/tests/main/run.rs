@@ -6,11 +6,7 @@ use domain::execution::Outcome;
 use futures::future::join_all;
 use uuid::Uuid;
 
-use super::stage::{PATIENCE, PLAIN, Sort, Stage, finish, next_of};
-
-/// Who waits for somebody else's transaction.
-const WAITERS: &str = "
-    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+use super::stage::{PATIENCE, PLAIN, STANDS, Sort, Stage, finish, next_of};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_execution_is_granted_to_one_worker_however_many_claim_it() {
@@ -77,7 +73,7 @@ async fn who_had_nothing_offered_waits_for_nobodys_claim() {
         .unwrap();
     let ours = async {
         testkit::eventually("the other claim waits", PATIENCE, || async {
-            (stage.count(WAITERS).await > 0).then_some(())
+            (stage.count(STANDS).await > 0).then_some(())
         })
         .await;
         let place = worker.place(ours).await;

@@ -235,10 +235,11 @@ impl Stage {
                 .unwrap();
         }
         tx.commit().await.unwrap();
+        // As dispatchers say it: one alone may be the first of its organisation, many are not.
         let offer = |id| Offer {
             org,
             id: ExecutionId(id),
-            turn: 0,
+            turn: u64::from(count > 1),
         };
         ids.into_iter().map(offer).collect()
     }
